@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Whole files, read-only: mapped where the system can, and named in every error. A file that shrinks while it is
+ * mapped raises SIGBUS; the command line installs a handler that says so (src/cli/), a library user sees the signal.
+ */
+#ifndef ANM_BASE_MAP_H
+#define ANM_BASE_MAP_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+
+typedef struct anm_map {
+    const uint8_t *data; /* at least one byte: an empty file is an error */
+    uint64_t size;
+    bool mapped; /* else the bytes were read into memory (pipes) */
+} anm_map;
+
+/* Maps the file at `path`. Fails (ANM_ERR_IO) on a missing file, a directory, an empty file; the text begins with the
+ * path. A pipe or a device is read into memory, 1 GiB at most. */
+int anm_map_open(anm_map *out, const char *path, anm_error *err);
+void anm_map_close(anm_map *m);
+
+/* Tells the system how the bytes at [off, off + n) will be used: soon and in order, or no more. Hints; never fail. */
+void anm_map_will_need(const anm_map *m, uint64_t off, uint64_t n);
+void anm_map_done_with(const anm_map *m, uint64_t off, uint64_t n);
+
+/* Is `p` inside a file that is mapped now? For the SIGBUS handler; gives the path or NULL. Async-signal-safe. */
+const char *anm_map_path_of(const void *p);
+
+#endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "base/outfile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Temporary names now on disk, for the signal handler. */
+enum { SLOTS = 16 };
+static _Atomic(char *) temps[SLOTS];
+
+static void note(char *temp)
+{
+    for (int i = 0; i < SLOTS; i++) {
+        char *none = NULL;
+        if (atomic_compare_exchange_strong(&temps[i], &none, temp)) return;
+    }
+}
+
+static void forget(char *temp)
+{
+    for (int i = 0; i < SLOTS; i++) {
+        char *t = temp;
+        if (atomic_compare_exchange_strong(&temps[i], &t, NULL)) return;
+    }
+}
+
+void anm_outfile_abort_all(void)
+{
+    for (int i = 0; i < SLOTS; i++) {
+        char *t = atomic_load(&temps[i]);
+        if (t) unlink(t);
+    }
+}
+
+int anm_outfile_open(anm_outfile *out, const char *path, anm_error *err)
+{
+    struct stat st;
+    *out = (anm_outfile){.fd = -1};
+    if (!*path) return anm_fail(err, ANM_ERR_IO, "the output file has no name");
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return anm_fail(err, ANM_ERR_IO, "%s: is a directory; name a file to write", path);
+    size_t n = strlen(path) + 32;
+    out->path = strdup(path);
+    out->temp = malloc(n);
+    if (!out->path || !out->temp) {
+        anm_outfile_abort(out);
+        return anm_fail_memory(err, "output file's name");
+    }
+    for (unsigned i = 0; i < 1000; i++) {
+        snprintf(out->temp, n, "%s.tmp-%ld-%u", path, (long)getpid(), i);
+        out->fd = open(out->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (out->fd >= 0 || errno != EEXIST) break;
+    }
+    if (out->fd < 0) {
+        int why = errno;
+        free(out->temp);
+        out->temp = NULL;
+        anm_outfile_abort(out);
+        return anm_fail(err, ANM_ERR_IO, "%s: cannot be written: %s", path, strerror(why));
+    }
+    note(out->temp);
+    return 0;
+}
+
+int anm_outfile_write(anm_outfile *f, uint64_t off, const void *data, size_t n, anm_error *err)
+{
+    const uint8_t *p = data;
+    while (n) {
+        ssize_t w = pwrite(f->fd, p, n, (off_t)off);
+        if (w < 0 && errno == EINTR) continue;
+        if (w <= 0) return anm_fail(err, ANM_ERR_IO, "%s: cannot be written: %s", f->path, strerror(w ? errno : ENOSPC));
+        p += w;
+        off += (uint64_t)w;
+        n -= (size_t)w;
+    }
+    return 0;
+}
+
+int anm_outfile_resize(anm_outfile *f, uint64_t size, anm_error *err)
+{
+#if defined(__linux__)
+    int rc = posix_fallocate(f->fd, 0, (off_t)size);
+    if (rc == ENOSPC || rc == EFBIG || rc == EIO)
+        return anm_fail(err, ANM_ERR_IO, "%s: cannot be written: %s", f->path, strerror(rc));
+#endif
+    if (ftruncate(f->fd, (off_t)size))
+        return anm_fail(err, ANM_ERR_IO, "%s: cannot be written: %s", f->path, strerror(errno));
+    return 0;
+}
+
+static void sync_folder(const char *path)
+{
+    char *dir = strdup(path);
+    if (!dir) return;
+    char *slash = strrchr(dir, '/');
+    if (slash) slash[slash == dir] = 0;
+    int fd = open(slash ? dir : ".", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd); /* the data is safe already; a folder that cannot be synced is no reason to fail */
+        close(fd);
+    }
+    free(dir);
+}
+
+int anm_outfile_commit(anm_outfile *f, bool sync, anm_error *err)
+{
+    int rc = 0, fd = f->fd;
+    f->fd = -1;
+    if (sync && fsync(fd)) rc = errno;
+    if (close(fd) && !rc) rc = errno;
+    if (!rc && rename(f->temp, f->path)) rc = errno;
+    if (rc) {
+        anm_fail(err, ANM_ERR_IO, "%s: cannot be written: %s", f->path, strerror(rc));
+        anm_outfile_abort(f);
+        return ANM_ERR_IO;
+    }
+    forget(f->temp);
+    if (sync) sync_folder(f->path);
+    free(f->temp);
+    f->temp = NULL;
+    anm_outfile_abort(f);
+    return 0;
+}
+
+void anm_outfile_abort(anm_outfile *f)
+{
+    if (f->temp) {
+        if (f->fd >= 0) close(f->fd);
+        unlink(f->temp);
+        forget(f->temp);
+        free(f->temp);
+    }
+    free(f->path);
+    *f = (anm_outfile){.fd = -1};
+}

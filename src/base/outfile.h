@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * An output file that is whole or not there: written beside its target under a temporary name, synced, renamed over
+ * the target at the end. Until then the old file stays as it was. Positions may be written in any order and from
+ * several threads (pwrite).
+ */
+#ifndef ANM_BASE_OUTFILE_H
+#define ANM_BASE_OUTFILE_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+
+typedef struct anm_outfile {
+    int fd;
+    char *path, *temp; /* the target, and the temporary name in the same folder */
+} anm_outfile;
+
+/* Makes the temporary file. `path` must name a file in a folder that exists (a directory or "" is refused). */
+int anm_outfile_open(anm_outfile *out, const char *path, anm_error *err);
+
+/* Writes all of `n` bytes at `off`. Thread-safe. */
+int anm_outfile_write(anm_outfile *f, uint64_t off, const void *data, size_t n, anm_error *err);
+
+/* Makes the file `size` bytes long and takes the disk space where the system can say so early (ENOSPC). */
+int anm_outfile_resize(anm_outfile *f, uint64_t size, anm_error *err);
+
+/* Syncs (unless `sync` is false), renames over the target, syncs the folder. On failure the temporary file is removed. */
+int anm_outfile_commit(anm_outfile *f, bool sync, anm_error *err);
+
+/* Removes the temporary file, if it is still there. Safe after a commit and on a zeroed struct. */
+void anm_outfile_abort(anm_outfile *f);
+
+/* Removes the temporary files of every open output. Async-signal-safe; for signal handlers. */
+void anm_outfile_abort_all(void);
+
+#endif

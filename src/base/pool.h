@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A pool of threads for short parallel loops: workers spin for some microseconds before they sleep, so that the
+ * hundreds of loops of one decoding step cost little more than their work. The caller's thread takes part.
+ */
+#ifndef ANM_BASE_POOL_H
+#define ANM_BASE_POOL_H
+
+#include "base/error.h"
+
+typedef struct anm_pool anm_pool;
+
+/* A pool of `threads` in all, the caller counted; 0: one per processor that this process may use. */
+int anm_pool_new(anm_pool **out, unsigned threads, anm_error *err);
+void anm_pool_free(anm_pool *p); /* NULL is fine */
+unsigned anm_pool_threads(const anm_pool *p);
+
+/* Calls fn(ctx, i, thread) once for every i in [0, n), on all threads, and returns when all are done. `thread` is in
+ * [0, threads). Which thread takes which i is not defined; a result must not depend on it. A NULL pool runs the loop
+ * on the caller. Not to be called from inside fn, nor from two threads at once on one pool. */
+typedef void anm_pool_fn(void *ctx, uint32_t i, unsigned thread);
+void anm_pool_run(anm_pool *p, anm_pool_fn *fn, void *ctx, uint32_t n);
+
+#endif

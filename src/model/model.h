@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A Llama model: its parameters and, by role, its weights, wherever they lie and however the checkpoint names, splits
+ * or orders them. The graph and the quantisers see this and not the checkpoint.
+ */
+#ifndef ANM_MODEL_MODEL_H
+#define ANM_MODEL_MODEL_H
+
+#include "ckpt/ckpt.h"
+
+/* As pytorch/executorch's ModelArgs (examples/models/llama/model_args.py), after its defaults are worked out. */
+typedef struct anm_params {
+    int64_t dim, n_layers, n_heads, n_kv_heads, head_dim, hidden_dim, vocab_size;
+    double norm_eps, rope_theta;
+    bool use_scaled_rope;
+    double rope_scale_factor, high_freq_factor; /* low is 1, the old context 8192, as in the reference */
+    bool use_hf_rope;                           /* halves rotate, not neighbouring pairs */
+    bool use_qk_norm, qk_norm_before_rope, attention_qkv_bias;
+    double partial_rotary_factor;
+} anm_params;
+
+/* A weight matrix (or, with rows == 1, a vector), as the graph wants it: pieces of tensors put together, rows in the
+ * order of interleaved rotary pairs. Read it by rows; it is never held whole. */
+typedef struct anm_matrix {
+    int64_t rows, cols; /* 0, 0: this model has none (a bias, a query norm) */
+    const anm_tensor *part[16]; /* shards */
+    uint8_t n_parts, split_dim; /* along which the shards lie: 0 rows, 1 columns */
+    int64_t unpermute_heads;    /* > 0: rows are in Hugging Face's order (two halves per head): re-order to pairs */
+} anm_matrix;
+
+/* Rows [row, row + rows) as fp32 into out[rows * cols]. */
+int anm_matrix_rows_f32(float *out, const anm_matrix *m, int64_t row, int64_t rows, anm_error *err);
+
+typedef struct anm_layer {
+    anm_matrix attention_norm, wq, wk, wv, wo, bq, bk, bv, q_norm, k_norm, ffn_norm, w1, w2, w3;
+} anm_layer;
+
+typedef struct anm_model {
+    anm_params params;
+    anm_matrix tok_embeddings, norm, output;
+    anm_layer *layers;            /* params.n_layers */
+    const float *rope_freqs;      /* head_dim / 2 factors by which frequencies are divided (GGUF's rope_freqs), or NULL */
+    const anm_ckpt *ckpt;         /* not owned */
+    char **unexpected;            /* names in the checkpoint that no role takes */
+    size_t n_unexpected;
+} anm_model;
+
+/* Parameters from `params_path` (params.json or config.json), or when NULL from what lies beside the tensors or inside
+ * the GGUF; then every weight found and its shape checked. Unknown model features are refused by name. */
+int anm_model_open(anm_model **out, const anm_ckpt *ckpt, const char *params_path, anm_error *err);
+void anm_model_free(anm_model *m);
+
+/* params.json's text alone (the reference's -p). */
+int anm_params_parse(anm_params *out, const char *json, size_t n, anm_error *err);
+
+/* The rotary tables of the reference for `rows` positions: cos and sin, [rows, head_dim / 2] (or [rows, head_dim] for
+ * use_hf_rope), in fp32, by the reference's formula (examples/models/llama/rope.py). */
+int anm_rope_tables(float *cos, float *sin, const anm_model *m, int64_t rows, anm_error *err);
+
+#endif

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The engine: a program's methods, loaded from the file, run row by row. It knows tokens, positions and the cache;
+ * it does not know text, sampling or the order in which tokens are drawn (run/session does).
+ *
+ * One answer whatever the way: a row's result does not depend on the rows beside it, the chunk, or the threads.
+ */
+#ifndef ANM_RUN_ENGINE_H
+#define ANM_RUN_ENGINE_H
+
+#include "base/error.h"
+#include "base/pool.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+
+/* What the file says of itself (its constant methods and its signatures). */
+typedef struct anm_engine_info {
+    int64_t vocab_size, head_dim, n_kv_heads, n_layers;
+    int64_t max_context;    /* rows of the rotary table */
+    int64_t cache_len;      /* entries of the cache that a method takes */
+    int64_t input_len;      /* rows of the widest method */
+    int64_t decode_len;     /* rows of `forward`: 1 in a multifunction file, input_len in a single-method one */
+    bool multifunction;
+    bool all_logits;        /* the widest method gives logits at every row, not only at the last valid one */
+    bool deprecated;        /* a file of the older form (export.py) */
+    bool fp16_cache;        /* the type of the cache that the file declares; false: fp32 */
+} anm_engine_info;
+
+typedef enum anm_precision {
+    ANM_PRECISION_DEFAULT, /* activations as the fast kernels take them */
+    ANM_PRECISION_PRECISE, /* finer activations */
+    ANM_PRECISION_EXACT,   /* fp32 activations; weights as the file declares them */
+    ANM_PRECISION_FP16,    /* the interpreter, every op rounded to its declared type: what an fp16 device does */
+} anm_precision;
+
+typedef struct anm_engine_opts {
+    anm_precision precision;
+    anm_pool *pool; /* may be NULL: one thread */
+} anm_engine_opts;
+
+typedef struct anm_engine anm_engine; /* loaded: immutable, shared by sessions */
+typedef struct anm_state anm_state;   /* one conversation: cache and scratch; one thread at a time */
+
+int anm_engine_open(anm_engine **out, const char *path, const anm_engine_opts *opts, anm_error *err);
+void anm_engine_free(anm_engine *e);
+const anm_engine_info *anm_engine_get_info(const anm_engine *e);
+
+int anm_state_new(anm_state **out, anm_engine *e, anm_error *err);
+void anm_state_free(anm_state *s);
+void anm_state_reset(anm_state *s); /* an empty cache */
+int64_t anm_state_cached(const anm_state *s);
+
+/* One pass over up to input_len rows. */
+typedef struct anm_step {
+    int32_t n;            /* rows, 1 … input_len */
+    const int32_t *token; /* [n], each in [0, vocab_size) */
+    const int32_t *pos;   /* [n] rows of the rotary table, each in [0, max_context) */
+    const uint8_t *see;   /* [n * n]: row i attends to row j of this pass where see[i * n + j]; NULL: causal (j <= i) */
+    const uint8_t *want;  /* [n]: rows whose logits are wanted; NULL: the last one */
+} anm_step;
+
+/* Runs the rows against the cache (all cached entries are visible to every row). logits[] receives, for each wanted
+ * row in order, vocab_size fp32 values. New keys and values stay with the state until the next step: */
+int anm_state_step(float *logits, anm_state *s, const anm_step *step, anm_error *err);
+
+/* … and commit puts rows [row, row + n) of the last step at the end of the cache (as the reference's _update_states).
+ * Fails with ANM_ERR_LIMIT when they do not fit. */
+int anm_state_commit(anm_state *s, int32_t row, int32_t n, anm_error *err);
+
+/* Forgets cached entries from `keep` on (cheap: they are only marked free). */
+void anm_state_truncate(anm_state *s, int64_t keep);
+
+/* After ANM_PRECISION_FP16 steps: the first op whose result overflowed, if any, and the largest magnitude per kind of
+ * op, as lines of text. */
+void anm_state_print_range(FILE *to, const anm_state *s);
+
+#endif

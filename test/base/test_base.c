@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "test.h"
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/bytes.h"
+#include "base/dtype.h"
+#include "base/half.h"
+#include "base/map.h"
+#include "base/outfile.h"
+#include "base/pool.h"
+
+#include <fcntl.h>
+#include <glob.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void half_round_trips(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        float f = anm_f16_to_f32((uint16_t)h);
+        if (isnan(f)) assert_true((anm_f32_to_f16(f) & 0x7c00u) == 0x7c00u && (anm_f32_to_f16(f) & 0x3ffu));
+        else assert_int_equal(anm_f32_to_f16(f), h);
+    }
+}
+
+static void half_rounds_to_nearest_even(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x7bff; h++) { /* the midpoint of each neighbouring pair, and its two neighbours */
+        float a = anm_f16_to_f32((uint16_t)h), b = anm_f16_to_f32((uint16_t)(h + 1)), mid = a + (b - a) / 2;
+        assert_int_equal(anm_f32_to_f16(mid), h & 1 ? h + 1 : h);
+        assert_int_equal(anm_f32_to_f16(nextafterf(mid, 0)), h);
+        assert_int_equal(anm_f32_to_f16(nextafterf(mid, INFINITY)), h + 1);
+    }
+    assert_int_equal(anm_f32_to_f16(65519.996f), 0x7bff);
+    assert_int_equal(anm_f32_to_f16(65520.0f), 0x7c00);
+    assert_int_equal(anm_f32_to_f16(-1e30f), 0xfc00);
+    assert_int_equal(anm_f32_to_bf16(1.00390625f), 0x3f80); /* a tie goes to even */
+    assert_int_equal(anm_f32_to_bf16(1.01171875f), 0x3f82);
+}
+
+static void sizes_do_not_wrap(void **state)
+{
+    (void)state;
+    uint64_t n;
+    assert_true(anm_dtype_size(ANM_DT_I4, 3, &n));
+    assert_int_equal(n, 2);
+    assert_true(anm_dtype_size(ANM_DT_Q4_0, 64, &n));
+    assert_int_equal(n, 36);
+    assert_false(anm_dtype_size(ANM_DT_Q4_0, 33, &n));
+    assert_false(anm_dtype_size(ANM_DT_F64, UINT64_MAX / 4, &n));
+    assert_false(anm_dtype_size(ANM_DT_NONE, 1, &n));
+    assert_false(anm_inside(UINT64_MAX, 2, 100));
+    assert_true(anm_inside(100, 0, 100));
+}
+
+static void cursor_fails_once_and_stays_failed(void **state)
+{
+    (void)state;
+    uint8_t bytes[6] = {1, 2, 3, 4, 5, 6};
+    anm_rd r = anm_rd_of(bytes, sizeof bytes);
+    assert_int_equal(anm_rd_u32(&r), 0x04030201);
+    assert_int_equal(anm_rd_u32(&r), 0);
+    assert_false(anm_rd_ok(&r));
+    assert_int_equal(anm_rd_u8(&r), 0);
+}
+
+static void arena_keeps_its_limit(void **state)
+{
+    (void)state;
+    anm_arena a;
+    anm_arena_init(&a);
+    a.limit = 1 << 20;
+    assert_non_null(anm_arena_alloc(&a, 100));
+    assert_null(anm_arena_alloc(&a, 2 << 20));
+    assert_null(anm_arena_array(&a, SIZE_MAX / 2, 4));
+    assert_string_equal(anm_arena_printf(&a, "%d-%s", 7, "x"), "7-x");
+    anm_arena_free(&a);
+}
+
+typedef struct {
+    _Atomic uint64_t sum;
+    _Atomic uint32_t calls;
+} tally;
+
+static void add_index(void *ctx, uint32_t i, unsigned thread)
+{
+    (void)thread;
+    tally *t = ctx;
+    atomic_fetch_add(&t->sum, i);
+    atomic_fetch_add(&t->calls, 1);
+}
+
+static void pool_runs_every_index_once(void **state)
+{
+    (void)state;
+    anm_error err;
+    for (unsigned threads = 1; threads <= 5; threads++) {
+        anm_pool *p;
+        assert_int_equal(anm_pool_new(&p, threads, &err), 0);
+        for (uint32_t n = 0; n < 300; n++) {
+            tally t = {0};
+            anm_pool_run(p, add_index, &t, n);
+            assert_int_equal(t.calls, n);
+            assert_int_equal(t.sum, n ? (uint64_t)n * (n - 1) / 2 : 0);
+        }
+        anm_pool_free(p);
+    }
+}
+
+static void outfile_is_whole_or_not_there(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/anm-test-XXXXXX", path[64];
+    anm_error err;
+    anm_outfile f;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/out", dir);
+
+    assert_int_equal(anm_outfile_open(&f, path, &err), 0);
+    assert_int_equal(anm_outfile_write(&f, 3, "def", 3, &err), 0);
+    assert_int_equal(anm_outfile_write(&f, 0, "abc", 3, &err), 0);
+    assert_int_equal(access(path, F_OK), -1); /* not there before the commit */
+    assert_int_equal(anm_outfile_commit(&f, true, &err), 0);
+
+    anm_map m;
+    assert_int_equal(anm_map_open(&m, path, &err), 0);
+    assert_int_equal(m.size, 6);
+    assert_memory_equal(m.data, "abcdef", 6);
+    assert_string_equal(anm_map_path_of(m.data + 5), path);
+    assert_null(anm_map_path_of(&m));
+    anm_map_close(&m);
+
+    assert_int_equal(anm_outfile_open(&f, path, &err), 0);
+    assert_int_equal(anm_outfile_write(&f, 0, "zzz", 3, &err), 0);
+    anm_outfile_abort(&f);
+    assert_int_equal(anm_map_open(&m, path, &err), 0); /* the old file, as it was */
+    assert_memory_equal(m.data, "abcdef", 6);
+    anm_map_close(&m);
+
+    glob_t g;
+    char pattern[80];
+    snprintf(pattern, sizeof pattern, "%s/*", dir);
+    assert_int_equal(glob(pattern, 0, NULL, &g), 0);
+    assert_int_equal(g.gl_pathc, 1); /* no temporary file stays */
+    globfree(&g);
+    assert_int_equal(anm_outfile_open(&f, dir, &err), ANM_ERR_IO);
+    unlink(path);
+    assert_int_equal(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600) >= 0, 1);
+    assert_int_equal(anm_map_open(&m, path, &err), ANM_ERR_FORMAT);
+    assert_int_equal(anm_map_open(&m, dir, &err), ANM_ERR_IO);
+    unlink(path);
+    rmdir(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(half_round_trips),
+        cmocka_unit_test(half_rounds_to_nearest_even),
+        cmocka_unit_test(sizes_do_not_wrap),
+        cmocka_unit_test(cursor_fails_once_and_stays_failed),
+        cmocka_unit_test(arena_keeps_its_limit),
+        cmocka_unit_test(pool_runs_every_index_once),
+        cmocka_unit_test(outfile_is_whole_or_not_there),
+    };
+    return cmocka_run_group_tests_name("base", tests, NULL, NULL);
+}
