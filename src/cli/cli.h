@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The command line: one table of commands (main.c), one cmd_*.c each, one option parser (opt.c). Only this folder
- * prints and exits. A failure is one line on standard error, "anemone: FILE: what is wrong, and what to do"; exit
+ * The command line: one table of commands (commands.def), one cmd_*.c each, one option parser (opt.c). Only this
+ * folder prints and exits. A failure is one line on standard error, "anemone: FILE: what is wrong, and what to do"; exit
  * code 1, or 2 for wrong usage.
  */
 #ifndef ANM_CLI_CLI_H
@@ -9,12 +9,26 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
+
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 /* Prints "anemone: TEXT" and gives the exit code that fits err->code. */
 int cli_fail(const anm_error *err);
 
+/* Closes standard output and says so when what was written there did not arrive. Returns `code`, or EXIT_FAILED. */
+int cli_finish(int code);
+
 /* Each command: argv[0] is the command's name. Returns the exit code. */
-typedef int cli_command(int argc, char **argv);
+#define COMMAND(name, function, what) int function(int argc, char **argv);
+#include "cli/commands.def"
+#undef COMMAND
+
+/* Handlers for interrupts and for files that shrink while they are mapped (signals.c). */
+void cli_install_signals(void);
+
+/* While on, the first Ctrl-C does not end the program: cli_stop_asked turns true and the command winds up. */
+void cli_handle_stop(bool on);
+bool cli_stop_asked(void);
 
 #endif

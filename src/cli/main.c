@@ -1,21 +1,42 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 static const struct {
     const char *name;
-    cli_command *run;
+    int (*run)(int argc, char **argv);
     const char *what;
 } commands[] = {
+#define COMMAND(name, function, what) {name, function, what},
+#include "cli/commands.def"
+#undef COMMAND
     {NULL, NULL, NULL},
+};
+
+/* Names under which the program is installed besides its own: the original's scripts. */
+static const struct {
+    const char *name, *command;
+} aliases[] = {
+    {"export_static_llm_coreml", "export"},
+    {"run_static_llm", "run"},
+    {"run_static_llm_multifunction", "run"},
 };
 
 int cli_fail(const anm_error *err)
 {
+    fflush(stdout);
     fprintf(stderr, "anemone: %s\n", err->text);
     return err->code == ANM_ERR_USAGE ? EXIT_USAGE : EXIT_FAILED;
+}
+
+int cli_finish(int code)
+{
+    if (fclose(stdout) == 0 || code != EXIT_OK) return code;
+    fprintf(stderr, "anemone: standard output: %s\n", strerror(errno));
+    return EXIT_FAILED;
 }
 
 static void usage(FILE *to)
@@ -25,19 +46,32 @@ static void usage(FILE *to)
     fprintf(to, "\n'anemone COMMAND --help' tells of each. Version %s.\n", anm_version());
 }
 
+static int run(const char *name, int argc, char **argv)
+{
+    for (int i = 0; commands[i].name; i++)
+        if (strcmp(name, commands[i].name) == 0) return cli_finish(commands[i].run(argc, argv));
+    fprintf(stderr, "anemone: there is no command '%s'; 'anemone --help' lists them\n", name);
+    return EXIT_USAGE;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc > 1 && strcmp(argv[1], "--version") == 0) {
+    cli_install_signals();
+    const char *self = argc > 0 ? argv[0] : "", *slash = strrchr(self, '/');
+    if (slash) self = slash + 1;
+    for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)
+        if (strcmp(self, aliases[i].name) == 0) return run(aliases[i].command, argc, argv);
+    if (argc < 2) {
+        usage(stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
         printf("anemone %s\n", anm_version());
-        return EXIT_OK;
+        return cli_finish(EXIT_OK);
     }
-    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         usage(stdout);
-        return EXIT_OK;
+        return cli_finish(EXIT_OK);
     }
-    for (int i = 0; argc > 1 && commands[i].name; i++)
-        if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
-    if (argc > 1) fprintf(stderr, "anemone: there is no command '%s'; 'anemone --help' lists them\n", argv[1]);
-    else usage(stderr);
-    return EXIT_USAGE;
+    return run(argv[1], argc - 1, argv + 1);
 }

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the process does when it is interrupted, or when a file that it has mapped shrinks under it: unfinished output
+ * is removed, and one line says why. Only async-signal-safe calls here.
+ */
+#include "cli/cli.h"
+#include "base/map.h"
+#include "base/outfile.h"
+
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+static void say(const char *s)
+{
+    ssize_t ignored = write(STDERR_FILENO, s, strlen(s));
+    (void)ignored;
+}
+
+/* The command's own way to stop (an answer in a chat, a generation with a summary to print), or NULL: die. */
+static volatile sig_atomic_t asked_to_stop;
+static volatile sig_atomic_t stop_is_handled;
+
+void cli_handle_stop(bool on)
+{
+    asked_to_stop = 0;
+    stop_is_handled = on;
+}
+
+bool cli_stop_asked(void)
+{
+    return asked_to_stop != 0;
+}
+
+static void on_interrupt(int sig)
+{
+    if (sig == SIGINT && stop_is_handled && !asked_to_stop) { /* a second one does not wait */
+        asked_to_stop = 1;
+        return;
+    }
+    anm_outfile_abort_all();
+    signal(sig, SIG_DFL); /* die of it, so that the caller's shell knows */
+    raise(sig);
+}
+
+static void on_bus_error(int sig, siginfo_t *info, void *context)
+{
+    (void)context;
+    const char *path = anm_map_path_of(info->si_addr);
+    anm_outfile_abort_all();
+    if (!path) {
+        signal(sig, SIG_DFL);
+        raise(sig);
+        return;
+    }
+    say("anemone: ");
+    say(path);
+    say(": became shorter while it was read; try again when nothing writes to it\n");
+    _exit(EXIT_FAILED);
+}
+
+void cli_install_signals(void)
+{
+    struct sigaction a;
+    memset(&a, 0, sizeof a);
+    sigemptyset(&a.sa_mask);
+    a.sa_handler = on_interrupt;
+    sigaction(SIGINT, &a, NULL);
+    sigaction(SIGTERM, &a, NULL);
+    sigaction(SIGHUP, &a, NULL);
+    a.sa_flags = SA_SIGINFO;
+    a.sa_handler = NULL;
+    a.sa_sigaction = on_bus_error;
+    sigaction(SIGBUS, &a, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a reader that goes away is a write error, and is said as one */
+}
