@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Cholesky factor and triangular inverse in fp64, blocked; and the fast Walsh-Hadamard transform. */
+#include "dense/dense.h"
+
+#include <math.h>
+
+enum { NB = 64 }; /* a block of three fits the first-level cache */
+
+typedef struct span {
+    double *a;
+    size_t n, at, width; /* the panel [at, at + width) in work */
+} span;
+
+/* dot(x, y) over n, in eight running sums: one fixed order, and the compiler may use vectors. */
+static double dot(const double *x, const double *y, size_t n)
+{
+    double s[8] = {0};
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int l = 0; l < 8; l++) s[l] += x[i + (size_t)l] * y[i + (size_t)l];
+    for (; i < n; i++) s[0] += x[i] * y[i];
+    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
+}
+
+/* Rows below the panel's diagonal block: subtract what earlier columns explain, then solve against the block. */
+static void below(void *ctx, uint32_t i, unsigned thread)
+{
+    (void)thread;
+    const span *s = ctx;
+    size_t row = s->at + s->width + i;
+    double *r = s->a + row * s->n;
+    for (size_t j = s->at; j < s->at + s->width; j++) {
+        const double *d = s->a + j * s->n;
+        r[j] = (r[j] - dot(r, d, j)) / d[j];
+    }
+}
+
+int anm_cholesky(double *a, size_t n, anm_pool *pool, anm_error *err)
+{
+    for (size_t at = 0; at < n; at += NB) {
+        span s = {a, n, at, n - at < NB ? n - at : NB};
+        for (size_t j = at; j < at + s.width; j++) {
+            double *d = a + j * n;
+            for (size_t c = at; c < j; c++) d[c] = (d[c] - dot(d, a + c * n, c)) / a[c * n + c];
+            double v = d[j] - dot(d, d, j);
+            if (!(v > 0) || isinf(v))
+                return anm_fail(err, ANM_ERR_FORMAT, "the matrix is not positive definite at row %zu of %zu", j, n);
+            d[j] = sqrt(v);
+        }
+        anm_pool_run(pool, below, &s, (uint32_t)(n - at - s.width));
+    }
+    return 0;
+}
+
+/* Column `i` of the inverse of L, by forward substitution; kept in column order of a scratch triangle: x[j] is written
+ * to the upper triangle (row i), which the factor does not use, and moved below when all are done. */
+static void inverse_column(void *ctx, uint32_t i, unsigned thread)
+{
+    (void)thread;
+    const span *s = ctx;
+    double *x = s->a + (size_t)i * s->n; /* row i: entries i+1 … are free */
+    double diag = 1 / x[i];
+    for (size_t j = i + 1; j < s->n; j++) {
+        const double *l = s->a + j * s->n;
+        x[j] = -(l[i] * diag + dot(l + i + 1, x + i + 1, j - i - 1)) / l[j];
+    }
+}
+
+void anm_lower_inverse(double *a, size_t n, anm_pool *pool)
+{
+    span s = {a, n, 0, n};
+    anm_pool_run(pool, inverse_column, &s, (uint32_t)n);
+    for (size_t i = 0; i < n; i++) {
+        a[i * n + i] = 1 / a[i * n + i];
+        for (size_t j = i + 1; j < n; j++) {
+            a[j * n + i] = a[i * n + j];
+            a[i * n + j] = 0;
+        }
+    }
+}
+
+void anm_hadamard_rows(float *y, size_t rows, size_t n)
+{
+    float scale = (float)(1 / sqrt((double)n));
+    for (size_t r = 0; r < rows; r++, y += n) {
+        for (size_t h = 1; h < n; h *= 2)
+            for (size_t i = 0; i < n; i += 2 * h)
+                for (size_t j = i; j < i + h; j++) {
+                    float a = y[j], b = y[j + h];
+                    y[j] = a + b;
+                    y[j + h] = a - b;
+                }
+        for (size_t i = 0; i < n; i++) y[i] *= scale;
+    }
+}

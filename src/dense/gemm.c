@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Blocked matrix product. Both operands are packed into panels that the inner tile reads in order; k is cut into blocks
+ * of KC, so that a panel of B stays in the second-level cache while all of A passes by it.
+ *
+ *   for each block of k: pack B (all of it, in parallel), then per task a band of rows: pack A's band, all tiles of it
+ */
+#include "dense/dense.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef void micro_fn(float *acc, const float *a, const float *b, size_t k);
+micro_fn anm_micro_plain, anm_micro_avx2, anm_micro_avx512;
+
+typedef struct kind {
+    const char *name;
+    size_t mr, nr;
+    micro_fn *fn;
+} kind;
+
+static const kind *pick(void)
+{
+    static const kind plain = {"plain", 4, 8, anm_micro_plain};
+#if defined(__x86_64__)
+    static const kind avx2 = {"avx2", 6, 16, anm_micro_avx2}, avx512 = {"avx512", 12, 32, anm_micro_avx512};
+    if (__builtin_cpu_supports("avx512f")) return &avx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &avx2;
+#endif
+    return &plain;
+}
+
+const char *anm_gemm_name(void)
+{
+    return pick()->name;
+}
+
+enum { KC = 384, BAND = 96, MOST_MR = 16, MOST_NR = 32 }; /* BAND: rows of A per task, a multiple of 4, 6 and 12 */
+
+typedef struct job {
+    const kind *kind;
+    float *c, *b_packed, *a_packed; /* a_packed: one band for each thread */
+    anm_view a, b;
+    size_t ldc, m, n, k0, k; /* the block of k in work: [k0, k0 + k) */
+    bool add;
+} job;
+
+/* out[panel][p][r] = v(panel * width + r, k0 + p), zeros behind row `rows`. */
+static void pack(float *out, anm_view v, size_t first, size_t rows, size_t width, size_t k0, size_t k)
+{
+    const float *d = v.data + first * v.row + k0 * v.col;
+    for (size_t r = 0; r < width; r++) {
+        if (r >= rows) {
+            for (size_t p = 0; p < k; p++) out[p * width + r] = 0;
+            continue;
+        }
+        const float *s = d + r * v.row;
+        for (size_t p = 0; p < k; p++) out[p * width + r] = s[p * v.col];
+    }
+}
+
+static void pack_b(void *ctx, uint32_t i, unsigned thread)
+{
+    (void)thread;
+    job *j = ctx;
+    size_t nr = j->kind->nr, at = i * nr, left = j->n - at;
+    pack(j->b_packed + at * j->k, j->b, at, left < nr ? left : nr, nr, j->k0, j->k);
+}
+
+static void band(void *ctx, uint32_t i, unsigned thread)
+{
+    const job *j = ctx;
+    const kind *kd = j->kind;
+    size_t mr = kd->mr, nr = kd->nr, first = (size_t)i * BAND, rows = j->m - first < BAND ? j->m - first : BAND;
+    float *a = j->a_packed + (size_t)thread * BAND * KC;
+    for (size_t r = 0; r < rows; r += mr)
+        pack(a + r * j->k, j->a, first + r, rows - r < mr ? rows - r : mr, mr, j->k0, j->k);
+    for (size_t col = 0; col < j->n; col += nr) {
+        size_t w = j->n - col < nr ? j->n - col : nr;
+        for (size_t r = 0; r < rows; r += mr) {
+            float acc[MOST_MR * MOST_NR];
+            kd->fn(acc, a + r * j->k, j->b_packed + col * j->k, j->k);
+            size_t h = rows - r < mr ? rows - r : mr;
+            for (size_t y = 0; y < h; y++) {
+                float *c = j->c + (first + r + y) * j->ldc + col;
+                const float *s = acc + y * nr;
+                if (j->add || j->k0)
+                    for (size_t x = 0; x < w; x++) c[x] += s[x];
+                else
+                    memcpy(c, s, w * sizeof *c);
+            }
+        }
+    }
+}
+
+int anm_gemm(float *c, size_t ldc, anm_view a, anm_view b, size_t m, size_t n, size_t k, bool add, anm_pool *pool,
+             anm_error *err)
+{
+    if (!m || !n) return 0;
+    if (!k) {
+        if (!add)
+            for (size_t i = 0; i < m; i++) memset(c + i * ldc, 0, n * sizeof *c);
+        return 0;
+    }
+    job j = {.kind = pick(), .c = c, .a = a, .b = b, .ldc = ldc, .m = m, .n = n, .add = add};
+    size_t panels = (n + j.kind->nr - 1) / j.kind->nr;
+    j.b_packed = aligned_alloc(64, panels * j.kind->nr * KC * sizeof(float));
+    j.a_packed = aligned_alloc(64, (size_t)anm_pool_threads(pool) * BAND * KC * sizeof(float));
+    if (!j.b_packed || !j.a_packed) {
+        free(j.b_packed);
+        free(j.a_packed);
+        return anm_fail_memory(err, "matrix product");
+    }
+    for (; j.k0 < k; j.k0 += KC) {
+        j.k = k - j.k0 < KC ? k - j.k0 : KC;
+        anm_pool_run(pool, pack_b, &j, (uint32_t)panels);
+        anm_pool_run(pool, band, &j, (uint32_t)((m + BAND - 1) / BAND));
+    }
+    free(j.b_packed);
+    free(j.a_packed);
+    return 0;
+}

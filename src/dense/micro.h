@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The inner tile of anm_gemm, compiled once per instruction set: the including file says the vector's width VW (floats)
+ * and the tile MR x NR, NR a multiple of VW. GNU vector extensions keep it one text for all of them.
+ *
+ *   acc[MR][NR] = sum over p < k of a[p][MR] (broadcast) * b[p][NR]
+ *
+ * a and b are packed: MR (NR) values for each p, one after the other.
+ */
+#include <stddef.h>
+#include <string.h>
+
+typedef float vec __attribute__((vector_size(VW * 4)));
+
+void MICRO(float *acc, const float *a, const float *b, size_t k);
+void MICRO(float *acc, const float *a, const float *b, size_t k)
+{
+    vec sum[MR][NR / VW] = {{{0}}};
+    for (size_t p = 0; p < k; p++, a += MR, b += NR) {
+        vec y[NR / VW];
+        memcpy(y, b, sizeof y);
+#pragma GCC unroll 16
+        for (int i = 0; i < MR; i++)
+#pragma GCC unroll 4
+            for (int j = 0; j < NR / VW; j++) sum[i][j] += y[j] * a[i];
+    }
+    memcpy(acc, sum, sizeof sum);
+}
