@@ -27,15 +27,8 @@ typedef struct anm_engine_info {
     bool fp16_cache;        /* the type of the cache that the file declares; false: fp32 */
 } anm_engine_info;
 
-typedef enum anm_precision {
-    ANM_PRECISION_DEFAULT, /* activations as the fast kernels take them */
-    ANM_PRECISION_PRECISE, /* finer activations */
-    ANM_PRECISION_EXACT,   /* fp32 activations; weights as the file declares them */
-    ANM_PRECISION_FP16,    /* the interpreter, every op rounded to its declared type: what an fp16 device does */
-} anm_precision;
-
 typedef struct anm_engine_opts {
-    anm_precision precision;
+    anm_precision precision; /* anemone.h; FP16: the interpreter, every op rounded to its declared type */
     anm_pool *pool; /* may be NULL: one thread */
 } anm_engine_opts;
 
