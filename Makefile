@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# A short front for Meson and Ninja. `make` alone lists what can be done.
+.DEFAULT_GOAL := help
+.PHONY: help build demo check check-san check-macos fuzz format install clean
+
+TIME ?= 60
+PREFIX ?= /usr/local
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+build: ## build the program: build/anemone
+	@tools/build.sh build && ls build/anemone
+
+demo: ## build, export SmolLM2-135M, and let it answer (./demo)
+	@./demo
+
+check: ## build with warnings as errors, run every test (./check)
+	@./check
+
+check-san: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@tools/check-san.sh
+
+check-macos: ## compile every source for macOS on Apple silicon (compile only)
+	@tools/check-macos.sh
+
+fuzz: ## fuzz every reader with clang's libFuzzer, TIME=60 seconds each; ONLY=zip for one
+	@tools/fuzz.sh $(TIME) $(ONLY)
+
+format: ## clang-format all sources in place
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+install: build ## install under PREFIX=/usr/local (DESTDIR is heeded)
+	@meson configure build --prefix "$(PREFIX)" && meson install -C build
+
+clean: ## remove what was built; what was fetched stays
+	@for d in build build/*/; do [ ! -f "$$d/build.ninja" ] || ninja -C "$$d" -t clean >/dev/null; done

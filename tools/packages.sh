@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Sourced by ./check and ./demo: installs what is missing, and only that. With everything there it asks no network.
+# need DEBIAN-PACKAGE...    (their Homebrew names are worked out below)
+
+say() { printf '%s\n' "$*" >&2; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif command -v sudo >/dev/null; then sudo "$@"
+    else say "This needs root, and there is no sudo. Run as root: $*"; return 1
+    fi
+}
+
+need_apt() {
+    missing=
+    for p in "$@"; do
+        case $(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null) in
+            installed) ;;
+            *) missing="$missing $p" ;;
+        esac
+    done
+    [ -z "$missing" ] && return
+    say "Installing:$missing"
+    # The lists may be old or absent; a first try without fetching them saves half a minute where they are fresh.
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2 2>/dev/null ||
+        { as_root apt-get update -qq >&2 &&
+          as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2; }
+}
+
+need_brew() {
+    missing=
+    for p in "$@"; do
+        case $p in
+            gcc | libc6-dev | python3-venv) continue ;; # Apple's own compiler; Homebrew's python has venv
+            libjansson-dev) p=jansson ;;
+            libpcre2-dev) p=pcre2 ;;
+            libcmocka-dev) p=cmocka ;;
+            uthash-dev) p=uthash ;;
+            ninja-build) p=ninja ;;
+            pkg-config) p=pkgconf ;;
+        esac
+        brew list --formula "$p" >/dev/null 2>&1 || missing="$missing $p"
+    done
+    [ -z "$missing" ] || { say "Installing:$missing"; brew install $missing >&2; }
+}
+
+need() {
+    if command -v dpkg-query >/dev/null; then need_apt "$@"
+    elif command -v brew >/dev/null; then need_brew "$@"
+    else say "Neither apt-get nor Homebrew is here; going on with what is installed. Wanted: $*"
+    fi
+}
+
+BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libjansson-dev libpcre2-dev uthash-dev"
+TEST_PACKAGES="libcmocka-dev"

@@ -1,0 +1,40 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# Runs the tests of a build folder and counts test cases (not programs). The last line: N passed, N failed[, N skipped].
+# usage: run-tests.sh FOLDER [MESON-TEST-OPTION...]
+set -eu
+cd "$(dirname "$0")/.."
+dir=$1
+shift
+status=0
+meson test -C "$dir" --no-rebuild --print-errorlogs "$@" || status=$?
+
+# Each program's output is cmocka's or TAP; one that says neither, or dies before it says so, counts as one case.
+awk '
+    function close_program() {
+        if (name == "") return
+        if (n == 0) { if (code == 77) skipped++; else if (bad) failed++; else passed++ }
+        else if (bad && !f) failed++
+        name = ""
+    }
+    /^=+ [0-9]+\/[0-9]+ =+$/ { close_program(); name = "?"; n = f = bad = code = 0; next }
+    /^result: / { bad = !/exit status (0|77)( |$)/; code = / 77( |$)/ ? 77 : 0; next }
+    /^\[ +OK \] / || /^ok / {
+        n++
+        if (/# [Ss][Kk][Ii][Pp]/) skipped++; else passed++
+        next
+    }
+    /^not ok / { n++; f++; failed++; next }
+    /^\[  FAILED  \] .* test\(s\), listed below/ || /^\[  SKIPPED \] .* test\(s\), listed below/ {
+        for (i = 1; i <= NF; i++) if ($i == "test(s),") k = $(i - 1)
+        n += k
+        if (/FAILED/) { f += k; failed += k } else skipped += k
+    }
+    END {
+        close_program()
+        printf "%d passed, %d failed", passed, failed
+        if (skipped) printf ", %d skipped", skipped
+        print ""
+        exit failed > 0 || passed == 0
+    }' "$dir/meson-logs/testlog.txt" || exit 1
+exit $status
