@@ -51,8 +51,19 @@ typedef enum anm_mil_param {
 
 const char *anm_mil_op_name(anm_mil_opcode op);
 anm_mil_opcode anm_mil_op_of_name(const char *name); /* ANM_OP_FOREIGN when there is none */
-const char *anm_mil_param_name(anm_mil_param p);
+const char *anm_mil_param_name(anm_mil_param p); /* "end" for ANM_P_END_INDEX; "?" for ANM_P_END */
 anm_mil_param anm_mil_param_of_name(const char *name); /* ANM_P_END when there is none */
+
+/* What ops.def says of one parameter of an op. */
+typedef struct anm_mil_slot {
+    anm_mil_param param;
+    bool optional; /* may be left out */
+    bool list;     /* takes several values */
+} anm_mil_slot;
+
+/* The parameters of `op` in their order; the number of them (0 for ANM_OP_FOREIGN). */
+enum { ANM_MIL_MAX_SLOTS = 8 };
+int anm_mil_op_slots(anm_mil_opcode op, anm_mil_slot slots[ANM_MIL_MAX_SLOTS]);
 
 /* The bytes of a constant: here (`data`), or made later by whoever writes the file (`source`, see quant/). 4-bit values
  * are packed two in a byte, low half first; a bool is a byte; a string its characters. All little-endian, any
@@ -78,16 +89,17 @@ typedef struct anm_mil_value {
 
 /* What one parameter of an op is bound to: a value, or several for a list parameter (`values` of concat). */
 typedef struct anm_mil_arg {
-    anm_mil_param param;
+    anm_mil_param param; /* ANM_P_END: one of a foreign op's that ops.def does not name: */
     uint32_t count;
     anm_mil_value **value;
+    const char *foreign; /* … its name */
 } anm_mil_arg;
 
 typedef struct anm_mil_op {
     anm_mil_opcode code;
     const char *foreign; /* the type's name when code is ANM_OP_FOREIGN */
     uint32_t n_args, n_outs;
-    anm_mil_arg *args;    /* in the order of ops.def's parameters */
+    anm_mil_arg *args;    /* in the order of ops.def's parameters (a foreign op's: as they came) */
     anm_mil_value **outs; /* most ops have one */
     struct anm_mil_op *prev, *next;
 } anm_mil_op;
@@ -100,6 +112,7 @@ typedef struct anm_mil_function {
     anm_mil_value **inputs, **outputs;
     anm_mil_op *first, *last;
     struct anm_mil_function *next;
+    struct anm_mil_names *names; /* of its values, once a name had to be made unique (build.c) */
 } anm_mil_function;
 
 typedef struct anm_mil_program {
@@ -126,8 +139,9 @@ const char *anm_mil_type_print(const anm_mil_type *t, char *out, size_t n);
 
 typedef struct anm_mil_builder {
     anm_mil_function *fn;
-    anm_mil_op *before; /* ops are put before this one; NULL: at the end */
-    anm_error err;      /* err.code is 0 while all is well */
+    anm_mil_op *before;   /* ops are put before this one; NULL: at the end */
+    anm_error err;        /* err.code is 0 while all is well */
+    anm_mil_value failed; /* what a failed builder hands out */
 } anm_mil_builder;
 
 void anm_mil_program_init(anm_mil_program *p);
@@ -140,13 +154,18 @@ anm_mil_builder anm_mil_build(anm_mil_function *fn);
 anm_mil_value *anm_mil_input(anm_mil_builder *b, const char *name, anm_mil_type type);
 void anm_mil_output(anm_mil_builder *b, anm_mil_value *v);
 
-/* Appends an op with one result. The arguments are pairs (anm_mil_param, anm_mil_value *) and end with ANM_P_END;
+/* Appends an op with one result (NULL name: the op's). The arguments are pairs (anm_mil_param, anm_mil_value *) and end with ANM_P_END;
  * a NULL value leaves that parameter out. `name` becomes the result's name, made unique with a number if need be. */
 anm_mil_value *anm_mil_emit(anm_mil_builder *b, anm_mil_opcode op, const char *name, ...);
 
 /* As anm_mil_emit for the ops whose `param` takes a list of `n` values (concat, stack); the pairs follow. */
 anm_mil_value *anm_mil_emit_list(anm_mil_builder *b, anm_mil_opcode op, const char *name, anm_mil_param param,
                                  uint32_t n, anm_mil_value *const *list, ...);
+
+/* As anm_mil_emit for ops with several results (split): their names are `name` with a number. The results are put in
+ * outs[0 … n_outs). */
+void anm_mil_emit_outs(anm_mil_builder *b, anm_mil_opcode op, const char *name, uint32_t n_outs,
+                       anm_mil_value **outs, ...);
 
 /* The general form, for readers: any arguments, results with given types (not inferred; verify later). `args` and
  * `outs` are copied. `foreign` names the op when code is ANM_OP_FOREIGN. NULL when memory is out. */

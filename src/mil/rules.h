@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the files of this folder share: elements of constants, and the arithmetic of shapes that the type
+ * rules and the interpreter must agree on.
+ */
+#ifndef ANM_MIL_RULES_H
+#define ANM_MIL_RULES_H
+
+#include "mil/mil.h"
+
+/* Element `i` of packed little-endian data of type `t`. The caller knows that it is there. */
+int64_t anm_mil_int_at(anm_dtype t, const uint8_t *data, int64_t i); /* integers of up to 64 bits, bools */
+float anm_mil_float_at(anm_dtype t, const uint8_t *data, int64_t i); /* fp16, bf16, fp32; fp64 rounded */
+
+/* Has the type a dtype, at most ANM_MIL_MAX_RANK dimensions, and none below -1? */
+bool anm_mil_type_sane(const anm_mil_type *t);
+
+/* One dimension of slice_by_index, of which `dim` is known. */
+typedef struct anm_mil_slice {
+    int64_t begin, end, stride;
+    bool begin_mask, end_mask, squeeze;
+} anm_mil_slice;
+
+/* The first element taken and how many (one where squeezed); false when that leaves the dimension. */
+bool anm_mil_slice_dim(const anm_mil_slice *s, int64_t dim, int64_t *first, int64_t *count);
+
+#endif
