@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The engine's outside: opening a file, states, steps. See engine.h; the ways to run a step are elsewhere. */
+#include "run/engine_internal.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct anm_engine {
+    anm_loaded l;
+    anm_precision precision;
+    anm_pool *pool; /* not owned */
+    atomic_flag pool_taken; /* one state at a time uses the pool; others then run on their own thread, no less right */
+    uint8_t *masked[ANM_METHOD_COUNT]; /* [value id]: may hold minus infinity; for FP16 only */
+};
+
+struct anm_state {
+    anm_engine *e;
+    anm_kv kv;
+    anm_range range;
+};
+
+static int mark_masked(anm_engine *e, anm_error *err)
+{
+    for (int i = 0; i < ANM_METHOD_COUNT; i++) {
+        const anm_method *m = &e->l.method[i];
+        e->masked[i] = calloc(m->fn->n_values ? m->fn->n_values : 1, 1);
+        if (!e->masked[i]) return anm_fail_memory(err, "program");
+        anm_range_mark_masked(e->masked[i], m->fn, m->fn->inputs[m->mask]);
+    }
+    return 0;
+}
+
+int anm_engine_open(anm_engine **out, const char *path, const anm_engine_opts *opts, anm_error *err)
+{
+    *out = NULL;
+    anm_engine *e = calloc(1, sizeof *e);
+    if (!e) return anm_fail_memory(err, "engine");
+    atomic_flag_clear(&e->pool_taken);
+    e->precision = opts ? opts->precision : ANM_PRECISION_DEFAULT;
+    e->pool = opts ? opts->pool : NULL;
+    int rc = anm_loaded_open(&e->l, path, err);
+    if (!rc && e->precision == ANM_PRECISION_FP16) rc = mark_masked(e, err);
+    if (rc) {
+        anm_engine_free(e);
+        return rc;
+    }
+    *out = e;
+    return 0;
+}
+
+void anm_engine_free(anm_engine *e)
+{
+    if (!e) return;
+    for (int i = 0; i < ANM_METHOD_COUNT; i++) free(e->masked[i]);
+    anm_loaded_close(&e->l);
+    free(e);
+}
+
+const anm_engine_info *anm_engine_get_info(const anm_engine *e)
+{
+    return &e->l.info;
+}
+
+int anm_state_new(anm_state **out, anm_engine *e, anm_error *err)
+{
+    *out = NULL;
+    anm_state *s = calloc(1, sizeof *s);
+    if (!s) return anm_fail_memory(err, "state");
+    s->e = e;
+    int rc = anm_kv_new(&s->kv, &e->l.info, err);
+    if (rc) {
+        anm_state_free(s);
+        return rc;
+    }
+    *out = s;
+    return 0;
+}
+
+void anm_state_free(anm_state *s)
+{
+    if (!s) return;
+    anm_kv_free(&s->kv);
+    free(s);
+}
+
+void anm_state_reset(anm_state *s)
+{
+    s->kv.cached = 0;
+    s->kv.rows = 0;
+}
+
+int64_t anm_state_cached(const anm_state *s)
+{
+    return s->kv.cached;
+}
+
+static int check_step(const anm_engine_info *info, const anm_step *step, anm_error *err)
+{
+    if (step->n < 1 || step->n > info->input_len)
+        return anm_fail(err, ANM_ERR_USAGE, "a step of %d rows; the program takes 1 to %lld", step->n,
+                        (long long)info->input_len);
+    for (int32_t i = 0; i < step->n; i++) {
+        if (step->token[i] < 0 || step->token[i] >= info->vocab_size)
+            return anm_fail(err, ANM_ERR_LIMIT, "token id %d is outside the vocabulary of %lld", step->token[i],
+                            (long long)info->vocab_size);
+        if (step->pos[i] < 0 || step->pos[i] >= info->max_context)
+            return anm_fail(err, ANM_ERR_LIMIT, "position %d is beyond the context of %lld", step->pos[i],
+                            (long long)info->max_context);
+        if (step->see && !step->see[(int64_t)i * step->n + i])
+            return anm_fail(err, ANM_ERR_USAGE, "row %d does not see itself", i);
+    }
+    return 0;
+}
+
+int anm_state_step(float *logits, anm_state *s, const anm_step *step, anm_error *err)
+{
+    anm_engine *e = s->e;
+    int rc = check_step(&e->l.info, step, err);
+    if (rc) return rc;
+    int which = step->n <= e->l.info.decode_len ? ANM_METHOD_DECODE : ANM_METHOD_WIDE;
+    bool fp16 = e->precision == ANM_PRECISION_FP16;
+    return anm_interp_step(logits, &s->kv, &e->l, &e->l.method[which], step, fp16, fp16 ? &s->range : NULL,
+                           e->masked[which], err);
+}
+
+int anm_state_commit(anm_state *s, int32_t row, int32_t n, anm_error *err)
+{
+    return anm_kv_commit(&s->kv, row, n, err);
+}
+
+void anm_state_truncate(anm_state *s, int64_t keep)
+{
+    if (keep >= 0 && keep < s->kv.cached) s->kv.cached = keep;
+}
+
+void anm_state_print_range(FILE *to, const anm_state *s)
+{
+    anm_range_print(to, &s->range);
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the engine's files share: a loaded program (load.c, roles.c), the ways to run a step (interp.c, the plan), the
+ * range of an fp16 run (range.c). Not for others.
+ *
+ * A file holds one or two methods; each is a chain of delegate calls (pieces). Loading joins a method's pieces into one
+ * MIL function and finds out what its inputs and outputs stand for.
+ */
+#ifndef ANM_RUN_ENGINE_INTERNAL_H
+#define ANM_RUN_ENGINE_INTERNAL_H
+
+#include "base/bytes.h"
+#include "base/map.h"
+#include "coreml/coreml.h"
+#include "mil/mil.h"
+#include "pte/pte.h"
+#include "run/engine.h"
+
+/* One layer's caches, as indices into the method's inputs and outputs. */
+typedef struct anm_kv_io {
+    int32_t k_in, v_in, k_out, v_out;
+} anm_kv_io;
+
+/* A method that computes `rows` rows at once. Indices are into fn's inputs or outputs; -1 where there is none. */
+typedef struct anm_method {
+    anm_mil_function *fn; /* all pieces, joined; lives in anm_loaded.program */
+    int64_t rows, logits_rows; /* logits_rows is rows, or 1: the last valid row only */
+    int32_t tokens, mask, cos, sin, last_pos, logits;
+    anm_kv_io *kv; /* [n_layers] */
+} anm_method;
+
+enum { ANM_METHOD_DECODE, ANM_METHOD_WIDE, ANM_METHOD_COUNT }; /* in a single-method file both are the same one */
+
+/* A package of the file. */
+typedef struct anm_opened {
+    const uint8_t *data; /* the directory blob that it was read from */
+    const anm_dir_file *metadata; /* metadata.json, or NULL */
+    anm_package package;
+    struct anm_opened *next;
+} anm_opened;
+
+/* A file, opened. Immutable. Values of its functions point into the map. */
+typedef struct anm_loaded {
+    anm_map map;
+    anm_pte pte;
+    anm_mil_program program;
+    anm_arena arena; /* the packages' lists, the tables, the methods' roles */
+    anm_opened *packages;
+    anm_engine_info info;
+    anm_method method[ANM_METHOD_COUNT];
+    int32_t n_methods;   /* 1 or 2 distinct ones */
+    const float *cos, *sin; /* [max_context][table_width] */
+    int64_t table_width;
+} anm_loaded;
+
+/* Opens the file; on failure nothing stays open. Errors begin with the path. */
+int anm_loaded_open(anm_loaded *out, const char *path, anm_error *err);
+void anm_loaded_close(anm_loaded *l);
+
+/* roles.c: fills info, method and tables from the constant methods and the signatures. */
+int anm_loaded_find_roles(anm_loaded *l, anm_error *err);
+
+/* load.c, for roles.c: the joined function of a method. */
+int anm_loaded_join(anm_mil_function **out, anm_loaded *l, const anm_pte_method *m, anm_error *err);
+
+/* ---- a conversation's memory ---- */
+
+/* Keys and values of all layers, in the type that the file declares. `cache` is [layer][k, v][head][cache_len][head_dim],
+ * `fresh`, what the last step made, is [layer][k, v][head][input_len][head_dim]. */
+typedef struct anm_kv {
+    bool fp16;
+    int64_t layers, heads, head_dim, cache_len, input_len;
+    size_t element; /* bytes: 2 or 4 */
+    uint8_t *cache, *fresh;
+    int64_t cached; /* entries in use */
+    int32_t rows;   /* rows of the last step */
+} anm_kv;
+
+int anm_kv_new(anm_kv *kv, const anm_engine_info *info, anm_error *err);
+void anm_kv_free(anm_kv *kv);
+/* Rows [row, row + n) of the last step go to the end of the cache. */
+int anm_kv_commit(anm_kv *kv, int32_t row, int32_t n, anm_error *err);
+/* The first element of a head's row 0. */
+static inline uint8_t *anm_kv_cache_at(const anm_kv *kv, int64_t layer, int v, int64_t head)
+{
+    return kv->cache + (size_t)(((layer * 2 + v) * kv->heads + head) * kv->cache_len * kv->head_dim) * kv->element;
+}
+static inline uint8_t *anm_kv_fresh_at(const anm_kv *kv, int64_t layer, int v, int64_t head)
+{
+    return kv->fresh + (size_t)(((layer * 2 + v) * kv->heads + head) * kv->input_len * kv->head_dim) * kv->element;
+}
+
+/* ---- the range of an fp16 run (range.c) ---- */
+
+typedef struct anm_range {
+    float largest[ANM_OP_COUNT];
+    const char *overflow_name; /* of the first value that overflowed, and its op */
+    anm_mil_opcode overflow_op;
+} anm_range;
+
+/* Which values of `fn` may hold the mask's minus infinity: 1 in out[value id] (fn->n_values bytes, zeroed). */
+void anm_range_mark_masked(uint8_t *out, const anm_mil_function *fn, const anm_mil_value *mask);
+/* Takes note of one op's result. */
+void anm_range_note(anm_range *r, const uint8_t *masked, const anm_mil_op *op, const anm_mil_array *result);
+void anm_range_print(FILE *to, const anm_range *r);
+
+/* ---- the interpreter's way (engine_interp.c) ---- */
+
+/* A step through `m` by the interpreter. `range` may be NULL; round_fp16 rounds every op. */
+int anm_interp_step(float *logits, anm_kv *kv, const anm_loaded *l, const anm_method *m, const anm_step *step,
+                    bool round_fp16, anm_range *range, const uint8_t *masked, anm_error *err);
+
+#endif
