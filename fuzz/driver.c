@@ -40,7 +40,7 @@ static void spoil(uint8_t *data, size_t n, uint64_t *state)
 {
     static const uint64_t edges[] = {0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
                                      0x7fffffffffffffff, 0x8000000000000000, 0xffffffffffffffff, 0xfffffffffffffff8};
-    for (unsigned k = 1 + random_next(state) % 3; k; k--) {
+    for (uint64_t k = 1 + random_next(state) % 3; k; k--) {
         size_t at = random_next(state) % n;
         uint64_t how = random_next(state) % 4;
         if (how == 0) {

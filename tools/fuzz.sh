@@ -6,6 +6,8 @@ set -eu
 cd "$(dirname "$0")/.."
 . tools/packages.sh
 need $BUILD_PACKAGES clang
+clang_major=$(clang -dumpversion | cut -d. -f1)
+need "libclang-rt-$clang_major-dev"
 seconds=$1
 shift
 dir=build/fuzz
@@ -22,7 +24,7 @@ for name in "$@"; do
     mkdir -p "$corpus"
     dict=
     [ ! -f "fuzz/dict/$name.dict" ] || dict=-dict=fuzz/dict/$name.dict
-    if $dir/fuzz/fuzz_"$name" -max_total_time="$seconds" -timeout=5 -rss_limit_mb=2048 -max_len=1048576 \
+    if nice $dir/fuzz/fuzz_"$name" -max_total_time="$seconds" -timeout=5 -rss_limit_mb=2048 -max_len=1048576 \
         -print_final_stats=1 -artifact_prefix="$dir/found/$name-" $dict "$corpus" "fuzz/seeds/$name" \
         >"$dir/$name.log" 2>&1; then
         passed=$((passed + 1))

@@ -31,7 +31,7 @@ need_brew() {
     missing=
     for p in "$@"; do
         case $p in
-            gcc | libc6-dev | python3-venv) continue ;; # Apple's own compiler; Homebrew's python has venv
+            gcc | clang | libclang-rt-* | libc6-dev | python3-venv) continue ;; # Apple's own compiler; its python has venv
             libjansson-dev) p=jansson ;;
             libpcre2-dev) p=pcre2 ;;
             libcmocka-dev) p=cmocka ;;
