@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Reads a Core ML package: the manifest says which file is the model; the model is a specification (protobuf) that
+ * describes inputs and outputs and holds the MIL program; constants lie in weights/weight.bin beside it.
+ */
+#include "coreml/fields.h"
+#include "coreml/mil_pb.h"
+
+#include <jansson.h>
+
+enum { MAX_MANIFEST = 64 << 10, MAX_FEATURES = 4096 };
+
+/* ---- the specification ---- */
+
+static int broken(anm_error *err)
+{
+    return anm_fail(err, ANM_ERR_FORMAT, "model: broken protobuf");
+}
+
+static bool same_text(const anm_pb *m, const char *s)
+{
+    return anm_pb_size(m) == strlen(s) && memcmp(m->p, s, strlen(s)) == 0;
+}
+
+/* Do the features described in field `number` of `m` name these values, in this order? */
+static int check_features(anm_pb m, uint32_t number, uint32_t n, anm_mil_value *const *values, const char *what, anm_error *err)
+{
+    anm_pb_field f, g;
+    uint32_t i = 0;
+    for (; anm_pb_next(&m, &f);) {
+        if (f.number != number) continue;
+        if (f.type != ANM_PB_BYTES) return broken(err);
+        anm_pb name = {0};
+        while (anm_pb_next(&f.bytes, &g))
+            if (g.number == FEATURE_NAME && g.type == ANM_PB_BYTES) name = g.bytes;
+        if (f.bytes.bad) return broken(err);
+        if (i == n || !name.p || !same_text(&name, values[i]->name))
+            return anm_fail(err, ANM_ERR_FORMAT, "model: its description's %s are not its program's", what);
+        i++;
+    }
+    if (m.bad) return broken(err);
+    return i == n ? 0 : anm_fail(err, ANM_ERR_FORMAT, "model: its description's %s are not its program's", what);
+}
+
+/* Takes the function named by a FunctionDescription out of *from. */
+static int take_described(anm_mil_function **from, anm_pb m, anm_mil_function **out, anm_error *err)
+{
+    anm_pb_field f;
+    anm_pb name = {0};
+    for (anm_pb again = m; anm_pb_next(&again, &f);)
+        if (f.number == FUNCTION_DESCRIPTION_NAME && f.type == ANM_PB_BYTES) name = f.bytes;
+    for (anm_mil_function **at = from; *at && name.p; at = &(*at)->next) {
+        anm_mil_function *fn = *at;
+        if (!same_text(&name, fn->name)) continue;
+        *at = fn->next;
+        fn->next = NULL;
+        *out = fn;
+        int rc = check_features(m, FUNCTION_DESCRIPTION_INPUT, fn->n_inputs, fn->inputs, "inputs", err);
+        return rc ? rc : check_features(m, FUNCTION_DESCRIPTION_OUTPUT, fn->n_outputs, fn->outputs, "outputs", err);
+    }
+    return anm_fail(err, ANM_ERR_FORMAT, "model: its description names a function that its program does not have");
+}
+
+/* Checks the description against the program and puts the functions in its order. */
+static int read_description(anm_package *out, anm_pb m, anm_error *err)
+{
+    anm_pb_field f;
+    int rc;
+    anm_mil_program *p = &out->program;
+    anm_mil_function *rest = p->functions, **end = &p->functions;
+    p->functions = NULL;
+    for (anm_pb again = m; anm_pb_next(&again, &f);) {
+        if (f.number == DESCRIPTION_STATE) {
+            rc = anm_fail(err, ANM_ERR_UNSUPPORTED, "model: it keeps state between calls");
+            goto done;
+        }
+        if (f.number != DESCRIPTION_FUNCTION) continue;
+        out->multifunction = true;
+        rc = f.type == ANM_PB_BYTES ? take_described(&rest, f.bytes, end, err) : broken(err);
+        if (*end) end = &(*end)->next;
+        if (rc) goto done;
+    }
+    rc = 0;
+    if (out->multifunction && rest) rc = anm_fail(err, ANM_ERR_FORMAT, "model: its description leaves out function '%.60s'", rest->name);
+    else if (!out->multifunction && rest->next) rc = anm_fail(err, ANM_ERR_FORMAT, "model: several functions, and none is described");
+    else if (!out->multifunction) {
+        rc = check_features(m, DESCRIPTION_INPUT, rest->n_inputs, rest->inputs, "inputs", err);
+        if (!rc) rc = check_features(m, DESCRIPTION_OUTPUT, rest->n_outputs, rest->outputs, "outputs", err);
+    }
+done:
+    *end = rest; /* all functions stay reachable, so that they can be freed */
+    return rc;
+}
+
+int anm_package_read_model(anm_package *out, const uint8_t *model, uint64_t model_size, const uint8_t *weights,
+                           uint64_t weights_size, anm_error *err)
+{
+    *out = (anm_package){.weights = weights, .weights_size = weights_size};
+    anm_mil_program_init(&out->program);
+    if (!model_size || model_size > INT32_MAX) return anm_fail(err, ANM_ERR_FORMAT, "model: empty, or larger than a protobuf can be");
+    out->program.arena.limit = 64 * (size_t)model_size + (256 << 10);
+    anm_pb m = anm_pb_of(model, (size_t)model_size), program = {0}, description = {0};
+    anm_pb_field f;
+    while (anm_pb_next(&m, &f)) {
+        if (f.number == MODEL_VERSION && f.type == ANM_PB_VARINT) out->spec_version = (int64_t)f.value;
+        if (f.number == MODEL_DESCRIPTION && f.type == ANM_PB_BYTES) description = f.bytes;
+        if (f.number == MODEL_PROGRAM && f.type == ANM_PB_BYTES) program = f.bytes;
+    }
+    if (m.bad) return broken(err);
+    if (!program.p) return anm_fail(err, ANM_ERR_UNSUPPORTED, "model: it is no ML program");
+    int rc = anm_mil_pb_read(&out->program, program, weights, weights_size, err);
+    if (!rc) rc = read_description(out, description, err);
+    return rc ? rc : anm_mil_verify(&out->program, false, err);
+}
+
+/* ---- the package ---- */
+
+/* The file whose path ends in "/tail" below the folder of `base` (up to its last slash), or NULL. */
+static const anm_dir_file *find(const anm_dir *dir, const char *folder, size_t n, const char *tail)
+{
+    for (size_t i = 0; i < dir->count; i++)
+        if (strncmp(dir->file[i].path, folder, n) == 0 && strcmp(dir->file[i].path + n, tail) == 0) return &dir->file[i];
+    return NULL;
+}
+
+/* The path of the model that a manifest names, relative to Data/. */
+static int read_manifest(char path[256], const anm_dir_file *file, anm_error *err)
+{
+    json_error_t why;
+    if (file->size > MAX_MANIFEST) return anm_fail(err, ANM_ERR_FORMAT, "package: its manifest is too long to be one");
+    json_t *m = json_loadb((const char *)file->data, (size_t)file->size, JSON_REJECT_DUPLICATES, &why);
+    if (!m) return anm_fail(err, ANM_ERR_FORMAT, "package: its manifest is no JSON: %s", why.text);
+    const char *root = json_string_value(json_object_get(m, "rootModelIdentifier"));
+    json_t *entry = root ? json_object_get(json_object_get(m, "itemInfoEntries"), root) : NULL;
+    const char *name = json_string_value(json_object_get(entry, "path"));
+    int rc = 0;
+    if (!name || strlen(name) >= 256) rc = anm_fail(err, ANM_ERR_FORMAT, "package: its manifest names no model");
+    else strcpy(path, name);
+    json_decref(m);
+    return rc;
+}
+
+int anm_package_read(anm_package *out, const anm_dir *dir, anm_error *err)
+{
+    static const char manifest_name[] = "Manifest.json", data_name[] = "Data/";
+    const anm_dir_file *manifest = NULL;
+    *out = (anm_package){0};
+    anm_mil_program_init(&out->program);
+    for (size_t i = 0; i < dir->count && !manifest; i++) {
+        const char *slash = strrchr(dir->file[i].path, '/');
+        if (slash && strcmp(slash + 1, manifest_name) == 0) manifest = &dir->file[i];
+    }
+    if (!manifest) return anm_fail(err, ANM_ERR_FORMAT, "package: no Manifest.json in it");
+    size_t folder = strlen(manifest->path) - (sizeof manifest_name - 1);
+    char tail[256 + sizeof data_name], path[256];
+    int rc = read_manifest(path, manifest, err);
+    if (rc) return rc;
+    strcpy(tail, data_name);
+    strcat(tail, path);
+    const anm_dir_file *model = find(dir, manifest->path, folder, tail);
+    if (!model) return anm_fail(err, ANM_ERR_FORMAT, "package: the model that its manifest names is missing");
+    const char *slash = strrchr(model->path, '/');
+    const anm_dir_file *weights = find(dir, model->path, (size_t)(slash - model->path) + 1, "weights/weight.bin");
+    return anm_package_read_model(out, model->data, model->size, weights ? weights->data : NULL, weights ? weights->size : 0, err);
+}
+
+void anm_package_free(anm_package *p)
+{
+    anm_mil_program_free(&p->program);
+    *p = (anm_package){0};
+}
