@@ -34,6 +34,7 @@ need_brew() {
             gcc | clang | libclang-rt-* | libc6-dev | python3-venv) continue ;; # Apple's own compiler; its python has venv
             libjansson-dev) p=jansson ;;
             libpcre2-dev) p=pcre2 ;;
+            libutf8proc-dev) p=utf8proc ;;
             libcmocka-dev) p=cmocka ;;
             uthash-dev) p=uthash ;;
             ninja-build) p=ninja ;;
@@ -51,5 +52,5 @@ need() {
     fi
 }
 
-BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libjansson-dev libpcre2-dev uthash-dev"
+BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libjansson-dev libpcre2-dev libutf8proc-dev uthash-dev"
 TEST_PACKAGES="libcmocka-dev"

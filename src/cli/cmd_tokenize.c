@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* anemone tokenize: text to ids, or ids to text. */
+#include "base/buf.h"
+#include "base/map.h"
+#include "cli/cli.h"
+#include "cli/opt.h"
+#include "token/token.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The whole of a file, or of standard input for "-"; an empty one is an empty text. */
+static int read_all(anm_buf *out, const char *path, anm_error *err)
+{
+    bool input = strcmp(path, "-") == 0;
+    FILE *f = input ? stdin : fopen(path, "rb");
+    if (!f) return anm_fail(err, ANM_ERR_IO, "%s: cannot be opened", path);
+    char part[1 << 16];
+    size_t n;
+    while ((n = fread(part, 1, sizeof part, f)) > 0) anm_buf_put(out, part, n);
+    bool failed = ferror(f);
+    if (!input) fclose(f);
+    if (failed) return anm_fail(err, ANM_ERR_IO, "%s: cannot be read", path);
+    return out->bad ? anm_fail_memory(err, path) : 0;
+}
+
+/* Numbers with spaces, commas or line ends between them. */
+static int read_ids(int32_t **ids, size_t *count, const char *text, size_t n, const char *path, anm_error *err)
+{
+    size_t room = n / 2 + 1;
+    int32_t *p = room > SIZE_MAX / sizeof *p ? NULL : malloc(room * sizeof *p);
+    if (!p) return anm_fail_memory(err, path);
+    *count = 0;
+    for (size_t i = 0; i < n;) {
+        if (strchr(" ,\n\r\t", text[i]) && text[i]) {
+            i++;
+            continue;
+        }
+        int64_t v = 0;
+        size_t from = i;
+        while (i < n && text[i] >= '0' && text[i] <= '9' && v <= INT32_MAX) v = v * 10 + (text[i++] - '0');
+        if (i == from || v > INT32_MAX) {
+            free(p);
+            return anm_fail_at(err, ANM_ERR_USAGE, from, "%s: not a token id at byte %zu", path, from);
+        }
+        p[(*count)++] = (int32_t)v;
+    }
+    *ids = p;
+    return 0;
+}
+
+/* A piece on a line of its own: what would not show is escaped. */
+static void print_piece(const anm_tokenizer *t, int32_t id)
+{
+    const char *s;
+    size_t n;
+    anm_tokenizer_piece(&s, &n, t, id, true);
+    printf("%d\t", id);
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s[i];
+        if (c == '\n') fputs("\\n", stdout);
+        else if (c == '\t') fputs("\\t", stdout);
+        else if (c == '\\') fputs("\\\\", stdout);
+        else if (c < 0x20 || c == 0x7F || (n == 1 && c >= 0x80)) printf("\\x%02X", c);
+        else putchar(c);
+    }
+    putchar('\n');
+}
+
+static int encode(const anm_tokenizer *t, const anm_buf *text, bool bos, bool special, bool pieces, anm_error *err)
+{
+    int32_t *ids;
+    size_t count;
+    if (bos && anm_tokenizer_bos(t) < 0)
+        return anm_fail(err, ANM_ERR_USAGE, "--bos: this tokenizer has no token for the beginning of a text");
+    int rc = anm_tokenizer_encode(&ids, &count, t, text->data ? (char *)text->data : "", text->size, special, err);
+    if (rc) return rc;
+    if (bos && pieces) print_piece(t, anm_tokenizer_bos(t));
+    else if (bos) printf(count ? "%d " : "%d", anm_tokenizer_bos(t));
+    for (size_t i = 0; i < count; i++) {
+        if (pieces) print_piece(t, ids[i]);
+        else printf(i + 1 < count ? "%d " : "%d", ids[i]);
+    }
+    if (!pieces) putchar('\n');
+    free(ids);
+    return 0;
+}
+
+static int decode(const anm_tokenizer *t, const anm_buf *text, bool pieces, const char *path, anm_error *err)
+{
+    int32_t *ids = NULL;
+    size_t count = 0, n;
+    char *out = NULL;
+    int rc = read_ids(&ids, &count, text->data ? (char *)text->data : "", text->size, path, err);
+    if (rc) return rc;
+    if (!(rc = anm_tokenizer_decode(&out, &n, t, ids, count, true, err))) {
+        if (pieces)
+            for (size_t i = 0; i < count; i++) print_piece(t, ids[i]);
+        else fwrite(out, 1, n, stdout);
+    }
+    free(out);
+    free(ids);
+    return rc;
+}
+
+int cmd_tokenize(int argc, char **argv)
+{
+    const char *tokenizer = NULL, *config = NULL, *path = NULL;
+    bool bos = false, decoding = false, pieces = false, special = false;
+    int words;
+    const cli_opt table[] = {
+        {'t', "tokenizer", CLI_STRING, &tokenizer, "FILE",
+         "tiktoken's or SentencePiece's .model, tokenizer.json, tekken.json, or a GGUF file", NULL},
+        {0, "tokenizer_config", CLI_STRING, &config, "FILE",
+         "tokenizer_config.json; left out, the one beside tokenizer.json where there is one", NULL},
+        {0, "bos", CLI_FLAG, &bos, NULL, "put the token for the beginning of a text first", NULL},
+        {0, "parse_special", CLI_FLAG, &special, NULL,
+         "make special tokens of text that spells them; without it such text is text", NULL},
+        {0, "pieces", CLI_FLAG, &pieces, NULL, "a line for each token: its id, a tab, its text", NULL},
+        {0, "decode", CLI_FLAG, &decoding, NULL, "the other way: FILE holds ids, the text is printed", NULL},
+        {0},
+    };
+    anm_error err = {0};
+    anm_buf text = {0};
+    anm_tokenizer *t = NULL;
+    int rc = cli_parse(table, "anemone tokenize -t TOKENIZER FILE|-", argc, argv, &path, 1, &words, &err);
+    if (rc == CLI_HELPED) return EXIT_OK;
+    if (!rc && !tokenizer) rc = anm_fail(&err, ANM_ERR_USAGE, "tokenize: -t FILE says which tokenizer; it is missing");
+    if (!rc && !words) rc = anm_fail(&err, ANM_ERR_USAGE, "tokenize: the file is missing (- for standard input)");
+    if (!rc) rc = anm_tokenizer_open(&t, tokenizer, config, &err);
+    if (!rc) rc = read_all(&text, path, &err);
+    if (!rc) rc = decoding ? decode(t, &text, pieces, path, &err) : encode(t, &text, bos, special, pieces, &err);
+    anm_buf_free(&text);
+    anm_tokenizer_free(t);
+    return rc ? cli_fail(&err) : EXIT_OK;
+}

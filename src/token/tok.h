@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the tokenizers share: the table of pieces, the vector of ids, hash tables, the trie, and the shape of a
+ * tokenizer. Private to src/token/.
+ *
+ *     text -> [added tokens cut out] -> fragments -> encode_text of the format -> ids
+ */
+#ifndef ANM_TOKEN_TOK_H
+#define ANM_TOKEN_TOK_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "token/token.h"
+
+/* ---- ids ---- */
+
+/* A growing list of ids; a failed allocation is remembered, as in anm_buf. */
+typedef struct anm_ids {
+    int32_t *p;
+    size_t n, room;
+    bool bad;
+} anm_ids;
+
+void anm_ids_reserve(anm_ids *v, size_t more);
+
+static inline void anm_ids_add(anm_ids *v, int32_t id)
+{
+    if (v->n == v->room) anm_ids_reserve(v, 1);
+    if (!v->bad) v->p[v->n++] = id;
+}
+
+/* ---- tables (table.c). All are built once, inside an arena, and only read afterwards. ---- */
+
+/* Strings to values >= 0. Keys are not copied: they must live as long as the map. */
+typedef struct anm_strmap {
+    struct anm_strslot *slot;
+    size_t mask, room;
+} anm_strmap;
+
+bool anm_strmap_init(anm_strmap *m, anm_arena *a, size_t count); /* for at most `count` keys; false: no memory */
+bool anm_strmap_add(anm_strmap *m, const char *p, size_t n, int32_t value); /* false: the key is there already */
+int32_t anm_strmap_get(const anm_strmap *m, const char *p, size_t n);       /* -1: not there */
+
+/* A merge: two neighbouring symbols become one. The lowest rank goes first, among equals the leftmost. */
+typedef struct anm_pair {
+    int32_t left, right; /* symbols; left < 0: an empty slot */
+    uint32_t rank;
+    int32_t to;
+} anm_pair;
+
+typedef struct anm_pairmap {
+    anm_pair *slot;
+    size_t mask, room;
+    unsigned shift;
+} anm_pairmap;
+
+bool anm_pairmap_init(anm_pairmap *m, anm_arena *a, size_t count);
+void anm_pairmap_set(anm_pairmap *m, int32_t left, int32_t right, uint32_t rank, int32_t to); /* replaces */
+
+static inline const anm_pair *anm_pairmap_get(const anm_pairmap *m, int32_t left, int32_t right)
+{
+    uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    for (size_t i = (size_t)(key * 0x9E3779B97F4A7C15u >> m->shift);; i++) {
+        const anm_pair *s = &m->slot[i & m->mask];
+        if (s->left < 0) return NULL;
+        if (s->left == left && s->right == right) return s;
+    }
+}
+
+/* A set of byte strings, walked byte by byte. Node 0 is the root. */
+typedef struct anm_trie {
+    struct anm_trieslot *slot;
+    int32_t *value; /* per node; -1: no string ends here */
+    size_t mask, nodes, room;
+    uint32_t longest; /* bytes of the longest string */
+    bool first[256];  /* can a string begin with this byte? */
+} anm_trie;
+
+bool anm_trie_init(anm_trie *t, anm_arena *a, size_t bytes); /* room for strings of `bytes` bytes in all */
+void anm_trie_add(anm_trie *t, const char *p, size_t n, int32_t value); /* of equal strings the first stays */
+uint32_t anm_trie_step(const anm_trie *t, uint32_t node, uint8_t byte); /* 0: no such child */
+/* The longest string that begins text[0 … n): its value and length, or -1. */
+int32_t anm_trie_longest(const anm_trie *t, const char *text, size_t n, size_t *length);
+
+/* ---- pieces ---- */
+
+enum anm_piece_flag {
+    ANM_PIECE_SPECIAL = 1, /* control: made of text only with parse_special; no text of its own */
+    ANM_PIECE_USER = 2,    /* an added or user-defined token: cut out of text always */
+    ANM_PIECE_BYTE = 4,    /* stands for one byte, `byte` */
+    ANM_PIECE_UNKNOWN = 8,
+    ANM_PIECE_UNUSED = 16, /* never made of text */
+    ANM_PIECE_STOP = 32,
+};
+
+typedef struct anm_piece {
+    const char *spell; /* as the file spells it ("Ġthe", "▁the", "<0x0A>"); NULL: no token has this id */
+    const char *text;  /* its bytes in running text (" the") */
+    uint32_t spell_n, text_n;
+    uint8_t flags, byte;
+} anm_piece;
+
+/* A token that is cut out of the text before anything else. */
+typedef struct anm_added {
+    const char *text;
+    uint32_t n;
+    int32_t id;
+    bool special, single_word, lstrip, rstrip;
+} anm_added;
+
+typedef struct anm_addeds {
+    anm_added *list;
+    size_t n;
+    anm_trie trie; /* values are indices into list */
+} anm_addeds;
+
+bool anm_addeds_index(anm_addeds *s, anm_arena *a); /* after list and n are set; false: no memory */
+
+/* ---- a tokenizer ---- */
+
+/* One call of encode: scratch that all fragments share. */
+typedef struct anm_encoding {
+    const anm_tokenizer *t;
+    anm_ids *out;
+    bool parse_special;
+    bool at_start; /* the fragment begins where the text begins */
+    anm_error *err;
+    struct anm_words *words; /* see bpe.h */
+    anm_arena scratch;       /* texts that a normalizer made; words point into them until the call ends */
+} anm_encoding;
+
+struct anm_tokenizer {
+    anm_arena arena;
+    const char *kind;
+    anm_piece *piece;
+    int32_t size, bos, eos, unk;
+    int add_bos;
+    const char *chat_template;
+    anm_strmap by_spell;
+    anm_addeds added;
+
+    /* The format's own part: encodes one fragment, valid UTF-8; decodes ids to bytes. */
+    int (*encode_text)(anm_encoding *e, const char *text, size_t n);
+    int (*decode)(anm_buf *out, const anm_tokenizer *t, const int32_t *ids, size_t count, bool special, anm_error *err);
+    void (*close)(anm_tokenizer *t); /* what is not in the arena; may be NULL */
+    void *format;
+};
+
+/* Makes the tables for ids in [0, size), in an arena of at most `limit` bytes. */
+int anm_tokenizer_new(anm_tokenizer **out, const char *kind, uint64_t size, uint64_t limit, anm_error *err);
+/* Gives `id` its spelling (copied) and its text (copied; NULL: the spelling). Fails when the id has one already. */
+int anm_tokenizer_set(anm_tokenizer *t, int32_t id, const char *spell, size_t spell_n, const char *text, size_t text_n,
+                      unsigned flags, anm_error *err);
+/* After all pieces are set: the added tokens from the pieces' flags (unless the format listed them), stop tokens. */
+int anm_tokenizer_finish(anm_tokenizer *t, anm_error *err);
+/* Cuts the added tokens out of the text; what is between them goes to `rest`. */
+int anm_addeds_cut(const anm_addeds *s, anm_encoding *e, const char *text, size_t n,
+                   int (*rest)(anm_encoding *e, const char *text, size_t n));
+/* The plain decode: the pieces' bytes one after the other. */
+int anm_decode_bytes(anm_buf *out, const anm_tokenizer *t, const int32_t *ids, size_t count, bool special,
+                     anm_error *err);
+
+/* ---- the formats: each looks at a whole file ---- */
+
+int anm_tiktoken_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, anm_error *err);
+int anm_tekken_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, anm_error *err);
+int anm_spm_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, anm_error *err);
+int anm_hf_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, anm_error *err);
+int anm_gguf_tokenizer_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, const char *file, anm_error *err);
+
+#endif
