@@ -91,9 +91,10 @@ def talk(r):
     kind, home, food, says, colour, can = a
     n = r.randrange(len(NUMBERS) - 1)
     d = r.randrange(len(DAYS))
+    if r.random() < 0.4:
+        return r.choice([f"Tell me a story about {article(kind)}.", f"Tell me about {article(kind)} and a friend.",
+                         f"Can you tell me a story about {article(kind)}?"]), story(r, a)
     return r.choice([
-        lambda: (r.choice([f"Tell me a story about {article(kind)}.", f"Tell me about {article(kind)} and a friend.",
-                           f"Can you tell me a story about {article(kind)}?"]), story(r, a)),
         lambda: (r.choice(["Tell me a story.", "Tell me a short story."]), story(r)),
         lambda: (f"Where does the {kind} live?", f"The {kind} lives {home}."),
         lambda: (f"What does the {kind} eat?", f"The {kind} eats {food}."),
@@ -116,7 +117,7 @@ SYSTEM = ["You are a helpful assistant.", "You are kind.", "Answer in short sent
 
 def document(r):
     """A list of (text, is a special token)."""
-    if r.random() < 0.35:
+    if r.random() < 0.2:
         return [(story(r), False), ("<|endoftext|>", True)]
     parts = []
     if r.random() < 0.15:

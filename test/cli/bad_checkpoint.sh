@@ -1,0 +1,77 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# Checkpoints and parameters that cannot be exported: exit code 1, one line, no output.
+. "$(dirname "$0")/lib.sh"
+
+export_pth() { # NAME WORDS CHECKPOINT [PARAMS] [OPTION...]
+    name=$1 words=$2 checkpoint=$3 params=${4:-$data/params.json}
+    shift 3
+    [ $# = 0 ] || shift
+    fails "$name" 1 "$words" export -c "$checkpoint" -p "$params" -o out.pte "$@"
+}
+
+export_pth "missing file" "nowhere.pth: " nowhere.pth
+mkdir folder
+export_pth "a folder without a checkpoint" "folder: " folder
+: >empty.pth
+export_pth "empty file" "empty.pth: .*empty" empty.pth
+echo "Once upon a time there was a file." >text.pth
+export_pth "a text file" "text.pth: " text.pth
+
+size=$(wc -c <"$data/whole.pth")
+i=1
+while [ $i -lt 24 ]; do
+    head -c $((size * i / 24)) "$data/whole.pth" >cut.pth
+    export_pth "a zip cut short at $i/24" "cut.pth: " cut.pth
+    i=$((i + 1))
+done
+head -c $((size - 1)) "$data/whole.pth" >cut.pth
+export_pth "a zip without its last byte" "cut.pth: " cut.pth
+
+export_pth "a pickle that calls a function" "evil.pth: .*system" "$data/evil.pth"
+why=
+[ ! -e evil_was_here ] || why="it was called"
+verdict "… which was not called" "$why"
+export_pth "the format before zip" "legacy.pth: " "$data/legacy.pth"
+export_pth "a tensor is missing" "missing.pth: .*layers.0.feed_forward.w2.weight" "$data/missing.pth"
+export_pth "a tensor of another shape" "shape.pth: .*layers.0.feed_forward.w2.weight" "$data/shape.pth"
+export_pth "a tensor of complex numbers" "complex.pth: .*[Cc]omplex" "$data/complex.pth"
+
+whole=$data/whole.pth
+export_pth "parameters: missing file" "nowhere.json: " "$whole" nowhere.json
+export_pth "parameters: a folder" "folder: .*director" "$whole" folder
+export_pth "parameters: empty file" "empty.pth: .*empty" "$whole" empty.pth
+export_pth "parameters: not JSON" "text.pth: " "$whole" text.pth
+echo '[1, 2, 3]' >list.json
+export_pth "parameters: a list" "list.json: " "$whole" list.json
+export_pth "parameters: a field is missing" "lacks.json: .*n_heads" "$whole" "$data/lacks.json"
+export_pth "parameters: a word for a number" "odd.json: .*dim" "$whole" "$data/odd.json"
+export_pth "parameters: an unknown feature" "unknown.json: .*moe" "$whole" "$data/unknown.json"
+sed 's/"dim": 32/"dim": 48/' "$data/params.json" >wide.json
+export_pth "parameters: widths that the tensors do not have" "tok_embeddings.weight" "$whole" wide.json
+sed 's/"n_layers": 1/"n_layers": 2/' "$data/params.json" >deep.json
+export_pth "parameters: more layers than there are" "layers.1" "$whole" deep.json
+sed 's/"n_layers": 1/"n_layers": 1000000000000/' "$data/params.json" >deep.json
+export_pth "parameters: a million million layers" "n_layers\|layers.1" "$whole" deep.json
+
+export_pth "a width that does not split" "split" "$whole" "" --target_split_size 7
+export_pth "no folder for the output" "nodir/out.pte: " "$whole" "" -o nodir/out.pte
+export_pth "the output is a folder" "folder: .*director" "$whole" "" -o folder
+
+size=$(wc -c <"$tiny")
+for part in 1 2 3 7 11 15; do
+    head -c $((size * part / 16)) "$tiny" >cut.gguf
+    fails "a GGUF cut short at $part/16" 1 "cut.gguf: " export -c cut.gguf -o out.pte
+done
+printf 'GGUF' >four.gguf
+fails "a GGUF of four bytes" 1 "four.gguf: " export -c four.gguf -o out.pte
+fails "b4w: a width that is no multiple of 32" 1 "32" export -c "$data/narrow.pth" -p "$data/narrow.json" -o out.pte \
+    --linear_quantize b4w
+
+# A mapped file that shrinks. The parameters come through a pipe, so that it happens between mapping and reading.
+cp "$whole" shrinks.pth
+mkfifo slow.json
+{ sleep 0.3; head -c 4096 "$whole" >shrinks.pth; cat "$data/params.json"; } >slow.json &
+export_pth "a checkpoint that shrinks while it is read" "shrinks.pth: .*shorter" shrinks.pth slow.json
+wait
+finish
