@@ -65,9 +65,12 @@ void cli_install_signals(void)
     memset(&a, 0, sizeof a);
     sigemptyset(&a.sa_mask);
     a.sa_handler = on_interrupt;
-    sigaction(SIGINT, &a, NULL);
-    sigaction(SIGTERM, &a, NULL);
-    sigaction(SIGHUP, &a, NULL);
+    static const int stops[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
+        struct sigaction was;
+        if (sigaction(stops[i], NULL, &was) || was.sa_handler == SIG_IGN) continue; /* nohup, or a job in the background */
+        sigaction(stops[i], &a, NULL);
+    }
     a.sa_flags = SA_SIGINFO;
     a.sa_handler = NULL;
     a.sa_sigaction = on_bus_error;
