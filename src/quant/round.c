@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The plain kernels: the truth that the vector ones are compared with, and the choice among them. */
+#include "quant/round.h"
+#include "base/bytes.h"
+#include "base/half.h"
+
+#include <float.h>
+#include <math.h>
+
+/* 2^-14 and 2^-126: the smallest normal numbers. */
+#define F16_MIN_NORMAL 0x1p-14f
+
+/* Rounds to the export's type. */
+static inline float to_type(float f, bool fp16)
+{
+    return fp16 ? anm_round_f16(f) : f;
+}
+
+/* max|x|, or a NaN when there is one, as torch.amin and amax would have it. */
+static float largest(const float *x, size_t n)
+{
+    float m = 0;
+    for (size_t i = 0; i < n; i++) {
+        float a = fabsf(x[i]);
+        if (!(a <= m)) m = a;
+        if (m != m) return m;
+    }
+    return m;
+}
+
+float anm_round_scale(float amax, unsigned bits, bool fp16)
+{
+    float s = to_type(amax / ((float)((1u << bits) - 1) / 2), fp16), least = fp16 ? F16_MIN_NORMAL : FLT_MIN;
+    return s < least ? least : s;
+}
+
+float anm_round_inverse(float scale, bool fp16)
+{
+    return to_type(1.0f / scale, fp16);
+}
+
+static float quantise(int8_t *q, float *x, size_t n, unsigned bits, bool fp16)
+{
+    float low = -(float)(1 << (bits - 1)), high = -low - 1;
+    if (fp16)
+        for (size_t i = 0; i < n; i++) x[i] = anm_round_f16(x[i]);
+    float scale = anm_round_scale(largest(x, n), bits, fp16);
+    if (!(scale <= FLT_MAX)) {
+        memset(q, 0, n);
+        return scale;
+    }
+    float inverse = anm_round_inverse(scale, fp16);
+    for (size_t i = 0; i < n; i++) {
+        float r = rintf(to_type(x[i] * inverse, fp16));
+        q[i] = (int8_t)(r < low ? low : r > high ? high : r);
+    }
+    return scale;
+}
+
+static float plain_f16(int8_t *q, float *x, size_t n, unsigned bits)
+{
+    return quantise(q, x, n, bits, true);
+}
+
+static float plain_f32(int8_t *q, float *x, size_t n, unsigned bits)
+{
+    return quantise(q, x, n, bits, false);
+}
+
+anm_round_fn *anm_round_plain(bool fp16)
+{
+    return fp16 ? plain_f16 : plain_f32;
+}
+
+void anm_pack_int4(uint8_t *out, const int8_t *q, size_t n)
+{
+    for (size_t i = 0; i + 1 < n; i += 2) out[i / 2] = (uint8_t)((q[i] & 15) | (q[i + 1] & 15) << 4);
+    if (n % 2) out[n / 2] = (uint8_t)(q[n - 1] & 15);
+}
+
+#if defined(__x86_64__)
+
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+}
+
+anm_round_fn *anm_round_best(bool fp16)
+{
+    if (!has_avx2()) return anm_round_plain(fp16);
+    return fp16 ? anm_round_avx2_f16 : anm_round_avx2_f32;
+}
+
+void anm_floats_to_f16(uint8_t *out, const float *x, size_t n)
+{
+    size_t i = has_avx2() ? anm_floats_to_f16_avx2(out, x, n) : 0;
+    for (; i < n; i++) anm_st16(out + 2 * i, anm_f32_to_f16(x[i]));
+}
+
+#else
+
+anm_round_fn *anm_round_best(bool fp16)
+{
+    return anm_round_plain(fp16);
+}
+
+void anm_floats_to_f16(uint8_t *out, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) anm_st16(out + 2 * i, anm_f32_to_f16(x[i]));
+}
+
+#endif

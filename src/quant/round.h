@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the rounding kernels share: the arithmetic of one scale, and the vector forms by name. */
+#ifndef ANM_QUANT_ROUND_H
+#define ANM_QUANT_ROUND_H
+
+#include "quant/quant.h"
+
+float anm_round_scale(float amax, unsigned bits, bool fp16);  /* from max|x| */
+float anm_round_inverse(float scale, bool fp16);
+
+#if defined(__x86_64__)
+anm_round_fn anm_round_avx2_f16, anm_round_avx2_f32;
+/* Converts as many of the `n` values as fill whole vectors; returns how many. */
+size_t anm_floats_to_f16_avx2(uint8_t *out, const float *x, size_t n);
+#endif
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "quant/quant.h"
+#include "base/bytes.h"
+
+#include <stdlib.h>
+
+enum { FEW = 8192 }; /* values at a time: they stay in the first-level cache */
+
+uint64_t anm_weight_offset(const anm_weight *w, anm_weight_part part, int64_t row)
+{
+    uint64_t n = (uint64_t)row, cols = (uint64_t)w->matrix->cols, width = anm_dtype_bytes(w->type);
+    if (part == ANM_WEIGHT_SCALE) return w->bits ? n * (cols / (uint64_t)w->group) * width : 0;
+    return w->bits == 4 ? (n * cols + 1) / 2 : w->bits == 8 ? n * cols : n * cols * width;
+}
+
+uint64_t anm_weight_size(const anm_weight *w, anm_weight_part part)
+{
+    return anm_weight_offset(w, part, w->rows);
+}
+
+static void put_floats(uint8_t *out, const float *x, size_t n, anm_dtype type)
+{
+    if (type == ANM_DT_F16) anm_floats_to_f16(out, x, n);
+    else
+        for (size_t i = 0; i < n; i++) anm_stf32(out + 4 * i, x[i]);
+}
+
+int anm_weight_make(uint8_t *data, uint8_t *scale, const anm_weight *w, int64_t row, int64_t n, anm_error *err)
+{
+    int64_t cols = w->matrix->cols, few = FEW / cols / ANM_WEIGHT_ROW_STEP * ANM_WEIGHT_ROW_STEP;
+    if (few < ANM_WEIGHT_ROW_STEP) few = ANM_WEIGHT_ROW_STEP;
+    if (few > n) few = n;
+    anm_round_fn *quantise = anm_round_best(w->type == ANM_DT_F16);
+    size_t most = (size_t)few * (size_t)cols;
+    float *x = malloc(most * sizeof *x), *scales = NULL;
+    int8_t *q = NULL;
+    int rc = 0;
+    if (w->bits) {
+        q = malloc(most);
+        scales = malloc((size_t)(few * (cols / w->group)) * sizeof *scales);
+    }
+    if (!x || (w->bits && (!q || !scales))) {
+        rc = anm_fail_memory(err, "a weight");
+        goto done;
+    }
+    for (int64_t r = 0; r < n; r += few) {
+        int64_t now = n - r < few ? n - r : few;
+        size_t count = (size_t)(now * cols);
+        rc = anm_matrix_rows_f32(x, w->matrix, w->row + row + r, now, err);
+        if (rc) goto done;
+        uint8_t *to = data + anm_weight_offset(w, ANM_WEIGHT_DATA, r);
+        if (!w->bits) {
+            put_floats(to, x, count, w->type);
+            continue;
+        }
+        size_t group = (size_t)w->group, groups = count / group;
+        for (size_t g = 0; g < groups; g++) scales[g] = quantise(q + g * group, x + g * group, group, w->bits);
+        put_floats(scale + anm_weight_offset(w, ANM_WEIGHT_SCALE, r), scales, groups, w->type);
+        if (w->bits == 4) anm_pack_int4(to, q, count);
+        else memcpy(to, q, count);
+    }
+done:
+    free(x);
+    free(q);
+    free(scales);
+    return rc;
+}
