@@ -31,8 +31,8 @@ typedef enum anm_ckpt_kind { ANM_CKPT_PTH, ANM_CKPT_SAFETENSORS, ANM_CKPT_GGUF }
 
 typedef struct anm_ckpt anm_ckpt;
 
-/* Opens a file, a folder (safetensors with config.json; .pth with params.json; consolidated.*.pth; one .gguf) or a
- * shell pattern naming shards. Everything is verified here. Messages begin with the file's name. */
+/* Opens a file, a folder (safetensors with config.json; .pth with params.json; consolidated.*.pth; one .gguf), a
+ * shell pattern naming shards, or the index of sharded safetensors (*.json). Everything is verified here. Messages begin with the file's name. */
 int anm_ckpt_open(anm_ckpt **out, const char *path, anm_error *err);
 void anm_ckpt_close(anm_ckpt *c);
 
@@ -52,6 +52,9 @@ const char *anm_ckpt_config_path(const anm_ckpt *c);
 /* GGUF metadata; NULL for other formats. Strings and arrays point into the map. */
 typedef struct anm_gguf anm_gguf;
 const anm_gguf *anm_ckpt_gguf(const anm_ckpt *c);
+
+/* Is it of a type whose values anm_tensor_rows_f32 gives: floats and blocked types, not integers? */
+bool anm_tensor_readable(const anm_tensor *t);
 
 /* Rows [row, row + rows) of a tensor of rank 1 (one row) or 2, as fp32, into out[rows * columns]: exactly the values
  * that the file declares (blocked types as the `gguf` package dequantises them). F64 rounds. */

@@ -43,6 +43,8 @@ typedef struct anm_model {
     const anm_ckpt *ckpt;         /* not owned */
     char **unexpected;            /* names in the checkpoint that no role takes */
     size_t n_unexpected;
+    char **note;                  /* what the user should know: one line each */
+    size_t n_notes;
 } anm_model;
 
 /* Parameters from `params_path` (params.json or config.json), or when NULL from what lies beside the tensors or inside

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Which files make up a checkpoint, and which configuration lies beside them. For src/ckpt/ alone. */
+#ifndef ANM_CKPT_FILES_H
+#define ANM_CKPT_FILES_H
+
+#include "base/arena.h"
+#include "base/error.h"
+
+enum { ANM_CKPT_MAX_FILES = 1024 };
+
+typedef struct anm_files {
+    char **path; /* in the order of the shards */
+    size_t n;
+    char *config; /* params.json or config.json, or NULL */
+    char *index;  /* the safetensors index that named the files, or NULL */
+} anm_files;
+
+/* `path` is a file, a folder or a shell pattern; a safetensors index names its files. Strings lie in the arena.
+ * Messages name the file. */
+int anm_files_find(anm_files *out, anm_arena *arena, const char *path, anm_error *err);
+
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "base/bytes.h"
+#include "model/model.h"
+
+/* Row `row` in the order of the parts. */
+static int read_row(float *out, const anm_matrix *m, int64_t row, anm_error *err)
+{
+    if (m->split_dim == 0) {
+        int64_t each = m->rows / m->n_parts;
+        return anm_tensor_rows_f32(out, m->part[row / each], row % each, 1, err);
+    }
+    int64_t each = m->cols / m->n_parts;
+    int rc = 0;
+    for (int k = 0; !rc && k < m->n_parts; k++) rc = anm_tensor_rows_f32(out + k * each, m->part[k], row, 1, err);
+    return rc;
+}
+
+/*
+ * Hugging Face stores each head's rows as two halves, [a0 a1 … b0 b1 …]; the interleaved order is a0 b0 a1 b1 …, so that
+ * pairs (2i, 2i + 1) rotate together. This gives where row `row` of the latter lies in the former.
+ */
+static int64_t row_in_halves(int64_t row, int64_t head_dim)
+{
+    int64_t in = row % head_dim;
+    return row - in + in % 2 * (head_dim / 2) + in / 2;
+}
+
+/* A vector of heads in halves (a bias, a norm of heads): each head is read as a matrix of pairs, whose two columns are
+ * the halves. */
+static int read_halved_vector(float *out, const anm_matrix *m, anm_error *err)
+{
+    const anm_tensor *t = m->part[0];
+    int64_t head_dim = m->cols / m->unpermute_heads, half = head_dim / 2, step = t->stride[0];
+    int rc = 0;
+    for (int64_t h = 0; !rc && h < m->unpermute_heads; h++) {
+        anm_tensor pairs = *t;
+        pairs.rank = 2;
+        pairs.shape[0] = half;
+        pairs.shape[1] = 2;
+        pairs.stride[0] = step;
+        pairs.stride[1] = half * step;
+        pairs.data = t->data + (size_t)(h * head_dim * step) * anm_dtype_bytes(t->dtype);
+        rc = anm_tensor_rows_f32(out + h * head_dim, &pairs, 0, half, err);
+    }
+    return rc;
+}
+
+int anm_matrix_rows_f32(float *out, const anm_matrix *m, int64_t row, int64_t rows, anm_error *err)
+{
+    if (row < 0 || rows < 0 || row > m->rows || rows > m->rows - row)
+        return anm_fail(err, ANM_ERR_USAGE, "rows %lld to %lld of a weight that has %lld", (long long)row,
+                        (long long)(row + rows), (long long)m->rows);
+    if (!rows) return 0;
+    bool vector = m->part[0]->rank == 1;
+    if (m->unpermute_heads && vector) return read_halved_vector(out, m, err);
+    if (!m->unpermute_heads && m->n_parts == 1) return anm_tensor_rows_f32(out, m->part[0], row, rows, err);
+
+    int64_t head_dim = m->unpermute_heads ? m->rows / m->unpermute_heads : 0;
+    int rc = 0;
+    for (int64_t r = row; !rc && r < row + rows; r++, out += m->cols)
+        rc = read_row(out, m, head_dim ? row_in_halves(r, head_dim) : r, err);
+    return rc;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The rotary tables, step by step as PyTorch computes them in fp32 (executorch, examples/models/llama/rope.py): every
+ * intermediate is rounded where a tensor is, since an angle of some hundred radians turns one ulp of a frequency into
+ * many of its cosine.
+ */
+#include "model/model.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* Llama 3.1's scaling: long waves are stretched by the factor, short ones kept, those between blended. */
+static float scaled(float freq, const anm_params *p)
+{
+    const float old_context = 8192, low_factor = 1, high_factor = (float)p->high_freq_factor;
+    const float factor = (float)p->rope_scale_factor;
+    float wave = 1 / freq * 6.283185307179586f; /* PyTorch divides a number by a tensor as number times reciprocal */
+    if (wave < (float)(8192.0 / p->high_freq_factor)) return freq;
+    if (wave > old_context / low_factor) return freq / factor;
+    float blend = (1 / wave * old_context - low_factor) / (high_factor - low_factor);
+    float stretched = (1 - blend) * freq / factor, kept = blend * freq;
+    return stretched + kept;
+}
+
+int anm_rope_tables(float *cos_table, float *sin_table, const anm_model *m, int64_t rows, anm_error *err)
+{
+    const anm_params *p = &m->params;
+    int64_t half = p->head_dim / 2, width = p->use_hf_rope ? p->head_dim : half;
+    float *freq = malloc((size_t)half * sizeof *freq);
+    if (!freq) return anm_fail_memory(err, "the rotary tables");
+    for (int64_t i = 0; i < half; i++) {
+        float exponent = (float)(2 * i) / (float)p->head_dim;
+        freq[i] = 1 / (float)pow((float)p->rope_theta, exponent);
+        if (p->use_scaled_rope && !p->use_hf_rope) freq[i] = scaled(freq[i], p);
+        if (m->rope_freqs) freq[i] /= m->rope_freqs[i];
+    }
+    for (int64_t pos = 0; pos < rows; pos++) {
+        for (int64_t i = 0; i < width; i++) {
+            float angle = (float)pos * freq[i % half]; /* one table of halves twice, side by side, for use_hf_rope */
+            cos_table[pos * width + i] = (float)cos(angle);
+            sin_table[pos * width + i] = (float)sin(angle);
+        }
+    }
+    free(freq);
+    return 0;
+}
