@@ -17,7 +17,10 @@ void anm_merger_free(anm_merger *m)
     free(m->next);
     free(m->rank);
     free(m->heap);
-    *m = (anm_merger){0};
+    m->prev = m->next = NULL;
+    m->rank = NULL;
+    m->heap = NULL;
+    m->room = 0;
 }
 
 static uint32_t rank_of(const anm_pairmap *pairs, int32_t left, int32_t right)
@@ -26,7 +29,17 @@ static uint32_t rank_of(const anm_pairmap *pairs, int32_t left, int32_t right)
     return p ? p->rank : none;
 }
 
-static size_t merge_short(const anm_pairmap *pairs, int32_t *sym, size_t n)
+static int32_t join(anm_merger *m, const anm_pairmap *pairs, int32_t left, int32_t right)
+{
+    int32_t to = anm_pairmap_get(pairs, left, right)->to;
+    if (m->made_of) {
+        m->made_of[to][0] = left;
+        m->made_of[to][1] = right;
+    }
+    return to;
+}
+
+static size_t merge_short(anm_merger *m, const anm_pairmap *pairs, int32_t *sym, size_t n)
 {
     uint32_t rank[SHORT];
     for (size_t i = 0; i + 1 < n; i++) rank[i] = rank_of(pairs, sym[i], sym[i + 1]);
@@ -35,7 +48,7 @@ static size_t merge_short(const anm_pairmap *pairs, int32_t *sym, size_t n)
         for (size_t i = 1; i + 1 < n; i++)
             if (rank[i] < rank[best]) best = i;
         if (rank[best] == none) break;
-        sym[best] = anm_pairmap_get(pairs, sym[best], sym[best + 1])->to;
+        sym[best] = join(m, pairs, sym[best], sym[best + 1]);
         n--;
         memmove(sym + best + 1, sym + best + 2, (n - best - 1) * sizeof *sym);
         memmove(rank + best + 1, rank + best + 2, (n - best - 1) * sizeof *rank);
@@ -60,7 +73,6 @@ static bool merger_room(anm_merger *m, size_t n)
         return false;
     }
     m->room = room;
-    m->heap_room = room * 2;
     return true;
 }
 
@@ -111,7 +123,7 @@ static size_t merge_long(anm_merger *m, const anm_pairmap *pairs, int32_t *sym, 
         if (m->heap_n) heap_down(m->heap, m->heap_n, 0);
         int32_t at = (int32_t)(top & UINT32_MAX), right = m->next[at], before = m->prev[at];
         if (m->rank[at] != (uint32_t)(top >> 32)) continue;
-        sym[at] = anm_pairmap_get(pairs, sym[at], sym[right])->to;
+        sym[at] = join(m, pairs, sym[at], sym[right]);
         int32_t after = m->next[at] = m->next[right];
         if (after >= 0) m->prev[after] = at;
         m->rank[right] = none; /* gone */
@@ -129,7 +141,7 @@ static size_t merge_long(anm_merger *m, const anm_pairmap *pairs, int32_t *sym, 
 
 size_t anm_bpe_merge(anm_merger *m, const anm_pairmap *pairs, int32_t *sym, size_t n)
 {
-    return n <= SHORT ? merge_short(pairs, sym, n) : merge_long(m, pairs, sym, n);
+    return n <= SHORT ? merge_short(m, pairs, sym, n) : merge_long(m, pairs, sym, n);
 }
 
 /* ---- words ---- */
@@ -169,6 +181,7 @@ void anm_words_free(anm_words *w)
 {
     if (!w) return;
     anm_merger_free(&w->merger);
+    free(w->merger.made_of);
     if (w->matching) anm_matcher_close(&w->matcher);
     free(w->sym.p);
     free(w->seen);
@@ -190,6 +203,36 @@ static size_t hash_word(const char *p, size_t n)
     memcpy(&v, p, n);
     h = (h ^ v) * 0x9E3779B97F4A7C15u;
     return (size_t)(h >> 40);
+}
+
+bool anm_words_recall(anm_encoding *e, const char *text, size_t n)
+{
+    if (n > CACHED_WORD) return false;
+    const struct seen *s = &e->words->seen[hash_word(text, n) & e->words->mask];
+    anm_ids *out = e->out;
+    if (!s->text || s->n != n || memcmp(s->text, text, n) != 0) return false;
+    anm_ids_reserve(out, s->count);
+    if (out->bad) return true;
+    memcpy(out->p + out->n, out->p + s->out, s->count * sizeof *out->p);
+    out->n += s->count;
+    return true;
+}
+
+void anm_words_keep(anm_encoding *e, const char *text, size_t n, size_t from)
+{
+    if (n > CACHED_WORD || e->out->bad) return;
+    e->words->seen[hash_word(text, n) & e->words->mask] =
+        (struct seen){text, from, (uint32_t)n, (uint32_t)(e->out->n - from)};
+}
+
+anm_ids *anm_words_symbols(anm_encoding *e)
+{
+    return &e->words->sym;
+}
+
+anm_merger *anm_words_merger(anm_encoding *e)
+{
+    return &e->words->merger;
 }
 
 /* The symbols of a word's characters. What has none becomes bytes, or the unknown token, or nothing. */
@@ -234,17 +277,7 @@ static int encode_word(void *ctx, const char *text, size_t n)
             return 0;
         }
     }
-    struct seen *s = NULL;
-    if (n <= CACHED_WORD) {
-        s = &w->seen[hash_word(text, n) & w->mask];
-        if (s->text && s->n == n && memcmp(s->text, text, n) == 0) {
-            anm_ids_reserve(out, s->count);
-            if (out->bad) return 0;
-            memcpy(out->p + out->n, out->p + s->out, s->count * sizeof *out->p);
-            out->n += s->count;
-            return 0;
-        }
-    }
+    if (anm_words_recall(c->e, text, n)) return 0;
     w->sym.n = 0;
     anm_ids_reserve(&w->sym, n);
     if (b->bytes) {
@@ -264,7 +297,7 @@ static int encode_word(void *ctx, const char *text, size_t n)
     if (out->bad) return 0;
     if (count) memcpy(out->p + from, w->sym.p, count * sizeof *out->p);
     out->n += count;
-    if (s) *s = (struct seen){text, from, (uint32_t)n, (uint32_t)count};
+    anm_words_keep(c->e, text, n, from);
     return 0;
 }
 

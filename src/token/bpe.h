@@ -16,7 +16,8 @@ typedef struct anm_merger {
     int32_t *prev, *next;
     uint32_t *rank;
     uint64_t *heap;
-    size_t room, heap_n, heap_room;
+    size_t room, heap_n;
+    int32_t (*made_of)[2]; /* where not NULL: for each symbol the two that it was last made of */
 } anm_merger;
 
 void anm_merger_free(anm_merger *m);
@@ -43,6 +44,14 @@ typedef struct anm_bpe {
 typedef struct anm_words anm_words;
 anm_words *anm_words_new(size_t text_bytes);
 void anm_words_free(anm_words *w);
+
+/* Formats with words of their own: copies the ids that the same bytes had earlier in this call (false: not seen yet),
+ * or keeps those at out[from …) for the next time. The bytes must stay where they are until the call ends. */
+bool anm_words_recall(anm_encoding *e, const char *text, size_t n);
+void anm_words_keep(anm_encoding *e, const char *text, size_t n, size_t from);
+/* Their symbols and the merging of these. */
+anm_ids *anm_words_symbols(anm_encoding *e);
+anm_merger *anm_words_merger(anm_encoding *e);
 
 /* Encodes a fragment: all stages, then every word. */
 int anm_bpe_encode(anm_encoding *e, const anm_bpe *b, const char *text, size_t n);

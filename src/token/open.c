@@ -30,8 +30,7 @@ static int open_bytes(anm_tokenizer **out, const uint8_t *data, uint64_t size, c
     (void)path;
     if (looks_like_json(data, size)) return anm_fail(err, ANM_ERR_UNSUPPORTED, "JSON");
     if (looks_like_tiktoken(data, size)) return anm_tiktoken_open(out, data, size, err);
-    return anm_fail(err, ANM_ERR_FORMAT, "is no tokenizer that we know (tiktoken's or SentencePiece's .model, "
-                                         "tokenizer.json, tekken.json, or a GGUF file)");
+    return anm_spm_open(out, data, size, err);
 }
 
 int anm_tokenizer_open(anm_tokenizer **out, const char *path, const char *config, anm_error *err)
