@@ -24,12 +24,18 @@ typedef struct anm_package_spec {
 
 /* Appends to `out` the directory blob of the package made of `program`: all functions share one weight file, in which
  * equal constants stand once. Bytes that the layout points to live in `arena`. Weights with a `source` stay sources.
+ * What lies in the weight file and what in the graph is decided here as coremltools does (ten elements and more), and
+ * not by a constant's in_file; constants smaller than that must be at hand. Weights stand first in the blob, so that
+ * a blob at a multiple of 64 has its weights there too.
  * Identifiers (UUIDs) are fixed-size text: their places are appended to `uuids` so that they can be derived from the
- * content once it is written. */
+ * content once it is written; until then a valid stand-in is there. */
 typedef struct anm_uuid_slot {
     uint64_t offset; /* in `out`, of 36 characters */
     uint32_t which;  /* equal numbers get the same UUID */
 } anm_uuid_slot;
+/* What the UUIDs of one package stand for: its numbers are these plus the first number that `uuids` did not have yet
+ * (0 when it was empty). The package's identifier, by which named data is keyed, is "executorch_" + the first. */
+enum { ANM_UUID_IDENTIFIER, ANM_UUID_MODEL, ANM_UUID_WEIGHTS, ANM_UUID_COUNT };
 typedef struct anm_uuid_slots {
     anm_uuid_slot *slot; /* in the arena */
     size_t count, room;
