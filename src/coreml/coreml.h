@@ -61,12 +61,20 @@ int anm_dir_read(anm_dir *out, const uint8_t *data, uint64_t size, anm_arena *ar
 
 /* An opened package: its program, with constants that point into the weight file where it lies. */
 typedef struct anm_package {
-    anm_mil_program program;
+    anm_mil_program program; /* functions in the order of the description */
     int64_t spec_version;
     bool multifunction;
+    const char *default_function; /* "" where the description names none; in the program's arena */
     const uint8_t *weights;
     uint64_t weights_size;
 } anm_package;
+
+/* What a delegate of a multifunction program holds instead of a package: "CMJR" and JSON, the key of the named data
+ * that holds the package, and the function in it. Both are NULL when `data` is no reference. Strings go to `arena`. */
+typedef struct anm_reference {
+    const char *key, *function;
+} anm_reference;
+int anm_reference_read(anm_reference *out, const uint8_t *data, uint64_t size, anm_arena *arena, anm_error *err);
 
 /* Reads the package in a directory blob: manifest, model.mlmodel, weight.bin; verifies the MIL (not strictly). */
 int anm_package_read(anm_package *out, const anm_dir *dir, anm_error *err);

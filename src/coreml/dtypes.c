@@ -33,3 +33,14 @@ anm_dtype anm_coreml_dtype_of(uint64_t number)
         if (table[i].mil == number) return table[i].dtype;
     return ANM_DT_NONE;
 }
+
+uint32_t anm_coreml_array_dtype(anm_dtype t)
+{
+    switch (t) {
+    case ANM_DT_F16: return ARRAY_FLOAT16;
+    case ANM_DT_F32: return ARRAY_FLOAT32;
+    case ANM_DT_I32: return ARRAY_INT32;
+    case ANM_DT_I8: return ARRAY_INT8;
+    default: return 0;
+    }
+}

@@ -48,5 +48,7 @@ enum { BLOB_ALIGN = 64, BLOB_HEADER = 64, BLOB_METADATA = 64, BLOB_VERSION = 2 }
 uint32_t anm_coreml_dtype(anm_dtype t);
 uint32_t anm_coreml_blob_dtype(anm_dtype t);
 anm_dtype anm_coreml_dtype_of(uint64_t number);
+/* The number in the description of an input or output; 0: none can be of this type. */
+uint32_t anm_coreml_array_dtype(anm_dtype t);
 
 #endif

@@ -8,7 +8,7 @@
 
 #include <jansson.h>
 
-enum { MAX_MANIFEST = 64 << 10, MAX_FEATURES = 4096 };
+enum { MAX_MANIFEST = 64 << 10, MAX_REFERENCE = 4096 };
 
 /* ---- the specification ---- */
 
@@ -22,7 +22,37 @@ static bool same_text(const anm_pb *m, const char *s)
     return anm_pb_size(m) == strlen(s) && memcmp(m->p, s, strlen(s)) == 0;
 }
 
-/* Do the features described in field `number` of `m` name these values, in this order? */
+/* Does a FeatureType say what the program says of this value? Where a dimension is unknown, any shape will do. */
+static int check_type(anm_pb m, const anm_mil_value *v, anm_error *err)
+{
+    anm_pb array = {0};
+    anm_pb_field f;
+    uint64_t dtype = 0, dim;
+    int rank = 0;
+    bool same = true;
+    while (anm_pb_next(&m, &f))
+        if (f.number == FEATURE_TYPE_ARRAY && f.type == ANM_PB_BYTES) array = f.bytes;
+    if (m.bad) return broken(err);
+    while (anm_pb_next(&array, &f)) {
+        if (f.number == ARRAY_DTYPE) dtype = f.value;
+        if (f.number != ARRAY_SHAPE) continue;
+        bool packed = f.type == ANM_PB_BYTES;
+        do {
+            dim = f.value;
+            if (packed && !anm_pb_varint(&f.bytes, &dim)) break;
+            same = same && (rank < v->type.rank ? dim == (uint64_t)v->type.dim[rank] : dim == 1 && !rank);
+            rank++;
+        } while (packed);
+        if (f.bytes.bad) return broken(err);
+    }
+    if (array.bad) return broken(err);
+    if (dtype != anm_coreml_array_dtype(v->type.dtype)) same = false;
+    else if (!anm_mil_type_known(&v->type)) same = true;
+    else if (rank != v->type.rank && v->type.rank) same = false;
+    return same ? 0 : anm_fail(err, ANM_ERR_FORMAT, "model: its description of '%.100s' is not its program's", v->name);
+}
+
+/* Do the features described in field `number` of `m` name these values, in this order, with their types? */
 static int check_features(anm_pb m, uint32_t number, uint32_t n, anm_mil_value *const *values, const char *what, anm_error *err)
 {
     anm_pb_field f, g;
@@ -30,12 +60,16 @@ static int check_features(anm_pb m, uint32_t number, uint32_t n, anm_mil_value *
     for (; anm_pb_next(&m, &f);) {
         if (f.number != number) continue;
         if (f.type != ANM_PB_BYTES) return broken(err);
-        anm_pb name = {0};
-        while (anm_pb_next(&f.bytes, &g))
+        anm_pb name = {0}, type = {0};
+        while (anm_pb_next(&f.bytes, &g)) {
             if (g.number == FEATURE_NAME && g.type == ANM_PB_BYTES) name = g.bytes;
+            if (g.number == FEATURE_TYPE && g.type == ANM_PB_BYTES) type = g.bytes;
+        }
         if (f.bytes.bad) return broken(err);
         if (i == n || !name.p || !same_text(&name, values[i]->name))
             return anm_fail(err, ANM_ERR_FORMAT, "model: its description's %s are not its program's", what);
+        int rc = check_type(type, values[i], err);
+        if (rc) return rc;
         i++;
     }
     if (m.bad) return broken(err);
@@ -69,10 +103,17 @@ static int read_description(anm_package *out, anm_pb m, anm_error *err)
     anm_mil_program *p = &out->program;
     anm_mil_function *rest = p->functions, **end = &p->functions;
     p->functions = NULL;
+    out->default_function = "";
     for (anm_pb again = m; anm_pb_next(&again, &f);) {
         if (f.number == DESCRIPTION_STATE) {
             rc = anm_fail(err, ANM_ERR_UNSUPPORTED, "model: it keeps state between calls");
             goto done;
+        }
+        if (f.number == DESCRIPTION_DEFAULT && f.type == ANM_PB_BYTES) {
+            const char *name = anm_arena_strndup(&p->arena, (const char *)f.bytes.p, anm_pb_size(&f.bytes));
+            if (name) out->default_function = name;
+            else rc = anm_fail_memory(err, "a model");
+            if (!name) goto done;
         }
         if (f.number != DESCRIPTION_FUNCTION) continue;
         out->multifunction = true;
@@ -114,6 +155,28 @@ int anm_package_read_model(anm_package *out, const uint8_t *model, uint64_t mode
 }
 
 /* ---- the package ---- */
+
+int anm_reference_read(anm_reference *out, const uint8_t *data, uint64_t size, anm_arena *arena, anm_error *err)
+{
+    json_error_t why;
+    *out = (anm_reference){0};
+    if (size < 4 || memcmp(data, "CMJR", 4)) return 0;
+    if (size > MAX_REFERENCE) return anm_fail(err, ANM_ERR_FORMAT, "reference: too long to be one");
+    json_t *root = json_loadb((const char *)data + 4, (size_t)size - 4, JSON_REJECT_DUPLICATES, &why);
+    if (!root) return anm_fail(err, ANM_ERR_FORMAT, "reference: no JSON: %s", why.text);
+    const char *key = json_string_value(json_object_get(root, "key"));
+    const char *function = json_string_value(json_object_get(root, "functionName"));
+    int rc = 0;
+    if (json_integer_value(json_object_get(root, "version")) != 1) rc = anm_fail(err, ANM_ERR_UNSUPPORTED, "reference: its version is not 1");
+    else if (!key || !function) rc = anm_fail(err, ANM_ERR_FORMAT, "reference: it names no data or no function");
+    else {
+        out->key = anm_arena_strdup(arena, key);
+        out->function = anm_arena_strdup(arena, function);
+        if (!out->key || !out->function) rc = anm_fail_memory(err, "a reference");
+    }
+    json_decref(root);
+    return rc;
+}
 
 /* The file whose path ends in "/tail" below the folder of `base` (up to its last slash), or NULL. */
 static const anm_dir_file *find(const anm_dir *dir, const char *folder, size_t n, const char *tail)

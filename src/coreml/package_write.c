@@ -15,21 +15,10 @@ enum { SPEC_VERSION = 9, UUID_TEXT = 36 };
 
 /* ---- the specification ---- */
 
-static uint32_t array_dtype(anm_dtype t)
-{
-    switch (t) {
-    case ANM_DT_F16: return ARRAY_FLOAT16;
-    case ANM_DT_F32: return ARRAY_FLOAT32;
-    case ANM_DT_I32: return ARRAY_INT32;
-    case ANM_DT_I8: return ARRAY_INT8;
-    default: return 0;
-    }
-}
-
 /* One input or output. A scalar input is described as one element; an output of unknown shape without a shape. */
 static int put_feature(anm_buf *b, uint32_t field, const anm_mil_value *v, bool input, anm_error *err)
 {
-    uint32_t dtype = array_dtype(v->type.dtype);
+    uint32_t dtype = anm_coreml_array_dtype(v->type.dtype);
     if (!dtype) return anm_fail(err, ANM_ERR_UNSUPPORTED, "package: '%.100s' is of type %s, which no input or output can have", v->name, anm_dtype_name(v->type.dtype));
     bool known = anm_mil_type_known(&v->type);
     if (input && !known) return anm_fail(err, ANM_ERR_UNSUPPORTED, "package: input '%.100s' has an unknown dimension", v->name);
