@@ -86,14 +86,14 @@ static int encode(const anm_tokenizer *t, const anm_buf *text, bool bos, bool sp
     return 0;
 }
 
-static int decode(const anm_tokenizer *t, const anm_buf *text, bool pieces, const char *path, anm_error *err)
+static int decode(const anm_tokenizer *t, const anm_buf *text, bool special, bool pieces, const char *path, anm_error *err)
 {
     int32_t *ids = NULL;
     size_t count = 0, n;
     char *out = NULL;
     int rc = read_ids(&ids, &count, text->data ? (char *)text->data : "", text->size, path, err);
     if (rc) return rc;
-    if (!(rc = anm_tokenizer_decode(&out, &n, t, ids, count, true, err))) {
+    if (!(rc = anm_tokenizer_decode(&out, &n, t, ids, count, special, err))) {
         if (pieces)
             for (size_t i = 0; i < count; i++) print_piece(t, ids[i]);
         else fwrite(out, 1, n, stdout);
@@ -115,7 +115,8 @@ int cmd_tokenize(int argc, char **argv)
          "tokenizer_config.json; left out, the one beside tokenizer.json where there is one", NULL},
         {0, "bos", CLI_FLAG, &bos, NULL, "put the token for the beginning of a text first", NULL},
         {0, "parse_special", CLI_FLAG, &special, NULL,
-         "make special tokens of text that spells them; without it such text is text", NULL},
+         "make special tokens of text that spells them (without it such text is text); and with "
+         "--decode spell them out", NULL},
         {0, "pieces", CLI_FLAG, &pieces, NULL, "a line for each token: its id, a tab, its text", NULL},
         {0, "decode", CLI_FLAG, &decoding, NULL, "the other way: FILE holds ids, the text is printed", NULL},
         {0},
@@ -129,7 +130,7 @@ int cmd_tokenize(int argc, char **argv)
     if (!rc && !words) rc = anm_fail(&err, ANM_ERR_USAGE, "tokenize: the file is missing (- for standard input)");
     if (!rc) rc = anm_tokenizer_open(&t, tokenizer, config, &err);
     if (!rc) rc = read_all(&text, path, &err);
-    if (!rc) rc = decoding ? decode(t, &text, pieces, path, &err) : encode(t, &text, bos, special, pieces, &err);
+    if (!rc) rc = decoding ? decode(t, &text, special, pieces, path, &err) : encode(t, &text, bos, special, pieces, &err);
     anm_buf_free(&text);
     anm_tokenizer_free(t);
     return rc ? cli_fail(&err) : EXIT_OK;

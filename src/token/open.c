@@ -23,23 +23,21 @@ static bool looks_like_json(const uint8_t *p, uint64_t n)
     return i < n && p[i] == '{';
 }
 
-static int open_bytes(anm_tokenizer **out, const uint8_t *data, uint64_t size, const char *path, const char *config,
-                      anm_error *err)
-{
-    (void)config;
-    (void)path;
-    if (looks_like_json(data, size)) return anm_fail(err, ANM_ERR_UNSUPPORTED, "JSON");
-    if (looks_like_tiktoken(data, size)) return anm_tiktoken_open(out, data, size, err);
-    return anm_spm_open(out, data, size, err);
-}
-
 int anm_tokenizer_open(anm_tokenizer **out, const char *path, const char *config, anm_error *err)
 {
     anm_map map;
+    (void)config;
     *out = NULL;
     int rc = anm_map_open(&map, path, err);
     if (rc) return rc;
-    rc = open_bytes(out, map.data, map.size, path, config, err);
+    if (map.size >= 4 && memcmp(map.data, "GGUF", 4) == 0) {
+        rc = anm_gguf_tokenizer_open(out, map.data, map.size, path, err); /* its errors name the file */
+    } else {
+        if (looks_like_json(map.data, map.size)) rc = anm_fail(err, ANM_ERR_UNSUPPORTED, "JSON");
+        else if (looks_like_tiktoken(map.data, map.size)) rc = anm_tiktoken_open(out, map.data, map.size, err);
+        else rc = anm_spm_open(out, map.data, map.size, err);
+        if (rc) anm_error_prefix(err, path);
+    }
     anm_map_close(&map);
-    return rc ? anm_error_prefix(err, path) : 0;
+    return rc;
 }

@@ -118,12 +118,19 @@ bool anm_addeds_index(anm_addeds *s, anm_arena *a); /* after list and n are set;
 
 /* ---- a tokenizer ---- */
 
+typedef struct anm_span {
+    size_t start, end;
+} anm_span;
+
 /* One call of encode: scratch that all fragments share. */
 typedef struct anm_encoding {
     const anm_tokenizer *t;
     anm_ids *out;
-    bool parse_special;
-    bool at_start; /* the fragment begins where the text begins */
+    const char *text;  /* the whole text */
+    anm_span *span;    /* where special tokens are parsed: n_spans stretches of it, in order and apart */
+    size_t n_spans, at_span;
+    bool parse_special; /* may all of the fragment spell special tokens? */
+    bool at_start;      /* the fragment begins where the text begins */
     anm_error *err;
     struct anm_words *words; /* see bpe.h */
     anm_arena scratch;       /* texts that a normalizer made; words point into them until the call ends */
@@ -153,8 +160,9 @@ int anm_tokenizer_set(anm_tokenizer *t, int32_t id, const char *spell, size_t sp
                       unsigned flags, anm_error *err);
 /* After all pieces are set: the added tokens from the pieces' flags (unless the format listed them), stop tokens. */
 int anm_tokenizer_finish(anm_tokenizer *t, anm_error *err);
-/* Cuts the added tokens out of the text; what is between them goes to `rest`. */
-int anm_addeds_cut(const anm_addeds *s, anm_encoding *e, const char *text, size_t n,
+/* Cuts the added tokens out of a text; what is between them goes to `rest`. Special ones are cut only where e->span
+ * allows (`raw`: the text lies inside e->text), or where e->parse_special holds for all of it. */
+int anm_addeds_cut(const anm_addeds *s, anm_encoding *e, const char *text, size_t n, bool raw,
                    int (*rest)(anm_encoding *e, const char *text, size_t n));
 /* The plain decode: the pieces' bytes one after the other. */
 int anm_decode_bytes(anm_buf *out, const anm_tokenizer *t, const int32_t *ids, size_t count, bool special,

@@ -18,4 +18,15 @@ bool anm_tokenizer_is_special(const anm_tokenizer *t, int32_t id);
 /* The model's chat template (Jinja), or NULL. */
 const char *anm_tokenizer_chat_template(const anm_tokenizer *t);
 
+/* A text in parts, of which some may spell special tokens (a chat template's) and some not (what a user wrote). They
+ * are encoded as the one text that they make: words and merges cross the borders; a special token is made only of
+ * text that all lies in parts with parse_special. As anm_tokenizer_encode otherwise. */
+typedef struct anm_text_part {
+    const char *text;
+    size_t n;
+    bool parse_special;
+} anm_text_part;
+int anm_tokenizer_encode_parts(int32_t **ids, size_t *count, const anm_tokenizer *t, const anm_text_part *parts,
+                               size_t n_parts, anm_error *err);
+
 #endif

@@ -208,7 +208,14 @@ static bool stands_alone(const char *text, size_t n, size_t start, size_t end)
     return end == n || !is_word(anm_utf8_at(text + end));
 }
 
-int anm_addeds_cut(const anm_addeds *s, anm_encoding *e, const char *text, size_t n,
+/* Does all of [start, end) lie where special tokens are parsed? Asked from left to right. */
+static bool may_be_special(anm_encoding *e, size_t start, size_t end)
+{
+    while (e->at_span < e->n_spans && e->span[e->at_span].end < end) e->at_span++;
+    return e->at_span < e->n_spans && e->span[e->at_span].start <= start;
+}
+
+int anm_addeds_cut(const anm_addeds *s, anm_encoding *e, const char *text, size_t n, bool raw,
                    int (*rest)(anm_encoding *e, const char *text, size_t n))
 {
     size_t done = 0, length = 0;
@@ -223,18 +230,23 @@ int anm_addeds_cut(const anm_addeds *s, anm_encoding *e, const char *text, size_
         const anm_added *a = &s->list[k];
         size_t start = i, end = i + length;
         i = end; /* also when it is not taken: it hides shorter ones that begin inside it */
-        if (a->special && !e->parse_special) continue;
+        if (a->special && !(raw ? may_be_special(e, start, end) : e->parse_special)) continue;
         if (a->single_word && !stands_alone(text, n, start, end)) continue;
         while (a->lstrip && start > done && is_space(anm_utf8_at(text + back(text, start)))) start = back(text, start);
         while (a->rstrip && end < n && is_space(anm_utf8_at(text + end))) end += anm_utf8_len(text[end]);
         e->at_start = at_start && done == 0;
-        if (start > done && (rc = rest(e, text + done, start - done))) return rc;
+        if (start > done) {
+            if (raw) e->parse_special = may_be_special(e, done, start);
+            if ((rc = rest(e, text + done, start - done))) return rc;
+        }
         anm_ids_add(e->out, a->id);
         done = end;
         if (i < end) i = end;
     }
     e->at_start = at_start && done == 0;
-    return done < n ? rest(e, text + done, n - done) : 0;
+    if (done == n) return 0;
+    if (raw) e->parse_special = may_be_special(e, done, n);
+    return rest(e, text + done, n - done);
 }
 
 /* Invalid bytes become U+FFFD, one for each maximal subpart, as the originals' languages do when they decode. */
@@ -252,30 +264,45 @@ static int make_valid(anm_buf *out, const char *text, size_t n, anm_error *err)
     return out->bad ? anm_fail_memory(err, "the text") : 0;
 }
 
-int anm_tokenizer_encode(int32_t **ids, size_t *count, const anm_tokenizer *t, const char *text, size_t n,
-                         bool parse_special, anm_error *err)
+/* The parts as one valid text, and where special tokens are parsed in it. One part that is valid is not copied. */
+static int join_parts(anm_encoding *e, anm_buf *text, const anm_text_part *parts, size_t n_parts, size_t *n)
 {
-    anm_buf valid = {0};
+    e->span = anm_arena_array(&e->scratch, n_parts + 1, sizeof *e->span);
+    if (!e->span) return anm_fail_memory(e->err, "encoding");
+    bool copy = n_parts != 1 || anm_utf8_valid(parts[0].text, parts[0].n) != parts[0].n;
+    for (size_t i = 0; i < n_parts; i++) {
+        size_t start = text->size;
+        int rc = copy ? make_valid(text, parts[i].text, parts[i].n, e->err) : 0;
+        if (rc) return rc;
+        size_t end = copy ? text->size : parts[i].n;
+        if (!parts[i].parse_special || start == end) continue;
+        anm_span *last = e->n_spans ? &e->span[e->n_spans - 1] : NULL;
+        if (last && last->end == start) last->end = end;
+        else e->span[e->n_spans++] = (anm_span){start, end};
+    }
+    e->text = copy ? (const char *)text->data : parts[0].text;
+    *n = copy ? text->size : parts[0].n;
+    return 0;
+}
+
+int anm_tokenizer_encode_parts(int32_t **ids, size_t *count, const anm_tokenizer *t, const anm_text_part *parts,
+                               size_t n_parts, anm_error *err)
+{
+    anm_buf joined = {0};
     anm_ids out = {0};
-    anm_encoding e = {.t = t, .out = &out, .parse_special = parse_special, .at_start = true, .err = err};
-    int rc = 0;
+    anm_encoding e = {.t = t, .out = &out, .at_start = true, .err = err};
+    size_t n = 0;
     *ids = NULL;
     *count = 0;
     anm_arena_init(&e.scratch);
-    if (anm_utf8_valid(text, n) != n) {
-        if ((rc = make_valid(&valid, text, n, err))) goto done;
-        text = (const char *)valid.data;
-        n = valid.size;
-    }
-    e.words = anm_words_new(n);
+    int rc = join_parts(&e, &joined, parts, n_parts, &n);
+    if (!rc && !(e.words = anm_words_new(n))) rc = anm_fail_memory(err, "encoding");
     anm_ids_reserve(&out, n / 4 + 16);
-    if (!e.words) rc = anm_fail_memory(err, "encoding");
-    else rc = anm_addeds_cut(&t->added, &e, text, n, t->encode_text);
+    if (!rc && n) rc = anm_addeds_cut(&t->added, &e, e.text, n, true, t->encode_text);
     if (!rc && out.bad) rc = anm_fail_memory(err, "the ids of the text");
-done:
     anm_arena_free(&e.scratch);
     anm_words_free(e.words);
-    anm_buf_free(&valid);
+    anm_buf_free(&joined);
     if (rc) {
         free(out.p);
     } else {
@@ -283,6 +310,13 @@ done:
         *count = out.n;
     }
     return rc;
+}
+
+int anm_tokenizer_encode(int32_t **ids, size_t *count, const anm_tokenizer *t, const char *text, size_t n,
+                         bool parse_special, anm_error *err)
+{
+    const anm_text_part part = {text, n, parse_special};
+    return anm_tokenizer_encode_parts(ids, count, t, &part, 1, err);
 }
 
 /* ---- decoding ---- */

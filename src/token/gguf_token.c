@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The tokenizer inside a GGUF file: keys tokenizer.ggml.* (ggml-org/ggml, docs/gguf.md). Model `gpt2` is byte-level
+ * byte-pair merging, its patterns named by tokenizer.ggml.pre; model `llama` is SentencePiece's.
+ */
+#include "ckpt/gguf.h"
+#include "token/bpe.h"
+#include "token/bytelevel.h"
+#include "token/spm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Types of tokens, tokenizer.ggml.token_type. */
+enum { NORMAL = 1, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE };
+
+/* ---- patterns ---- */
+
+#define CONTRACTION "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define TAIL " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
+#define LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+
+#define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+#define LLAMA3 CONTRACTION "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|" TAIL
+#define QWEN2 CONTRACTION "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|" TAIL
+#define TEKKEN                                                                                                         \
+    "[^\\r\\n\\p{L}\\p{N}]?" UPPER "*" LOWER "+|[^\\r\\n\\p{L}\\p{N}]?" UPPER "+" LOWER                                \
+    "*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define DIGIT "\\p{N}"
+
+/* Names of tokenizer.ggml.pre that Llama-like models carry (as llama.cpp's converter writes them), the patterns in
+ * order, and two habits: words that are tokens are taken whole; a BOS goes first unless the file says otherwise. */
+static const struct pre {
+    const char *name;
+    const char *pattern[2];
+    bool whole, bos;
+} pres[] = {
+    {"default", {GPT2, NULL}, false, false},
+    {"gpt-2", {GPT2, NULL}, false, false},
+    {"gpt2", {GPT2, NULL}, false, false},
+    {"phi-2", {GPT2, NULL}, false, false},
+    {"olmo", {GPT2, NULL}, false, false},
+    {"dbrx", {LLAMA3, NULL}, false, false},
+    {"smaug-bpe", {LLAMA3, NULL}, false, false},
+    {"llama3", {LLAMA3, NULL}, true, true},
+    {"llama-v3", {LLAMA3, NULL}, true, true},
+    {"llama-bpe", {LLAMA3, NULL}, true, true},
+    {"falcon3", {LLAMA3, NULL}, true, true},
+    {"qwen2", {QWEN2, NULL}, false, false},
+    {"deepseek-r1-qwen", {QWEN2, NULL}, false, false},
+    {"stablelm2", {QWEN2, NULL}, false, false},
+    {"smollm", {DIGIT, GPT2}, false, false},
+    {"starcoder", {DIGIT, GPT2}, false, false},
+    {"refact", {DIGIT, GPT2}, false, false},
+    {"command-r", {DIGIT, GPT2}, false, false},
+    {"exaone", {DIGIT, GPT2}, false, false},
+    {"tekken", {TEKKEN, NULL}, true, true},
+};
+
+static const struct pre *find_pre(const char *name, size_t n)
+{
+    for (size_t i = 0; i < sizeof pres / sizeof *pres; i++)
+        if (strlen(pres[i].name) == n && memcmp(pres[i].name, name, n) == 0) return &pres[i];
+    return NULL;
+}
+
+/* ---- tokens ---- */
+
+static int32_t id_key(const anm_gguf *g, const char *key, int32_t size)
+{
+    int64_t v;
+    return anm_gguf_int(g, key, &v) && v >= 0 && v < size ? (int32_t)v : -1;
+}
+
+/* Keys that both models have. */
+static int common(anm_tokenizer *t, const anm_gguf *g, anm_error *err)
+{
+    const char *s;
+    size_t n;
+    int64_t v;
+    t->bos = id_key(g, "tokenizer.ggml.bos_token_id", t->size);
+    t->eos = id_key(g, "tokenizer.ggml.eos_token_id", t->size);
+    if (anm_gguf_int(g, "tokenizer.ggml.add_bos_token", &v)) t->add_bos = v != 0;
+    static const char *const stops[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+    for (int i = 0; i < 2; i++) {
+        int32_t id = id_key(g, stops[i], t->size);
+        if (id >= 0) t->piece[id].flags |= ANM_PIECE_STOP;
+    }
+    if (anm_gguf_string(g, "tokenizer.chat_template", &s, &n)) {
+        t->chat_template = anm_arena_strndup(&t->arena, s, n);
+        if (!t->chat_template) return anm_fail_memory(err, "the chat template");
+    }
+    return 0;
+}
+
+static int type_of(const anm_gguf *g, size_t i)
+{
+    int64_t v;
+    return anm_gguf_array_int(g, "tokenizer.ggml.token_type", i, &v) && v >= NORMAL && v <= BYTE ? (int)v : NORMAL;
+}
+
+static unsigned flags_of_type(int type)
+{
+    switch (type) {
+    case UNKNOWN: return ANM_PIECE_UNKNOWN | ANM_PIECE_SPECIAL;
+    case CONTROL: return ANM_PIECE_SPECIAL;
+    case USER_DEFINED: return ANM_PIECE_USER;
+    case UNUSED: return ANM_PIECE_UNUSED;
+    case BYTE: return ANM_PIECE_BYTE;
+    default: return 0;
+    }
+}
+
+static int token(const anm_gguf *g, size_t i, const char **s, size_t *n, anm_error *err)
+{
+    if (!anm_gguf_array_string(g, "tokenizer.ggml.tokens", i, s, n))
+        return anm_fail(err, ANM_ERR_FORMAT, "tokenizer.ggml.tokens is not a list of strings");
+    if (anm_utf8_valid(*s, *n) != *n) return anm_fail(err, ANM_ERR_FORMAT, "token %zu is not valid UTF-8", i);
+    return 0;
+}
+
+static int set_bytelevel(anm_tokenizer *t, const anm_gguf *g, size_t i, anm_error *err)
+{
+    const char *s;
+    size_t n, size = 0;
+    int rc = token(g, i, &s, &n, err);
+    if (rc) return rc;
+    unsigned flags = flags_of_type(type_of(g, i)) & ~(unsigned)ANM_PIECE_BYTE;
+    char *bytes = flags & (ANM_PIECE_SPECIAL | ANM_PIECE_USER) ? NULL : malloc(n + 1);
+    bool spelled = bytes && anm_bytelevel_decode(bytes, &size, s, n);
+    rc = anm_tokenizer_set(t, (int32_t)i, s, n, spelled ? bytes : NULL, size, flags, err);
+    free(bytes);
+    return rc;
+}
+
+/* ---- merges ---- */
+
+/* The merge "left right": ids of both and of what they become. */
+static int set_merge(anm_bpe *b, const anm_tokenizer *t, const char *s, size_t n, size_t rank, char *joined, anm_error *err)
+{
+    const char *space = n > 1 ? memchr(s + 1, ' ', n - 1) : NULL; /* a token may itself be a space */
+    if (!space || space + 1 == s + n)
+        return anm_fail(err, ANM_ERR_FORMAT, "merge %zu is not two tokens with a space between: '%.*s'", rank,
+                        n > 80 ? 80 : (int)n, s);
+    size_t left_n = (size_t)(space - s), right_n = n - left_n - 1;
+    memcpy(joined, s, left_n);
+    memcpy(joined + left_n, space + 1, right_n);
+    int32_t left = anm_strmap_get(&t->by_spell, s, left_n), right = anm_strmap_get(&t->by_spell, space + 1, right_n);
+    int32_t to = anm_strmap_get(&t->by_spell, joined, left_n + right_n);
+    if (left < 0 || right < 0 || to < 0)
+        return anm_fail(err, ANM_ERR_FORMAT, "merge %zu names '%.*s', which is not a token", rank,
+                        (int)(left < 0    ? (left_n > 80 ? 80 : left_n)
+                              : right < 0 ? (right_n > 80 ? 80 : right_n)
+                                          : (left_n + right_n > 80 ? 80 : left_n + right_n)),
+                        left < 0 ? s : right < 0 ? space + 1 : joined);
+    anm_pairmap_set(&b->pairs, left, right, (uint32_t)rank, to);
+    return 0;
+}
+
+static int read_merges(anm_bpe *b, anm_tokenizer *t, const anm_gguf *g, anm_error *err)
+{
+    static const char key[] = "tokenizer.ggml.merges";
+    const char *s;
+    size_t n, count, longest = 0;
+    if (!anm_gguf_array(g, key, &count)) return anm_fail(err, ANM_ERR_FORMAT, "%s is not there", key);
+    if (count >= UINT32_MAX || !anm_pairmap_init(&b->pairs, &t->arena, count)) return anm_fail_memory(err, "the merges");
+    for (size_t i = 0; i < count; i++) {
+        if (!anm_gguf_array_string(g, key, i, &s, &n)) return anm_fail(err, ANM_ERR_FORMAT, "%s is not a list of strings", key);
+        if (n > longest) longest = n;
+    }
+    char *joined = malloc(longest + 1);
+    int rc = joined ? 0 : anm_fail_memory(err, "the merges");
+    for (size_t i = 0; !rc && i < count; i++) {
+        anm_gguf_array_string(g, key, i, &s, &n);
+        rc = set_merge(b, t, s, n, i, joined, err);
+    }
+    free(joined);
+    return rc;
+}
+
+/* ---- model gpt2 ---- */
+
+static int encode_text(anm_encoding *e, const char *text, size_t n)
+{
+    return anm_bpe_encode(e, e->t->format, text, n);
+}
+
+static void close_format(anm_tokenizer *t)
+{
+    if (t->format) anm_bpe_close(t->format);
+}
+
+static int read_gpt2(anm_tokenizer *t, const anm_gguf *g, anm_error *err)
+{
+    const char *name = "default";
+    size_t name_n = 7;
+    int rc;
+    anm_gguf_string(g, "tokenizer.ggml.pre", &name, &name_n);
+    const struct pre *pre = find_pre(name, name_n);
+    if (!pre)
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "tokenizer.ggml.pre is '%.*s', which no Llama-like model that we know has",
+                        name_n > 60 ? 60 : (int)name_n, name);
+    for (int32_t i = 0; i < t->size; i++)
+        if ((rc = set_bytelevel(t, g, (size_t)i, err))) return rc;
+
+    anm_bpe *b = t->format = anm_arena_alloc(&t->arena, sizeof *b);
+    if (!b || !(b->stage = anm_arena_array(&t->arena, 2, sizeof *b->stage))) return anm_fail_memory(err, "the tokenizer");
+    t->close = close_format;
+    t->encode_text = encode_text;
+    for (; b->n_stages < 2 && pre->pattern[b->n_stages]; b->n_stages++) {
+        const char *p = pre->pattern[b->n_stages];
+        if ((rc = anm_stage_open(&b->stage[b->n_stages], p, strlen(p), ANM_SPLIT_ISOLATED, false, err))) return rc;
+    }
+    b->bytes = true;
+    b->unk = -1;
+    for (int i = 0; i < 256; i++) {
+        char c[4];
+        b->of_byte[i] = anm_strmap_get(&t->by_spell, c, anm_utf8_put(c, anm_bytelevel_char((uint8_t)i)));
+    }
+    if (pre->whole) {
+        b->has_whole = true;
+        if (!anm_strmap_init(&b->whole, &t->arena, (size_t)t->size)) return anm_fail_memory(err, "the tokenizer's tokens");
+        for (int32_t i = 0; i < t->size; i++)
+            if (!(t->piece[i].flags & (ANM_PIECE_SPECIAL | ANM_PIECE_USER | ANM_PIECE_UNUSED)))
+                anm_strmap_add(&b->whole, t->piece[i].text, t->piece[i].text_n, i);
+    }
+    if ((rc = read_merges(b, t, g, err))) return rc;
+    if (t->add_bos < 0) t->add_bos = pre->bos;
+    return 0;
+}
+
+/* ---- model llama ---- */
+
+static int read_llama(anm_tokenizer *t, const anm_gguf *g, anm_error *err)
+{
+    anm_spm_options o = {.bpe = true, .escape_spaces = true, .byte_fallback = true, .dummy_prefix = true};
+    int64_t v;
+    int rc;
+    const char *s;
+    size_t n, scores;
+    if (anm_gguf_int(g, "tokenizer.ggml.add_space_prefix", &v)) o.dummy_prefix = v != 0;
+    if (anm_gguf_int(g, "tokenizer.ggml.remove_extra_whitespaces", &v)) o.remove_extra_spaces = v != 0;
+    if (!anm_gguf_array(g, "tokenizer.ggml.scores", &scores) || scores != (size_t)t->size)
+        return anm_fail(err, ANM_ERR_FORMAT, "tokenizer.ggml.scores does not have one score for each token");
+    float *score = anm_arena_array(&t->arena, (size_t)t->size, sizeof *score);
+    if (!score) return anm_fail_memory(err, "the tokenizer's scores");
+    for (int32_t i = 0; i < t->size; i++) {
+        double d = 0;
+        if ((rc = token(g, (size_t)i, &s, &n, err))) return rc;
+        if (!anm_gguf_array_float(g, "tokenizer.ggml.scores", (size_t)i, &d) || d != d)
+            return anm_fail(err, ANM_ERR_FORMAT, "tokenizer.ggml.scores is not a list of numbers");
+        score[i] = (float)d;
+        if ((rc = anm_spm_set(t, i, s, n, flags_of_type(type_of(g, (size_t)i)), err))) return rc;
+    }
+    t->unk = id_key(g, "tokenizer.ggml.unknown_token_id", t->size);
+    if (t->add_bos < 0) t->add_bos = 1;
+    return anm_spm_build(t, &o, score, err);
+}
+
+int anm_gguf_tokenizer_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, const char *file, anm_error *err)
+{
+    anm_gguf *g;
+    anm_tokenizer *t = NULL;
+    const char *model;
+    size_t model_n, n;
+    *out = NULL;
+    int rc = anm_gguf_parse(&g, data, size, file, err);
+    if (rc) return rc;
+    bool gpt2 = false, llama = false;
+    if (anm_gguf_string(g, "tokenizer.ggml.model", &model, &model_n)) {
+        gpt2 = model_n == 4 && memcmp(model, "gpt2", 4) == 0;
+        llama = model_n == 5 && memcmp(model, "llama", 5) == 0;
+        if (!gpt2 && !llama) {
+            rc = anm_fail(err, ANM_ERR_UNSUPPORTED, "its tokenizer is of the kind '%.*s'; gpt2 and llama are read",
+                          model_n > 60 ? 60 : (int)model_n, model);
+            goto done;
+        }
+    }
+    if ((!gpt2 && !llama) || !anm_gguf_array(g, "tokenizer.ggml.tokens", &n)) {
+        rc = anm_fail(err, ANM_ERR_FORMAT, "there is no tokenizer in this GGUF file");
+        goto done;
+    }
+    if ((rc = anm_tokenizer_new(&t, gpt2 ? "gguf gpt2" : "gguf llama", n, size * 64 + (1 << 20), err))) goto done;
+    if ((rc = common(t, g, err))) goto done;
+    rc = gpt2 ? read_gpt2(t, g, err) : read_llama(t, g, err);
+    if (!rc) rc = anm_tokenizer_finish(t, err);
+done:
+    anm_gguf_free(g);
+    if (rc) anm_tokenizer_free(t);
+    else *out = t;
+    return rc ? anm_error_prefix(err, file) : 0;
+}
