@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Making, reading and rewriting graphs; the tables of ops.def. */
+#include "mil/hash.h"
 #include "mil/mil.h"
 #include "mil/rules.h"
 #include "base/bytes.h"
@@ -139,16 +140,10 @@ const char *anm_mil_type_print(const anm_mil_type *t, char *out, size_t n)
  * so a graph that is only read never pays for it. Its hash is seeded with an address: nobody can prepare a
  * file whose names all collide. */
 
-#define uthash_fatal(msg) abort() /* never reached: the non-fatal form is asked for */
-#define HASH_NONFATAL_OOM 1
-#define uthash_nonfatal_oom(elt) ((elt)->lost = true)
-#define HASH_FUNCTION(key, len, hash) (hash) = name_hash(key, len)
-static unsigned name_hash(const void *key, size_t n);
-#include <uthash.h>
-
 typedef struct name_entry {
     UT_hash_handle hh;
     const char *name;
+    anm_mil_value *value;
     uint32_t next; /* the number to try next for this name */
     bool lost;     /* could not be entered: memory was out */
 } name_entry;
@@ -157,17 +152,6 @@ struct anm_mil_names {
     name_entry *head;
 };
 
-static unsigned name_hash(const void *key, size_t n)
-{
-    const unsigned char *s = key;
-    uint64_t seed = (uint64_t)(uintptr_t)&op_table * 0x9e3779b97f4a7c15u, h = seed;
-    for (size_t i = 0; i < n; i++) {
-        h = (h ^ s[i]) * (seed | 1);
-        h ^= h >> 29;
-    }
-    return (unsigned)(h ^ h >> 32);
-}
-
 static name_entry *names_find(struct anm_mil_names *names, const char *name)
 {
     name_entry *e;
@@ -175,58 +159,65 @@ static name_entry *names_find(struct anm_mil_names *names, const char *name)
     return e;
 }
 
-static bool names_add(anm_arena *arena, struct anm_mil_names *names, const char *name)
+static bool names_add(anm_arena *arena, struct anm_mil_names *names, anm_mil_value *v)
 {
-    if (names_find(names, name)) return true;
+    if (names_find(names, v->name)) return true;
     name_entry *e = anm_arena_alloc(arena, sizeof *e);
     if (!e) return false;
-    e->name = name;
+    e->name = v->name;
+    e->value = v;
     e->next = 1;
-    HASH_ADD_KEYPTR(hh, names->head, name, strlen(name), e);
+    HASH_ADD_KEYPTR(hh, names->head, v->name, strlen(v->name), e);
     return !e->lost;
 }
 
-/* All values that stand in the function: inputs, results, constants among the arguments and outputs. */
-static bool names_collect(anm_arena *arena, struct anm_mil_names *names, const anm_mil_function *fn)
+static bool names_add_all(anm_arena *arena, struct anm_mil_names *names, uint32_t n, anm_mil_value *const *v)
 {
     bool ok = true;
-    for (uint32_t i = 0; i < fn->n_inputs; i++)
-        ok = ok && names_add(arena, names, fn->inputs[i]->name);
-    for (uint32_t i = 0; i < fn->n_outputs; i++)
-        ok = ok && names_add(arena, names, fn->outputs[i]->name);
-    for (const anm_mil_op *op = fn->first; op; op = op->next) {
-        for (uint32_t i = 0; i < op->n_outs; i++)
-            ok = ok && names_add(arena, names, op->outs[i]->name);
-        for (uint32_t a = 0; a < op->n_args; a++)
-            for (uint32_t i = 0; i < op->args[a].count; i++)
-                ok = ok && names_add(arena, names, op->args[a].value[i]->name);
-    }
+    for (uint32_t i = 0; i < n; i++)
+        ok = ok && names_add(arena, names, v[i]);
     return ok;
 }
 
+/* The set of names, made of all values that stand in the function (inputs, results, constants among the
+ * arguments and outputs) when it is asked for first. */
 static struct anm_mil_names *names_of(anm_mil_function *fn)
 {
-    if (!fn->names) {
-        struct anm_mil_names *names = anm_arena_alloc(&fn->program->arena, sizeof *names);
-        if (!names) return NULL;
-        fn->names = names; /* freed with the program, whole or not */
-        if (!names_collect(&fn->program->arena, names, fn)) return NULL;
+    anm_arena *arena = &fn->program->arena;
+    if (fn->names) return fn->names;
+    struct anm_mil_names *names = anm_arena_alloc(arena, sizeof *names);
+    if (!names) return NULL;
+    fn->names = names; /* freed with the program, whole or not */
+    bool ok = names_add_all(arena, names, fn->n_inputs, fn->inputs);
+    ok = ok && names_add_all(arena, names, fn->n_outputs, fn->outputs);
+    for (const anm_mil_op *op = fn->first; op; op = op->next) {
+        ok = ok && names_add_all(arena, names, op->n_outs, op->outs);
+        for (uint32_t a = 0; a < op->n_args; a++)
+            ok = ok && names_add_all(arena, names, op->args[a].count, op->args[a].value);
     }
-    return fn->names;
+    return ok ? names : NULL;
 }
 
-/* `base` itself when no value has that name yet, else base_1, base_2, …; NULL: no memory. */
-static const char *name_unique(anm_mil_function *fn, const char *base)
+anm_mil_value *anm_mil_value_find(anm_mil_function *fn, const char *name)
 {
     struct anm_mil_names *names = names_of(fn);
-    if (!names) return NULL;
+    name_entry *e = names ? names_find(names, name) : NULL;
+    return e ? e->value : NULL;
+}
+
+/* Names `v` `base` when no value has that name yet, else base_1, base_2, …; false: no memory. */
+static bool name_unique(anm_mil_function *fn, anm_mil_value *v, const char *base)
+{
+    anm_arena *arena = &fn->program->arena;
+    struct anm_mil_names *names = names_of(fn);
+    if (!names) return false;
     name_entry *e = names_find(names, base);
-    const char *name = e ? NULL : anm_arena_strdup(&fn->program->arena, base);
-    while (e && (!name || names_find(names, name))) {
-        name = anm_arena_printf(&fn->program->arena, "%s_%lu", base, (unsigned long)e->next++);
-        if (!name) return NULL;
+    v->name = e ? NULL : anm_arena_strdup(arena, base);
+    while (e && (!v->name || names_find(names, v->name))) {
+        v->name = anm_arena_printf(arena, "%s_%lu", base, (unsigned long)e->next++);
+        if (!v->name) return false;
     }
-    return name && names_add(&fn->program->arena, names, name) ? name : NULL;
+    return v->name && names_add(arena, names, v);
 }
 
 /* ---- programs and functions ---- */
@@ -266,23 +257,30 @@ anm_mil_function *anm_mil_function_find(const anm_mil_program *p, const char *na
     return NULL;
 }
 
+anm_mil_value *anm_mil_value_unnamed(anm_mil_function *fn, anm_mil_type type)
+{
+    anm_mil_value *v = fn->n_values < UINT32_MAX ? anm_arena_alloc(&fn->program->arena, sizeof *v) : NULL;
+    if (!v) return NULL;
+    v->type = type;
+    v->id = fn->n_values++;
+    return v;
+}
+
+bool anm_mil_value_number(anm_mil_function *fn, anm_mil_value *v)
+{
+    char made[16];
+    snprintf(made, sizeof made, "v%lu", (unsigned long)v->id);
+    return name_unique(fn, v, made);
+}
+
 anm_mil_value *anm_mil_value_new(anm_mil_function *fn, const char *name, anm_mil_type type)
 {
     anm_arena *arena = &fn->program->arena;
-    anm_mil_value *v = anm_arena_alloc(arena, sizeof *v);
-    if (!v || fn->n_values == UINT32_MAX) return NULL;
-    v->type = type;
-    v->id = fn->n_values;
-    if (name) {
-        v->name = anm_arena_strdup(arena, name);
-        if (v->name && fn->names && !names_add(arena, fn->names, v->name)) return NULL;
-    } else {
-        char made[16];
-        snprintf(made, sizeof made, "v%lu", (unsigned long)v->id);
-        v->name = name_unique(fn, made);
-    }
-    if (!v->name) return NULL;
-    fn->n_values++;
+    anm_mil_value *v = anm_mil_value_unnamed(fn, type);
+    if (!v) return NULL;
+    if (!name) return anm_mil_value_number(fn, v) ? v : NULL;
+    v->name = anm_arena_strdup(arena, name);
+    if (!v->name || (fn->names && !names_add(arena, fn->names, v))) return NULL;
     return v;
 }
 
@@ -358,8 +356,8 @@ static anm_mil_value *no_memory(anm_mil_builder *b)
 
 static anm_mil_value *value_unique(anm_mil_builder *b, const char *base, anm_mil_type type)
 {
-    const char *name = name_unique(b->fn, base);
-    return name ? anm_mil_value_new(b->fn, name, type) : NULL;
+    anm_mil_value *v = anm_mil_value_unnamed(b->fn, type);
+    return v && name_unique(b->fn, v, base) ? v : NULL;
 }
 
 /* Puts `v` at the end of a growing list of the arena; room doubles at powers of two. */

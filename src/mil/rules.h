@@ -15,6 +15,17 @@ float anm_mil_float_at(anm_dtype t, const uint8_t *data, int64_t i); /* fp16, bf
 /* Has the type a dtype, at most ANM_MIL_MAX_RANK dimensions, and none below -1? */
 bool anm_mil_type_sane(const anm_mil_type *t);
 
+/* A value whose name comes later, and a name for it: "v" and its id. For the parser, which must not take a
+ * name that the text gives to another value further down. NULL, false: no memory. */
+anm_mil_value *anm_mil_value_unnamed(anm_mil_function *fn, anm_mil_type type);
+bool anm_mil_value_number(anm_mil_function *fn, anm_mil_value *v);
+
+struct anm_buf;
+
+/* Does the constant stand inline in the program's text (print.c)? And that text of it. */
+bool anm_mil_is_inline(const anm_mil_value *v);
+void anm_mil_put_inline(struct anm_buf *out, const anm_mil_value *v);
+
 /* One dimension of slice_by_index, of which `dim` is known. */
 typedef struct anm_mil_slice {
     int64_t begin, end, stride;
