@@ -11,6 +11,10 @@ as_root() {
     fi
 }
 
+apt() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends "$@" >>build/packages.txt 2>&1
+}
+
 need_apt() {
     missing=
     for p in "$@"; do
@@ -21,10 +25,9 @@ need_apt() {
     done
     [ -z "$missing" ] && return
     say "Installing:$missing"
-    # The lists may be old or absent; a first try without fetching them saves half a minute where they are fresh.
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2 2>/dev/null ||
-        { as_root apt-get update -qq >&2 &&
-          as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2; }
+    mkdir -p build
+    # The lists may be old or absent; a first try without fetching them saves time where they are fresh.
+    apt install $missing || { apt update && apt install $missing; } || { tail -n 20 build/packages.txt >&2; return 1; }
 }
 
 need_brew() {

@@ -15,7 +15,6 @@ fails "export: a prefix of two options" 2 "short for both" export --max 4
 fails "export: -E with a group of one value" 2 "" export -c "$tiny" -o out.pte -E 5,0
 fails "export: -E with words" 2 "" export -c "$tiny" -o out.pte -E eight
 fails "export: a quantisation that there is not" 2 "" export -c "$tiny" -o out.pte --linear_quantize c5w
-fails "export: no output" 2 "" export -c "$tiny"
 fails "export: no checkpoint" 2 "" export -o out.pte
 fails "export: a context of no tokens" 2 "" export -c "$tiny" -o out.pte --max_context_len 0
 fails "export: an input longer than the context" 2 "" export -c "$tiny" -o out.pte --max_context_len 32 --input_len 64
