@@ -5,37 +5,23 @@
 
 #include <stdlib.h>
 
-static volatile uint8_t seen; /* keeps the reads */
-
-static void read_bytes(const uint8_t *data, uint64_t size)
-{
-    uint8_t sum = 0;
-    for (uint64_t i = 0; i < size; i++) sum ^= data[i];
-    seen = sum;
-}
-
-static void read_string(const char *s)
-{
-    while (*s) seen = (uint8_t)*s++;
-}
-
 static void read_values(const anm_pte_method *m)
 {
     for (size_t i = 0; i < m->n_values; i++) {
         const anm_pte_value *v = &m->values[i];
-        if (v->kind == ANM_PTE_STRING || v->kind == ANM_PTE_OTHER) read_string(v->s);
+        if (v->kind == ANM_PTE_STRING || v->kind == ANM_PTE_OTHER) fuzz_read_string(v->s);
         if (v->kind != ANM_PTE_TENSOR) continue;
         if (v->rank < 0 || v->rank > 8) abort();
-        if (v->data) read_bytes(v->data, v->data_size);
+        if (v->data) fuzz_read(v->data, v->data_size);
     }
 }
 
 /* What the header promises of a file that was accepted: every index in range, every byte inside. */
 static void read_method(const anm_pte_method *m)
 {
-    read_string(m->name);
-    read_string(m->in_spec);
-    read_string(m->out_spec);
+    fuzz_read_string(m->name);
+    fuzz_read_string(m->in_spec);
+    fuzz_read_string(m->out_spec);
     read_values(m);
     for (size_t i = 0; i < m->n_inputs; i++)
         if (m->inputs[i] >= m->n_values) abort();
@@ -43,17 +29,17 @@ static void read_method(const anm_pte_method *m)
         if (m->outputs[i] >= m->n_values) abort();
     for (size_t i = 0; i < m->n_delegates; i++) {
         const anm_pte_delegate *d = &m->delegates[i];
-        read_string(d->id);
-        read_bytes(d->data, d->size);
+        fuzz_read_string(d->id);
+        fuzz_read(d->data, d->size);
         for (size_t k = 0; k < d->n_specs; k++) {
-            read_string(d->specs[k].key);
-            read_bytes(d->specs[k].value, d->specs[k].size);
+            fuzz_read_string(d->specs[k].key);
+            fuzz_read(d->specs[k].value, d->specs[k].size);
         }
     }
     for (size_t i = 0; i < m->n_calls; i++) {
         const anm_pte_call *c = &m->calls[i];
         if (c->other) {
-            read_string(c->other);
+            fuzz_read_string(c->other);
             continue;
         }
         if (c->delegate >= m->n_delegates) abort();
@@ -69,8 +55,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (anm_pte_read(&p, data, size, &err) == 0) {
         for (size_t i = 0; i < p.n_methods; i++) read_method(&p.methods[i]);
         for (size_t i = 0; i < p.n_named; i++) {
-            read_string(p.named[i].key);
-            read_bytes(p.named[i].data, p.named[i].size);
+            fuzz_read_string(p.named[i].key);
+            fuzz_read(p.named[i].data, p.named[i].size);
         }
     }
     anm_pte_free(&p);

@@ -27,6 +27,7 @@ case "\$*" in
     *-Wl,--version*) echo "ld: unknown option: --version" >&2; exit 1 ;;
     *-Wl,-v*) echo "PROJECT:ld64-1" >&2; exit 1 ;;
 esac
+case " \$* " in *" - "*) cd "$PWD/$dir" ;; esac # zig leaves a file where it reads standard input
 exec "$zig_program" cc -target aarch64-macos "\$@"
 END
 chmod +x $dir/cc
@@ -56,6 +57,7 @@ END
 
 [ -f $dir/out/build.ninja ] || meson setup $dir/out --cross-file $dir/cross.txt -Dwerror=true >$dir/setup.txt 2>&1 ||
     { cat $dir/setup.txt >&2; exit 1; }
+ninja -C $dir/out build.ninja >$dir/setup.txt 2>&1 || { cat $dir/setup.txt >&2; exit 1; }
 objects=$(ninja -C $dir/out -t targets all | sed -n 's/\(.*\.o\): .*/\1/p')
 ninja -C $dir/out $objects >$dir/build.txt 2>&1 || { grep -v '^\[' $dir/build.txt >&2; exit 1; }
 echo "$(echo "$objects" | wc -l) sources compiled for macOS on aarch64"
