@@ -79,10 +79,12 @@ void anm_pack_int4(uint8_t *out, const int8_t *q, size_t n)
 }
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 
 static bool has_avx2(void)
 {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+    unsigned a, b, c, d; /* not every compiler's __builtin_cpu_supports knows F16C */
+    return __builtin_cpu_supports("avx2") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
 anm_round_fn *anm_round_best(bool fp16)
