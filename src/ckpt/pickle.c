@@ -4,7 +4,7 @@
 #include "base/bytes.h"
 #include "ckpt/text.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- what a pickle may name ---- */
@@ -63,7 +63,7 @@ typedef struct machine {
     anm_rd in;
     anm_arena *arena;
     anm_error *err;
-    anm_pickle **stack, **memo;
+    anm_pickle **stack, **memo; /* these three are freed at the end; values stay in the arena */
     size_t depth, stack_room, memo_count, memo_room;
     size_t *mark; /* depths of the stack */
     size_t marks, mark_room;
@@ -84,22 +84,20 @@ static int no_memory(machine *m)
     return anm_fail_memory(m->err, "the pickle's values");
 }
 
-/* An array of the arena with room for one more than `count`: itself, or a copy twice as long. */
-static void *reserve(machine *m, void *array, size_t *room, size_t count, size_t elem)
+/* The array with room for one more than `count`, perhaps elsewhere; NULL when memory is out. */
+static void *reserve(void *array, size_t *room, size_t count, size_t elem)
 {
     if (count < *room) return array;
     size_t more = *room ? *room * 2 : 64;
-    void *longer = anm_arena_array(m->arena, more, elem);
-    if (!longer) return NULL;
-    if (count) memcpy(longer, array, count * elem);
-    *room = more;
+    void *longer = more <= SIZE_MAX / elem ? realloc(array, more * elem) : NULL;
+    if (longer) *room = more;
     return longer;
 }
 
 /* NULL stands for a value that memory was out for. */
 static int push(machine *m, anm_pickle *v)
 {
-    anm_pickle **stack = v ? reserve(m, m->stack, &m->stack_room, m->depth, sizeof *stack) : NULL;
+    anm_pickle **stack = v ? reserve(m->stack, &m->stack_room, m->depth, sizeof *stack) : NULL;
     if (!stack) return no_memory(m);
     m->stack = stack;
     stack[m->depth++] = v;
@@ -181,7 +179,7 @@ static int put_memo(machine *m, uint64_t i)
         m->memo[i] = v;
         return 0;
     }
-    anm_pickle **memo = reserve(m, m->memo, &m->memo_room, m->memo_count, sizeof *memo);
+    anm_pickle **memo = reserve(m->memo, &m->memo_room, m->memo_count, sizeof *memo);
     if (!memo) return no_memory(m);
     m->memo = memo;
     memo[m->memo_count++] = v;
@@ -229,7 +227,7 @@ static int push_small_tuple(machine *m, size_t n)
 
 static int push_mark(machine *m)
 {
-    size_t *mark = reserve(m, m->mark, &m->mark_room, m->marks, sizeof *mark);
+    size_t *mark = reserve(m->mark, &m->mark_room, m->marks, sizeof *mark);
     if (!mark) return no_memory(m);
     m->mark = mark;
     mark[m->marks++] = m->depth;
@@ -327,7 +325,7 @@ static bool fill_tensor(anm_pickle *t, const anm_pickle *args, bool typed)
     size_t n = args->items.n, base = typed ? 7 : 6;
     anm_pickle **a = args->items.at;
     if (n != base && n != base + 1) return false;
-    if (!is(a[0], ANM_PICKLE_STORAGE) || !is(a[1], ANM_PICKLE_INT) || a[1]->i < 0 || a[1]->i >> 55) return false;
+    if (!is(a[0], ANM_PICKLE_STORAGE) || !is(a[1], ANM_PICKLE_INT) || a[1]->i < 0) return false;
     if (!is_ints(a[2]) || !is_ints(a[3]) || a[2]->items.n != a[3]->items.n) return false;
     if (!is(a[4], ANM_PICKLE_BOOL) || !is_empty_dict(a[5])) return false;
     if (n == base + 1 && !is(a[base], ANM_PICKLE_DICT) && !is(a[base], ANM_PICKLE_NONE)) return false;
@@ -338,10 +336,8 @@ static bool fill_tensor(anm_pickle *t, const anm_pickle *args, bool typed)
     }
     if (dtype == ANM_DT_NONE) return false;
     t->kind = ANM_PICKLE_TENSOR;
-    t->tensor.storage = a[0];
-    t->tensor.size = a[2];
-    t->tensor.stride = a[3];
-    t->tensor.offset_dtype = (uint64_t)a[1]->i << 8 | (uint64_t)dtype;
+    t->tensor.args = a;
+    t->tensor.dtype = dtype;
     return true;
 }
 
@@ -463,10 +459,12 @@ int anm_pickle_parse(anm_pickle **out, anm_arena *arena, const uint8_t *data, ui
         rc = step(&m);
         if (rc >= 0 && !anm_rd_ok(&m.in)) rc = bad(&m, "it is cut short");
     } while (rc == 0);
-    if (rc < 0) return rc;
-    if (m.depth != 1 || m.marks) return bad(&m, "it does not end with one value");
-    *out = m.stack[0];
-    return 0;
+    if (rc > 0) rc = m.depth == 1 && !m.marks ? 0 : bad(&m, "it does not end with one value");
+    if (!rc) *out = m.stack[0];
+    free(m.stack);
+    free(m.memo);
+    free(m.mark);
+    return rc;
 }
 
 const anm_pickle *anm_pickle_get(const anm_pickle *dict, const char *key)

@@ -51,15 +51,11 @@ struct anm_pickle {
             uint64_t n;            /* elements */
         } storage;
         struct {
-            const anm_pickle *storage, *size, *stride; /* STORAGE, TUPLE and TUPLE of INT, of one length */
-            uint64_t offset_dtype;                     /* see anm_pickle_offset, anm_pickle_dtype */
+            anm_pickle **args; /* STORAGE, INT: its first element there, size and stride: TUPLEs of INT, of one length */
+            anm_dtype dtype;
         } tensor;
     };
 };
-
-/* A tensor's first element within its storage, and its element type. */
-static inline uint64_t anm_pickle_offset(const anm_pickle *t) { return t->tensor.offset_dtype >> 8; }
-static inline anm_dtype anm_pickle_dtype(const anm_pickle *t) { return (anm_dtype)(t->tensor.offset_dtype & 0xff); }
 
 /* Reads one pickle that fills `data`. The values lie in `arena`, their strings in `data`. */
 int anm_pickle_parse(anm_pickle **out, anm_arena *arena, const uint8_t *data, uint64_t size, anm_error *err);

@@ -65,13 +65,13 @@ static int add_tensor(anm_tensors *out, const archive *z, const anm_pickle *name
 {
     char shown[96];
     anm_show(shown, sizeof shown, name->s.at, name->s.n);
-    const anm_pickle *size = v->tensor.size, *stride = v->tensor.stride, *key = v->tensor.storage->storage.key;
+    const anm_pickle *key = v->tensor.args[0]->storage.key, *size = v->tensor.args[2], *stride = v->tensor.args[3];
     if (size->items.n > ANM_CKPT_MAX_RANK)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "tensor '%s' has %zu dimensions; at most %d are read", shown, size->items.n,
                         ANM_CKPT_MAX_RANK);
     anm_tensor *t = anm_tensors_add(out, z->arena, name->s.at, name->s.n);
     if (!t) return anm_fail_memory(err, "the table of tensors");
-    t->dtype = anm_pickle_dtype(v);
+    t->dtype = v->tensor.dtype;
     t->rank = (int)size->items.n;
     int64_t count = 1;
     for (int k = 0; k < t->rank; k++) {
@@ -85,8 +85,10 @@ static int add_tensor(anm_tensors *out, const archive *z, const anm_pickle *name
     if (!e)
         return anm_fail(err, ANM_ERR_FORMAT, "tensor '%s' lies in storage '%s', which the archive lacks", shown,
                         anm_show(shown_key, sizeof shown_key, key->s.at, key->s.n));
+    int rc = anm_zip_check_stored(e, err);
+    if (rc) return rc;
     uint64_t skip, bytes, end;
-    if (!anm_mul_u64(anm_pickle_offset(v), anm_dtype_bytes(t->dtype), &skip) || !extent(t, &bytes) ||
+    if (!anm_mul_u64((uint64_t)v->tensor.args[1]->i, anm_dtype_bytes(t->dtype), &skip) || !extent(t, &bytes) ||
         !anm_add_u64(skip, bytes, &end) || end > e->size)
         return anm_fail(err, ANM_ERR_FORMAT, "tensor '%s' reaches beyond its storage of %llu bytes", shown,
                         (unsigned long long)e->size);
@@ -115,7 +117,8 @@ int anm_pth_read(anm_tensors *out, anm_arena *arena, const uint8_t *data, uint64
     if (!pkl) return anm_fail(err, ANM_ERR_FORMAT, "is a zip archive, but holds no data.pkl as torch.save writes it");
     if (find(&z, "constants.pkl", NULL, 0))
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "is a TorchScript program; save its state_dict() with torch.save instead");
-    rc = check_byte_order(&z, err);
+    rc = anm_zip_check_stored(pkl, err);
+    if (!rc) rc = check_byte_order(&z, err);
     if (!rc) rc = anm_pickle_parse(&root, arena, pkl->data, pkl->size, err);
     if (rc) return rc;
 

@@ -110,7 +110,7 @@ static int read_entry(anm_zip_entry *out, anm_rd *dir, uint64_t dir_off, const u
     const uint8_t *c = anm_rd_bytes(dir, CENTRAL_SIZE);
     if (!c || anm_ld32(c) != CENTRAL_SIG)
         return anm_fail_at(err, ANM_ERR_FORMAT, at, "the zip directory is damaged at byte %llu", (unsigned long long)at);
-    unsigned flags = anm_ld16(c + 8), method = anm_ld16(c + 10);
+    uint16_t flags = anm_ld16(c + 8), method = anm_ld16(c + 10);
     uint64_t packed = anm_ld32(c + 20), size = anm_ld32(c + 24), local = anm_ld32(c + 42);
     uint16_t name_len = anm_ld16(c + 28), extra_len = anm_ld16(c + 30), comment_len = anm_ld16(c + 32);
     const uint8_t *name = anm_rd_bytes(dir, name_len), *extra = anm_rd_bytes(dir, extra_len);
@@ -123,13 +123,7 @@ static int read_entry(anm_zip_entry *out, anm_rd *dir, uint64_t dir_off, const u
     if ((size == UINT32_MAX || packed == UINT32_MAX || local == UINT32_MAX) &&
         !zip64_values(anm_rd_of(extra, extra_len), &size, &packed, &local))
         return anm_fail_at(err, ANM_ERR_FORMAT, at, "zip entry '%s' lacks its zip64 sizes", shown);
-    if (flags & FLAG_ENCRYPTED)
-        return anm_fail_at(err, ANM_ERR_UNSUPPORTED, at, "zip entry '%s' is encrypted", shown);
-    if (method)
-        return anm_fail_at(err, ANM_ERR_UNSUPPORTED, at,
-                           "zip entry '%s' is compressed (method %u); save the checkpoint with torch.save, which "
-                           "stores entries as they are", shown, method);
-    if (size != packed)
+    if (!method && !(flags & FLAG_ENCRYPTED) && size != packed)
         return anm_fail_at(err, ANM_ERR_FORMAT, at, "zip entry '%s' is stored, but its two sizes differ", shown);
 
     /* Entries lie before the directory. */
@@ -139,9 +133,21 @@ static int read_entry(anm_zip_entry *out, anm_rd *dir, uint64_t dir_off, const u
     if (anm_ld16(data + local + 26) != name_len || !anm_inside(local, header, dir_off) ||
         memcmp(data + local + LOCAL_SIZE, name, name_len))
         return anm_fail_at(err, ANM_ERR_FORMAT, local, "zip entry '%s' has another name in its own header", shown);
-    if (!anm_inside(local + header, size, dir_off))
+    if (!anm_inside(local + header, packed, dir_off))
         return anm_fail_at(err, ANM_ERR_FORMAT, at, "zip entry '%s' lies outside the file; is it cut short?", shown);
-    *out = (anm_zip_entry){(const char *)name, name_len, data + local + header, size};
+    *out = (anm_zip_entry){(const char *)name, name_len, data + local + header, packed, method, (flags & FLAG_ENCRYPTED) != 0};
+    return 0;
+}
+
+int anm_zip_check_stored(const anm_zip_entry *e, anm_error *err)
+{
+    char shown[96];
+    anm_show(shown, sizeof shown, e->name, e->name_len);
+    if (e->encrypted) return anm_fail(err, ANM_ERR_UNSUPPORTED, "zip entry '%s' is encrypted", shown);
+    if (e->method)
+        return anm_fail(err, ANM_ERR_UNSUPPORTED,
+                        "zip entry '%s' is compressed (method %u); save the checkpoint with torch.save, which stores entries "
+                        "as they are", shown, e->method);
     return 0;
 }
 
