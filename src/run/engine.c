@@ -68,7 +68,7 @@ int anm_state_new(anm_state **out, anm_engine *e, anm_error *err)
     anm_state *s = calloc(1, sizeof *s);
     if (!s) return anm_fail_memory(err, "state");
     s->e = e;
-    int rc = anm_kv_new(&s->kv, &e->l.info, err);
+    int rc = anm_kv_new(&s->kv, &e->l.method[ANM_METHOD_WIDE], err);
     if (rc) {
         anm_state_free(s);
         return rc;

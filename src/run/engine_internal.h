@@ -12,22 +12,9 @@
 #include "base/bytes.h"
 #include "base/map.h"
 #include "coreml/coreml.h"
-#include "mil/mil.h"
+#include "plan/method.h"
 #include "pte/pte.h"
 #include "run/engine.h"
-
-/* One layer's caches, as indices into the method's inputs and outputs. */
-typedef struct anm_kv_io {
-    int32_t k_in, v_in, k_out, v_out;
-} anm_kv_io;
-
-/* A method that computes `rows` rows at once. Indices are into fn's inputs or outputs; -1 where there is none. */
-typedef struct anm_method {
-    anm_mil_function *fn; /* all pieces, joined; lives in anm_loaded.program */
-    int64_t rows, logits_rows; /* logits_rows is rows, or 1: the last valid row only */
-    int32_t tokens, mask, cos, sin, last_pos, logits;
-    anm_kv_io *kv; /* [n_layers] */
-} anm_method;
 
 enum { ANM_METHOD_DECODE, ANM_METHOD_WIDE, ANM_METHOD_COUNT }; /* in a single-method file both are the same one */
 
@@ -62,33 +49,6 @@ int anm_loaded_find_roles(anm_loaded *l, anm_error *err);
 
 /* load.c, for roles.c: the joined function of a method. */
 int anm_loaded_join(anm_mil_function **out, anm_loaded *l, const anm_pte_method *m, anm_error *err);
-
-/* ---- a conversation's memory ---- */
-
-/* Keys and values of all layers, in the type that the file declares. `cache` is [layer][k, v][head][cache_len][head_dim],
- * `fresh`, what the last step made, is [layer][k, v][head][input_len][head_dim]. */
-typedef struct anm_kv {
-    bool fp16;
-    int64_t layers, heads, head_dim, cache_len, input_len;
-    size_t element; /* bytes: 2 or 4 */
-    uint8_t *cache, *fresh;
-    int64_t cached; /* entries in use */
-    int32_t rows;   /* rows of the last step */
-} anm_kv;
-
-int anm_kv_new(anm_kv *kv, const anm_engine_info *info, anm_error *err);
-void anm_kv_free(anm_kv *kv);
-/* Rows [row, row + n) of the last step go to the end of the cache. */
-int anm_kv_commit(anm_kv *kv, int32_t row, int32_t n, anm_error *err);
-/* The first element of a head's row 0. */
-static inline uint8_t *anm_kv_cache_at(const anm_kv *kv, int64_t layer, int v, int64_t head)
-{
-    return kv->cache + (size_t)(((layer * 2 + v) * kv->heads + head) * kv->cache_len * kv->head_dim) * kv->element;
-}
-static inline uint8_t *anm_kv_fresh_at(const anm_kv *kv, int64_t layer, int v, int64_t head)
-{
-    return kv->fresh + (size_t)(((layer * 2 + v) * kv->heads + head) * kv->input_len * kv->head_dim) * kv->element;
-}
 
 /* ---- the range of an fp16 run (range.c) ---- */
 

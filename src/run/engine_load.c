@@ -19,8 +19,6 @@
 #include <string.h>
 #include <uthash.h>
 
-enum { REFERENCE_MAX = 4096 }; /* a reference to named data is some hundred bytes */
-
 /* ---- packages ---- */
 
 static const anm_dir_file *find_metadata(const anm_dir *dir)
@@ -52,35 +50,20 @@ static int open_package(anm_opened **out, anm_loaded *l, const uint8_t *data, ui
     return rc;
 }
 
-/* Follows a reference ("CMJR" and JSON) to named data. Strings go into the arena. */
+/* Follows a reference to named data, when it is one; *function is then the function that it names, else NULL. */
 static int follow(const uint8_t **data, uint64_t *size, const char **function, anm_loaded *l, anm_error *err)
 {
-    *function = NULL;
-    if (*size < 4 || memcmp(*data, "CMJR", 4)) return 0;
-    if (*size > REFERENCE_MAX) return anm_fail(err, ANM_ERR_FORMAT, "a delegate's reference is too long");
-    json_error_t why;
-    json_t *root = json_loadb((const char *)*data + 4, (size_t)*size - 4, 0, &why);
-    if (!root) return anm_fail(err, ANM_ERR_FORMAT, "a delegate's reference is not JSON: %s", why.text);
-    const char *key = json_string_value(json_object_get(root, "key"));
-    const char *fn = json_string_value(json_object_get(root, "functionName"));
-    int rc = 0;
-    if (!key || !fn) {
-        rc = anm_fail(err, ANM_ERR_FORMAT, "a delegate's reference lacks \"key\" or \"functionName\"");
-    } else if (!(*function = anm_arena_strdup(&l->arena, fn))) {
-        rc = anm_fail_memory(err, "program");
-    } else {
-        const anm_pte_named *found = NULL;
-        for (size_t i = 0; i < l->pte.n_named && !found; i++)
-            if (!strcmp(l->pte.named[i].key, key)) found = &l->pte.named[i];
-        if (found) {
-            *data = found->data;
-            *size = found->size;
-        } else {
-            rc = anm_fail(err, ANM_ERR_FORMAT, "a delegate refers to named data \"%s\", which is not there", key);
+    anm_reference ref;
+    int rc = anm_reference_read(&ref, *data, *size, &l->arena, err);
+    *function = ref.function;
+    if (rc || !ref.key) return rc;
+    for (size_t i = 0; i < l->pte.n_named; i++)
+        if (!strcmp(l->pte.named[i].key, ref.key)) {
+            *data = l->pte.named[i].data;
+            *size = l->pte.named[i].size;
+            return 0;
         }
-    }
-    json_decref(root);
-    return rc;
+    return anm_fail(err, ANM_ERR_FORMAT, "a delegate refers to named data %s, which is not there", ref.key);
 }
 
 /* ---- joining ---- */

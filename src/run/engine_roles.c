@@ -276,6 +276,16 @@ int anm_loaded_find_roles(anm_loaded *l, anm_error *err)
         l->n_methods = 1;
     }
     if (rc) return rc;
+    for (int i = 0; i < ANM_METHOD_COUNT; i++) {
+        anm_method *m = &l->method[i];
+        m->n_layers = info->n_layers;
+        m->n_kv_heads = info->n_kv_heads;
+        m->head_dim = info->head_dim;
+        m->cache_len = info->cache_len;
+        m->vocab_size = info->vocab_size;
+        m->table_width = l->table_width;
+        m->fp16_cache = info->fp16_cache;
+    }
     const anm_method *wide = &l->method[ANM_METHOD_WIDE];
     info->input_len = wide->rows;
     info->decode_len = l->method[ANM_METHOD_DECODE].rows;

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A conversation's keys and values. The type is the file's, so a value is rounded once, whichever way it is used. */
-#include "run/engine_internal.h"
+#include "base/bytes.h"
+#include "plan/method.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-int anm_kv_new(anm_kv *kv, const anm_engine_info *info, anm_error *err)
+int anm_kv_new(anm_kv *kv, const anm_method *m, anm_error *err)
 {
-    *kv = (anm_kv){.fp16 = info->fp16_cache,
-                   .layers = info->n_layers,
-                   .heads = info->n_kv_heads,
-                   .head_dim = info->head_dim,
-                   .cache_len = info->cache_len,
-                   .input_len = info->input_len,
-                   .element = info->fp16_cache ? 2 : 4};
+    *kv = (anm_kv){.fp16 = m->fp16_cache,
+                   .layers = m->n_layers,
+                   .heads = m->n_kv_heads,
+                   .head_dim = m->head_dim,
+                   .cache_len = m->cache_len,
+                   .input_len = m->rows,
+                   .element = m->fp16_cache ? 2 : 4};
     size_t per_row = 0, cache = 0, fresh = 0;
     bool fits = anm_mul_size((size_t)kv->layers * 2, (size_t)kv->heads, &per_row) &&
                 anm_mul_size(per_row, (size_t)kv->head_dim * kv->element, &per_row) &&

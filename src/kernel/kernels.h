@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The forms of the kernels, by instruction set: for the files that define them and the one that lists them. */
+#ifndef ANM_KERNEL_KERNELS_H
+#define ANM_KERNEL_KERNELS_H
+
+#include "kernel/kernel.h"
+
+#define ANM_TINY 1e-30f /* activations of a smaller magnitude are 0 when they are quantised */
+
+#define ANM_KERNEL(name, args, plain, avx2, avx512)                                                                    \
+    void anm_k_##name##_plain args;                                                                                    \
+    void anm_k_##name##_avx2 args;                                                                                     \
+    void anm_k_##name##_avx512 args;
+#include "kernel/kernels.def"
+#undef ANM_KERNEL
+
+#endif

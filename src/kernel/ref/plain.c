@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The kernels in plain C: what the vector forms are held against, and what runs where there are none. */
+#include "base/bytes.h"
+#include "kernel/kernels.h"
+#include "kernel/vexp.h"
+
+#include <string.h>
+
+/* Sixteen partial sums, added up as the vector forms do: halves onto halves. */
+static float tree(const float lane[16])
+{
+    float t[8];
+    for (int i = 0; i < 8; i++) t[i] = lane[i] + lane[i + 8];
+    for (int i = 0; i < 4; i++) t[i] += t[i + 4];
+    return (t[0] + t[2]) + (t[1] + t[3]);
+}
+
+void anm_k_quantize_plain(int8_t *q, float *scale, int32_t *offset, const float *x, int64_t n)
+{
+    for (int64_t g = 0; g * ANM_GROUP < n; g++, q += ANM_GROUP) {
+        float v[ANM_GROUP] = {0}, largest = 0;
+        int64_t have = n - g * ANM_GROUP < ANM_GROUP ? n - g * ANM_GROUP : ANM_GROUP;
+        memcpy(v, x + g * ANM_GROUP, (size_t)have * sizeof *v);
+        for (int i = 0; i < ANM_GROUP; i++) largest = fabsf(v[i]) > largest ? fabsf(v[i]) : largest;
+        float inverse = largest > ANM_TINY ? 127.0f / largest : 0;
+        int32_t sum = 0;
+        for (int i = 0; i < ANM_GROUP; i++) {
+            float f = nearbyintf(v[i] * inverse);
+            int32_t k = fabsf(f) <= 127 ? (int32_t)f : 0; /* NaN and infinity become 0 */
+            q[(i & ~7) + (i & 1) * 4 + (i >> 1 & 3)] = (int8_t)k;
+            sum += k;
+        }
+        scale[g] = largest * (1.0f / 127.0f);
+        offset[g] = -8 * sum;
+    }
+}
+
+/* The weight scale of a row in a group. */
+static float scale_at(const anm_q4 *w, const uint8_t *tile, int64_t group, int row)
+{
+    switch (w->scales) {
+    case ANM_SCALES_GROUP_F16: return anm_f16_to_f32(anm_ld16(tile + 2 * (group * ANM_TILE + row)));
+    case ANM_SCALES_GROUP_F32: return anm_ldf32(tile + 4 * (group * ANM_TILE + row));
+    default: return anm_ldf32(tile + 4 * row);
+    }
+}
+
+static int nibble(const uint8_t *group, int row, int input)
+{
+    uint8_t b = group[(input >> 3) * 64 + row * 4 + (input >> 1 & 3)];
+    return input & 1 ? b >> 4 : b & 15;
+}
+
+void anm_k_q4_q8_plain(float *out, const anm_q4 *w, int64_t tile, const anm_q8 *x, int32_t row, int32_t rows)
+{
+    const uint8_t *t = w->data + (size_t)tile * w->tile_bytes;
+    for (int32_t r = 0; r < rows; r++)
+        for (int i = 0; i < ANM_TILE; i++) {
+            float sum = 0;
+            for (int64_t g = 0; g < w->groups; g++) {
+                const uint8_t *nib = t + w->nibbles_at + g * 256;
+                const int8_t *q = x->q + ((row + r) * x->groups + g) * ANM_GROUP;
+                int32_t dot = x->offset[(row + r) * x->groups + g];
+                for (int k = 0; k < ANM_GROUP; k++)
+                    dot += nibble(nib, i, k) * q[(k & ~7) + (k & 1) * 4 + (k >> 1 & 3)];
+                float s = x->scale[(row + r) * x->groups + g];
+                if (w->scales != ANM_SCALES_ROW) s *= scale_at(w, t, g, i);
+                sum = fmaf((float)dot, s, sum);
+            }
+            out[r * ANM_TILE + i] = w->scales == ANM_SCALES_ROW ? sum * scale_at(w, t, 0, i) : sum;
+        }
+}
+
+void anm_k_q4_f32_plain(float *out, const anm_q4 *w, int64_t tile, const float *x, int64_t stride, int32_t rows)
+{
+    const uint8_t *t = w->data + (size_t)tile * w->tile_bytes;
+    for (int32_t r = 0; r < rows; r++)
+        for (int i = 0; i < ANM_TILE; i++) {
+            float total = 0;
+            for (int64_t g = 0; g < w->groups; g++) {
+                const uint8_t *nib = t + w->nibbles_at + g * 256;
+                float s = scale_at(w, t, g, i), sum = 0;
+                for (int k = 0; k < ANM_GROUP && g * ANM_GROUP + k < w->cols; k++) {
+                    float v = s * (float)(nibble(nib, i, k) - 8);
+                    if (w->round_f16) v = anm_round_f16(v);
+                    sum = fmaf(v, x[r * stride + g * ANM_GROUP + k], sum);
+                }
+                total += sum;
+            }
+            out[r * ANM_TILE + i] = total;
+        }
+}
+
+void anm_k_wf_f32_plain(float *out, const anm_wf *w, int64_t tile, const float *x, int64_t stride, int32_t rows)
+{
+    const uint8_t *t = w->data + (size_t)tile * w->tile_bytes;
+    for (int32_t r = 0; r < rows; r++)
+        for (int i = 0; i < ANM_TILE; i++) {
+            float total = 0;
+            for (int64_t g = 0; g < w->cols; g += ANM_GROUP) {
+                float sum = 0;
+                for (int64_t k = g; k < g + ANM_GROUP && k < w->cols; k++) {
+                    float v = w->f16 ? anm_f16_to_f32(anm_ld16(t + 2 * (k * ANM_TILE + i)))
+                                     : anm_ldf32(t + 4 * (k * ANM_TILE + i));
+                    sum = fmaf(v, x[r * stride + k], sum);
+                }
+                total += sum;
+            }
+            out[r * ANM_TILE + i] = total;
+        }
+}
+
+void anm_k_norm_plain(float *out, const float *x, const anm_norm *p)
+{
+    float lane[16] = {0};
+    for (int64_t i = 0; i < p->n; i++) lane[i & 15] = fmaf(x[i], x[i], lane[i & 15]);
+    float s = fmaf(tree(lane), p->sum_scale, p->inner);
+    if (s < p->floor) s = p->floor;
+    float f = p->mul / (sqrtf(s) + p->outer);
+    for (int64_t i = 0; i < p->n; i++) out[i] = p->weight ? x[i] * f * p->weight[i] : x[i] * f;
+}
+
+static float element(const uint8_t *row, int64_t i, bool f16)
+{
+    return f16 ? anm_f16_to_f32(anm_ld16(row + 2 * i)) : anm_ldf32(row + 4 * i);
+}
+
+/* The i-th visible entry. */
+static const uint8_t *entry(const anm_attend *a, const uint8_t *cache, const uint8_t *fresh, int64_t i)
+{
+    size_t bytes = (size_t)a->head_dim * (a->f16 ? 2 : 4);
+    return i < a->cached ? cache + (size_t)i * bytes : fresh + (size_t)a->fresh[i - a->cached] * bytes;
+}
+
+void anm_k_attend_plain(const anm_attend *a)
+{
+    int64_t n = a->cached + a->n_fresh;
+    for (int32_t h = 0; h < a->heads; h++) {
+        float *s = a->scores, largest = -INFINITY, lane[16] = {0};
+        for (int64_t i = 0; i < n; i++) {
+            const uint8_t *k = entry(a, a->k_cache, a->k_fresh, i);
+            float part[16] = {0};
+            for (int32_t d = 0; d < a->head_dim; d++)
+                part[d & 15] = fmaf(a->q[h][d], element(k, d, a->f16), part[d & 15]);
+            s[i] = tree(part) * a->scale;
+            if (s[i] > largest) largest = s[i];
+        }
+        for (int64_t i = 0; i < n; i++) {
+            s[i] = anm_exp(s[i] - largest);
+            lane[i & 15] += s[i];
+        }
+        float inverse = 1.0f / tree(lane);
+        for (int32_t d = 0; d < a->head_dim; d++) {
+            float sum = 0;
+            for (int64_t i = 0; i < n; i++)
+                sum = fmaf(s[i], element(entry(a, a->v_cache, a->v_fresh, i), d, a->f16), sum);
+            a->out[h][d] = sum * inverse;
+        }
+    }
+}
+
+void anm_k_silu_mul_plain(float *out, const float *gate, const float *up, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) out[i] = gate[i] / (1.0f + anm_exp(-gate[i])) * up[i];
+}
+
+void anm_k_to_f16_plain(uint16_t *out, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) out[i] = anm_f32_to_f16(x[i]);
+}

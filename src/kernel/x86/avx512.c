@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The kernels for AVX-512 with VNNI: a vector lane is a row of a weight tile. */
+#include "base/bytes.h"
+#include "kernel/kernels.h"
+#include "kernel/vexp.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+static inline float tree(__m512 v)
+{
+    __m256 a = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+
+static inline __m512 half16(const void *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256(p));
+}
+
+/* ---- quantising ---- */
+
+void anm_k_quantize_avx512(int8_t *q, float *scale, int32_t *offset, const float *x, int64_t n)
+{
+    const __m256i order = _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15, 0, 2, 4, 6, 1, 3, 5, 7,
+                                           8, 10, 12, 14, 9, 11, 13, 15);
+    const __m512 most = _mm512_set1_ps(127.0f);
+    for (int64_t g = 0; g * ANM_GROUP < n; g++, q += ANM_GROUP) {
+        int64_t left = n - g * ANM_GROUP;
+        uint32_t have = left < ANM_GROUP ? (1u << left) - 1 : UINT32_MAX;
+        __m512 a = _mm512_maskz_loadu_ps((__mmask16)have, x + g * ANM_GROUP);
+        __m512 b = _mm512_maskz_loadu_ps((__mmask16)(have >> 16), x + g * ANM_GROUP + 16);
+        /* max(x, y) is y where x is NaN: NaN is left out, as in plain C. */
+        __m512 m = _mm512_max_ps(_mm512_abs_ps(b), _mm512_max_ps(_mm512_abs_ps(a), _mm512_setzero_ps()));
+        float largest = _mm512_reduce_max_ps(m);
+        float inverse = largest > ANM_TINY ? 127.0f / largest : 0;
+        __m512 ra = _mm512_roundscale_ps(_mm512_mul_ps(a, _mm512_set1_ps(inverse)), 8);
+        __m512 rb = _mm512_roundscale_ps(_mm512_mul_ps(b, _mm512_set1_ps(inverse)), 8);
+        __mmask16 ka = _mm512_cmp_ps_mask(_mm512_abs_ps(ra), most, _CMP_LE_OQ);
+        __mmask16 kb = _mm512_cmp_ps_mask(_mm512_abs_ps(rb), most, _CMP_LE_OQ);
+        __m512i ia = _mm512_maskz_cvtps_epi32(ka, ra), ib = _mm512_maskz_cvtps_epi32(kb, rb);
+        __m256i bytes = _mm256_set_m128i(_mm512_cvtepi32_epi8(ib), _mm512_cvtepi32_epi8(ia));
+        _mm256_storeu_si256((__m256i *)(void *)q, _mm256_shuffle_epi8(bytes, order));
+        scale[g] = largest * (1.0f / 127.0f);
+        offset[g] = -8 * _mm512_reduce_add_epi32(_mm512_add_epi32(ia, ib));
+    }
+}
+
+/* ---- 4-bit weights ---- */
+
+static inline __m512 group_scales(const anm_q4 *w, const uint8_t *tile, int64_t g)
+{
+    return w->scales == ANM_SCALES_GROUP_F16 ? half16(tile + g * 32) : _mm512_loadu_ps((const float *)(const void *)tile + g * 16);
+}
+
+/* `M` rows of activations against one tile; M is a constant where this is inlined. */
+static inline __attribute__((always_inline)) void q4_q8_rows(float *out, const anm_q4 *w, const uint8_t *t,
+                                                             const anm_q8 *x, int32_t row, int M, bool grouped)
+{
+    const __m512i low = _mm512_set1_epi8(15);
+    __m512 sum[8];
+    for (int r = 0; r < M; r++) sum[r] = _mm512_setzero_ps();
+    const uint8_t *nib = t + w->nibbles_at;
+    for (int64_t g = 0; g < w->groups; g++, nib += 256) {
+        __m512i v[8];
+        for (int j = 0; j < 4; j++) {
+            __m512i p = _mm512_load_si512(nib + 64 * j);
+            v[2 * j] = _mm512_and_si512(p, low);
+            v[2 * j + 1] = _mm512_and_si512(_mm512_srli_epi16(p, 4), low);
+        }
+        __m512 ws = grouped ? group_scales(w, t, g) : _mm512_setzero_ps();
+        for (int r = 0; r < M; r++) {
+            int64_t at = (row + r) * x->groups + g;
+            const int8_t *q = x->q + at * ANM_GROUP;
+            __m512i a = _mm512_set1_epi32(x->offset[at]), b = _mm512_setzero_si512();
+            for (int j = 0; j < 8; j += 2) {
+                a = _mm512_dpbusd_epi32(a, v[j], _mm512_set1_epi32((int32_t)anm_ld32(q + 4 * j)));
+                b = _mm512_dpbusd_epi32(b, v[j + 1], _mm512_set1_epi32((int32_t)anm_ld32(q + 4 * j + 4)));
+            }
+            __m512 s = _mm512_set1_ps(x->scale[at]);
+            if (grouped) s = _mm512_mul_ps(s, ws);
+            sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(a, b)), s, sum[r]);
+        }
+    }
+    for (int r = 0; r < M; r++) {
+        __m512 s = grouped ? sum[r] : _mm512_mul_ps(sum[r], _mm512_loadu_ps((const float *)(const void *)t));
+        _mm512_storeu_ps(out + r * ANM_TILE, s);
+    }
+}
+
+void anm_k_q4_q8_avx512(float *out, const anm_q4 *w, int64_t tile, const anm_q8 *x, int32_t row, int32_t rows)
+{
+    const uint8_t *t = w->data + (size_t)tile * w->tile_bytes;
+    bool grouped = w->scales != ANM_SCALES_ROW;
+    while (rows > 0) {
+        int m = rows >= 8 ? 8 : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
+#define ROWS(M)                                                                                                        \
+    case M:                                                                                                            \
+        if (grouped) q4_q8_rows(out, w, t, x, row, M, true);                                                           \
+        else q4_q8_rows(out, w, t, x, row, M, false);                                                                  \
+        break
+        switch (m) {
+            ROWS(8);
+            ROWS(4);
+            ROWS(2);
+            ROWS(1);
+        }
+#undef ROWS
+        out += m * ANM_TILE;
+        row += m;
+        rows -= m;
+    }
+}
+
+static inline __attribute__((always_inline)) void q4_f32_rows(float *out, const anm_q4 *w, const uint8_t *t,
+                                                              const float *x, int64_t stride, int M)
+{
+    const __m512i low = _mm512_set1_epi32(15), eight = _mm512_set1_epi32(8);
+    __m512 total[8];
+    for (int r = 0; r < M; r++) total[r] = _mm512_setzero_ps();
+    __m512 ws = w->scales == ANM_SCALES_ROW ? group_scales(w, t, 0) : _mm512_setzero_ps();
+    const uint8_t *nib = t + w->nibbles_at;
+    for (int64_t g = 0; g < w->groups; g++, nib += 256) {
+        if (w->scales != ANM_SCALES_ROW) ws = group_scales(w, t, g);
+        __m512 sum[8];
+        for (int r = 0; r < M; r++) sum[r] = _mm512_setzero_ps();
+        int64_t left = w->cols - g * ANM_GROUP;
+        for (int k = 0; k < ANM_GROUP && k < left; k += 8) {
+            __m512i p = _mm512_load_si512(nib + 8 * k);
+            for (int i = 0; i < 8 && k + i < left; i++, p = _mm512_srli_epi32(p, 4)) {
+                __m512 v = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_and_si512(p, low), eight));
+                v = _mm512_mul_ps(ws, v);
+                if (w->round_f16) v = _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+                for (int r = 0; r < M; r++)
+                    sum[r] = _mm512_fmadd_ps(v, _mm512_set1_ps(x[r * stride + g * ANM_GROUP + k + i]), sum[r]);
+            }
+        }
+        for (int r = 0; r < M; r++) total[r] = _mm512_add_ps(total[r], sum[r]);
+    }
+    for (int r = 0; r < M; r++) _mm512_storeu_ps(out + r * ANM_TILE, total[r]);
+}
+
+void anm_k_q4_f32_avx512(float *out, const anm_q4 *w, int64_t tile, const float *x, int64_t stride, int32_t rows)
+{
+    const uint8_t *t = w->data + (size_t)tile * w->tile_bytes;
+    for (; rows >= 8; rows -= 8, out += 8 * ANM_TILE, x += 8 * stride) q4_f32_rows(out, w, t, x, stride, 8);
+    for (; rows >= 2; rows -= 2, out += 2 * ANM_TILE, x += 2 * stride) q4_f32_rows(out, w, t, x, stride, 2);
+    if (rows) q4_f32_rows(out, w, t, x, stride, 1);
+}
+
+static inline __attribute__((always_inline)) void wf_f32_rows(float *out, const anm_wf *w, const uint8_t *t,
+                                                              const float *x, int64_t stride, int M, bool f16)
+{
+    __m512 total[8];
+    for (int r = 0; r < M; r++) total[r] = _mm512_setzero_ps();
+    for (int64_t g = 0; g < w->cols; g += ANM_GROUP) {
+        __m512 sum[8];
+        for (int r = 0; r < M; r++) sum[r] = _mm512_setzero_ps();
+        for (int64_t k = g; k < g + ANM_GROUP && k < w->cols; k++) {
+            __m512 v = f16 ? half16(t + 32 * k) : _mm512_loadu_ps((const float *)(const void *)t + 16 * k);
+            for (int r = 0; r < M; r++) sum[r] = _mm512_fmadd_ps(v, _mm512_set1_ps(x[r * stride + k]), sum[r]);
+        }
+        for (int r = 0; r < M; r++) total[r] = _mm512_add_ps(total[r], sum[r]);
+    }
+    for (int r = 0; r < M; r++) _mm512_storeu_ps(out + r * ANM_TILE, total[r]);
+}
+
+void anm_k_wf_f32_avx512(float *out, const anm_wf *w, int64_t tile, const float *x, int64_t stride, int32_t rows)
+{
+    const uint8_t *t = w->data + (size_t)tile * w->tile_bytes;
+    for (; rows > 0; rows -= 8, out += 8 * ANM_TILE, x += 8 * stride) {
+        int m = rows < 8 ? rows : 8;
+        if (m == 8) {
+            if (w->f16) wf_f32_rows(out, w, t, x, stride, 8, true);
+            else wf_f32_rows(out, w, t, x, stride, 8, false);
+            continue;
+        }
+        for (int r = 0; r < m; r++) {
+            if (w->f16) wf_f32_rows(out + r * ANM_TILE, w, t, x + r * stride, stride, 1, true);
+            else wf_f32_rows(out + r * ANM_TILE, w, t, x + r * stride, stride, 1, false);
+        }
+    }
+}
+
+/* ---- the rest ---- */
+
+static inline __mmask16 first(int64_t n)
+{
+    return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1);
+}
+
+void anm_k_norm_avx512(float *out, const float *x, const anm_norm *p)
+{
+    __m512 lane = _mm512_setzero_ps();
+    for (int64_t i = 0; i < p->n; i += 16) {
+        __m512 v = _mm512_maskz_loadu_ps(first(p->n - i), x + i);
+        lane = _mm512_fmadd_ps(v, v, lane);
+    }
+    float s = fmaf(tree(lane), p->sum_scale, p->inner);
+    if (s < p->floor) s = p->floor;
+    __m512 f = _mm512_set1_ps(p->mul / (sqrtf(s) + p->outer));
+    for (int64_t i = 0; i < p->n; i += 16) {
+        __mmask16 k = first(p->n - i);
+        __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(k, x + i), f);
+        if (p->weight) v = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(k, p->weight + i));
+        _mm512_mask_storeu_ps(out + i, k, v);
+    }
+}
+
+static inline __m512 vexp(__m512 x)
+{
+    __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    __m512 c = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(ANM_EXP_MIN)), _mm512_set1_ps(ANM_EXP_MAX));
+    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(c, _mm512_set1_ps(ANM_EXP_LOG2E)), 8);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(ANM_EXP_LN2_HI), c);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(ANM_EXP_LN2_LO), r);
+    __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(ANM_EXP_C6), r, _mm512_set1_ps(ANM_EXP_C5));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(ANM_EXP_C4));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(ANM_EXP_C3));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(ANM_EXP_C2));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    __m512i k = _mm512_cvtps_epi32(n), half = _mm512_srai_epi32(k, 1), bias = _mm512_set1_epi32(127);
+    __m512i f1 = _mm512_slli_epi32(_mm512_add_epi32(half, bias), 23);
+    __m512i f2 = _mm512_slli_epi32(_mm512_add_epi32(_mm512_sub_epi32(k, half), bias), 23);
+    p = _mm512_mul_ps(_mm512_mul_ps(p, _mm512_castsi512_ps(f1)), _mm512_castsi512_ps(f2));
+    return _mm512_mask_mov_ps(p, nan, x);
+}
+
+static inline const uint8_t *entry(const anm_attend *a, const uint8_t *cache, const uint8_t *fresh, size_t bytes, int64_t i)
+{
+    return i < a->cached ? cache + (size_t)i * bytes : fresh + (size_t)a->fresh[i - a->cached] * bytes;
+}
+
+/* 16 values of a row from d on; zeros beyond head_dim. */
+static inline __m512 part(const uint8_t *row, int32_t d, __mmask16 k, bool f16)
+{
+    if (f16) return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(k, row + 2 * d));
+    return _mm512_maskz_loadu_ps(k, row + 4 * (size_t)d);
+}
+
+static inline __attribute__((always_inline)) void attend(const anm_attend *a, int H, bool f16)
+{
+    int64_t n = a->cached + a->n_fresh, room = (n + 15) & ~(int64_t)15;
+    size_t bytes = (size_t)a->head_dim * (f16 ? 2 : 4);
+    for (int64_t i = 0; i < n; i++) {
+        const uint8_t *k = entry(a, a->k_cache, a->k_fresh, bytes, i);
+        __m512 sum[ANM_HEADS_MAX];
+        for (int32_t h = 0; h < H; h++) sum[h] = _mm512_setzero_ps();
+        for (int32_t d = 0; d < a->head_dim; d += 16) {
+            __mmask16 m = first(a->head_dim - d);
+            __m512 v = part(k, d, m, f16);
+            for (int32_t h = 0; h < H; h++)
+                sum[h] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(m, a->q[h] + d), v, sum[h]);
+        }
+        for (int32_t h = 0; h < H; h++) a->scores[h * room + i] = tree(sum[h]) * a->scale;
+    }
+    float inverse[ANM_HEADS_MAX];
+    for (int32_t h = 0; h < H; h++) {
+        float *s = a->scores + h * room;
+        __m512 m = _mm512_set1_ps(-INFINITY), lane = _mm512_setzero_ps();
+        for (int64_t i = 0; i < n; i += 16) {
+            __mmask16 k = first(n - i);
+            m = _mm512_mask_max_ps(m, k, _mm512_maskz_loadu_ps(k, s + i), m);
+        }
+        __m512 largest = _mm512_set1_ps(_mm512_reduce_max_ps(m));
+        for (int64_t i = 0; i < n; i += 16) {
+            __mmask16 k = first(n - i);
+            __m512 e = _mm512_maskz_mov_ps(k, vexp(_mm512_sub_ps(_mm512_maskz_loadu_ps(k, s + i), largest)));
+            _mm512_storeu_ps(s + i, e);
+            lane = _mm512_add_ps(lane, e);
+        }
+        inverse[h] = 1.0f / tree(lane);
+    }
+    for (int32_t d = 0; d < a->head_dim; d += 16) {
+        __mmask16 m = first(a->head_dim - d);
+        __m512 sum[ANM_HEADS_MAX];
+        for (int32_t h = 0; h < H; h++) sum[h] = _mm512_setzero_ps();
+        for (int64_t i = 0; i < n; i++) {
+            __m512 v = part(entry(a, a->v_cache, a->v_fresh, bytes, i), d, m, f16);
+            for (int32_t h = 0; h < H; h++)
+                sum[h] = _mm512_fmadd_ps(_mm512_set1_ps(a->scores[h * room + i]), v, sum[h]);
+        }
+        for (int32_t h = 0; h < H; h++)
+            _mm512_mask_storeu_ps(a->out[h] + d, m, _mm512_mul_ps(sum[h], _mm512_set1_ps(inverse[h])));
+    }
+}
+
+void anm_k_attend_avx512(const anm_attend *a)
+{
+    switch (a->heads) { /* with a count that the compiler knows, the sums stay in registers */
+#define HEADS(H)                                                                                                       \
+    case H:                                                                                                            \
+        if (a->f16) attend(a, H, true);                                                                                \
+        else attend(a, H, false);                                                                                      \
+        break
+        HEADS(1);
+        HEADS(2);
+        HEADS(3);
+        HEADS(4);
+        HEADS(8);
+#undef HEADS
+    default: attend(a, a->heads, a->f16);
+    }
+}
+
+void anm_k_silu_mul_avx512(float *out, const float *gate, const float *up, int64_t n)
+{
+    const __m512 one = _mm512_set1_ps(1.0f), sign = _mm512_set1_ps(-0.0f);
+    for (int64_t i = 0; i < n; i += 16) {
+        __mmask16 k = first(n - i);
+        __m512 g = _mm512_maskz_loadu_ps(k, gate + i);
+        __m512 s = _mm512_div_ps(g, _mm512_add_ps(one, vexp(_mm512_xor_ps(g, sign))));
+        _mm512_mask_storeu_ps(out + i, k, _mm512_mul_ps(s, _mm512_maskz_loadu_ps(k, up + i)));
+    }
+}
+
+void anm_k_to_f16_avx512(uint16_t *out, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16) {
+        __mmask16 k = first(n - i);
+        __m256i h = _mm512_cvtps_ph(_mm512_maskz_loadu_ps(k, x + i), _MM_FROUND_TO_NEAREST_INT);
+        _mm256_mask_storeu_epi16(out + i, k, h);
+    }
+}
