@@ -37,7 +37,4 @@ int anm_cholesky(double *a, size_t n, anm_pool *pool, anm_error *err);
 /* In place: the inverse of the lower triangular matrix in a's lower triangle [n, n]. */
 void anm_lower_inverse(double *a, size_t n, anm_pool *pool);
 
-/* y [rows, n] in place: each row times the orthonormal Walsh-Hadamard matrix of size n, a power of two. */
-void anm_hadamard_rows(float *y, size_t rows, size_t n);
-
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Cholesky factor and triangular inverse in fp64, blocked; and the fast Walsh-Hadamard transform. */
+/* Cholesky factor and triangular inverse in fp64. */
 #include "dense/dense.h"
 
 #include <math.h>
@@ -76,20 +76,5 @@ void anm_lower_inverse(double *a, size_t n, anm_pool *pool)
             a[j * n + i] = a[i * n + j];
             a[i * n + j] = 0;
         }
-    }
-}
-
-void anm_hadamard_rows(float *y, size_t rows, size_t n)
-{
-    float scale = (float)(1 / sqrt((double)n));
-    for (size_t r = 0; r < rows; r++, y += n) {
-        for (size_t h = 1; h < n; h *= 2)
-            for (size_t i = 0; i < n; i += 2 * h)
-                for (size_t j = i; j < i + h; j++) {
-                    float a = y[j], b = y[j + h];
-                    y[j] = a + b;
-                    y[j + h] = a - b;
-                }
-        for (size_t i = 0; i < n; i++) y[i] *= scale;
     }
 }

@@ -97,19 +97,6 @@ static void cholesky_and_inverse(void **state)
     }
 }
 
-static void hadamard_is_its_own_inverse(void **state)
-{
-    (void)state;
-    float *y = filled(3 * 64), *was = malloc(3 * 64 * sizeof *was), e[4] = {1, 0, 0, 0};
-    memcpy(was, y, 3 * 64 * sizeof *y);
-    anm_hadamard_rows(y, 3, 64);
-    anm_hadamard_rows(y, 3, 64);
-    for (int i = 0; i < 3 * 64; i++) assert_true(fabsf(y[i] - was[i]) < 1e-5f);
-    anm_hadamard_rows(e, 1, 4);
-    for (int i = 0; i < 4; i++) assert_true(e[i] == 0.5f);
-    free(y), free(was);
-}
-
 int main(void)
 {
     printf("# micro-kernel: %s\n", anm_gemm_name());
@@ -117,7 +104,6 @@ int main(void)
         cmocka_unit_test(product_is_the_definition),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(cholesky_and_inverse),
-        cmocka_unit_test(hadamard_is_its_own_inverse),
     };
     return cmocka_run_group_tests_name("dense", tests, NULL, NULL);
 }

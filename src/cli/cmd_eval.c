@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* anemone eval: perplexity on a text, and the distance to another file or to the checkpoint itself. */
+#include "base/map.h"
+#include "base/pool.h"
+#include "cli/cli.h"
+#include "cli/opt.h"
+#include "eval/eval.h"
+#include "token/token.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef struct options {
+    const char *model, *tokenizer, *config, *text, *against, *params, *precision;
+    int64_t window, max_windows, skip, threads;
+    bool bos, json, exact, precise, quiet;
+} options;
+
+/* One of the two sides: a program or a checkpoint, open. */
+typedef struct side {
+    const char *path;
+    anm_engine *engine;
+    anm_ckpt *ckpt;
+    anm_model *model;
+    anm_scorer *scorer;
+} side;
+
+static void close_side(side *s)
+{
+    anm_scorer_free(s->scorer);
+    anm_engine_free(s->engine);
+    anm_model_free(s->model);
+    anm_ckpt_close(s->ckpt);
+}
+
+static bool is_program(const char *path)
+{
+    uint8_t head[8] = {0};
+    FILE *f = fopen(path, "rb");
+    bool yes = f && fread(head, 1, sizeof head, f) == sizeof head && memcmp(head + 4, "ET12", 4) == 0;
+    if (f) fclose(f);
+    return yes;
+}
+
+static void say_layer(void *ctx, size_t layer)
+{
+    const side *s = ctx;
+    fprintf(stderr, "\r%s: layer %zu of %lld ", s->path, layer + 1, (long long)s->model->params.n_layers);
+    if (layer + 1 == (size_t)s->model->params.n_layers) fprintf(stderr, "\r\033[K");
+}
+
+static int open_side(side *s, const options *o, const int32_t *tokens, size_t windows, anm_pool *pool, anm_error *err)
+{
+    int rc;
+    bool tell = !o->quiet && isatty(STDERR_FILENO);
+    if (is_program(s->path)) {
+        anm_engine_opts how = {.pool = pool};
+        how.precision = o->exact || strcmp(o->precision, "exact") == 0       ? ANM_PRECISION_EXACT
+                        : o->precise || strcmp(o->precision, "precise") == 0 ? ANM_PRECISION_PRECISE
+                        : strcmp(o->precision, "fp16") == 0                  ? ANM_PRECISION_FP16
+                                                                             : ANM_PRECISION_DEFAULT;
+        rc = anm_engine_open(&s->engine, s->path, &how, err);
+        if (!rc) rc = anm_scorer_engine(&s->scorer, s->engine, tokens, windows, (size_t)o->window, err);
+        if (rc && !strstr(err->text, s->path)) anm_error_prefix(err, s->path);
+        return rc;
+    }
+    rc = anm_ckpt_open(&s->ckpt, s->path, err);
+    if (!rc) rc = anm_model_open(&s->model, s->ckpt, o->params, err);
+    if (!rc)
+        rc = anm_scorer_checkpoint(&s->scorer, s->model, tokens, windows, (size_t)o->window, tell ? say_layer : NULL, s, pool, err);
+    return rc;
+}
+
+/* The windows of the text: *tokens [*windows * window], the caller's. */
+static int cut(int32_t **tokens, size_t *windows, const options *o, anm_error *err)
+{
+    anm_map text = {0};
+    anm_tokenizer *t = NULL;
+    int32_t *ids = NULL;
+    size_t n = 0, own = (size_t)o->window - (o->bos ? 1 : 0), skip = (size_t)o->skip;
+    *tokens = NULL;
+    int rc = anm_tokenizer_open(&t, o->tokenizer, o->config, err);
+    if (!rc) rc = anm_map_open(&text, o->text, err);
+    if (!rc) rc = anm_tokenizer_encode(&ids, &n, t, (const char *)text.data, (size_t)text.size, false, err);
+    if (!rc && o->bos && anm_tokenizer_bos(t) < 0)
+        rc = anm_fail(err, ANM_ERR_USAGE, "%s: this tokenizer has no BOS token; leave --bos out", o->tokenizer);
+    if (rc) goto done;
+    *windows = n / own > skip ? n / own - skip : 0;
+    if (o->max_windows && *windows > (size_t)o->max_windows) *windows = (size_t)o->max_windows;
+    if (!*windows) {
+        rc = anm_fail(err, ANM_ERR_LIMIT, "%s: %zu tokens are too few for a window of %lld after %zu skipped ones", o->text, n,
+                      (long long)o->window, skip);
+        goto done;
+    }
+    *tokens = malloc(*windows * (size_t)o->window * sizeof **tokens);
+    if (!*tokens) {
+        rc = anm_fail_memory(err, "tokens");
+        goto done;
+    }
+    for (size_t w = 0; w < *windows; w++) {
+        int32_t *to = *tokens + w * (size_t)o->window;
+        if (o->bos) *to++ = anm_tokenizer_bos(t);
+        memcpy(to, ids + (w + skip) * own, own * sizeof *to);
+    }
+done:
+    free(ids);
+    anm_map_close(&text);
+    anm_tokenizer_free(t);
+    return rc;
+}
+
+static void say_window(void *ctx, size_t done, size_t windows, const anm_evaluation *e)
+{
+    (void)ctx;
+    fprintf(stderr, "\rwindow %zu of %zu, perplexity %.3f ", done, windows, e->perplexity);
+    if (done == windows) fprintf(stderr, "\r\033[K");
+}
+
+static void print(const anm_evaluation *e, const options *o, size_t windows, double seconds)
+{
+    double rate = (double)e->tokens / seconds;
+    if (o->json) {
+        json_t *j = json_pack("{s:f, s:f, s:I, s:I, s:I, s:f, s:f}", "perplexity", e->perplexity, "perplexity_se", e->perplexity_se,
+                              "tokens", (json_int_t)e->tokens, "windows", (json_int_t)windows, "window", (json_int_t)o->window,
+                              "seconds", seconds, "tok_s", rate);
+        if (o->against && j)
+            json_object_update_new(j, json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "kl", e->kl, "kl_se", e->kl_se, "top1", e->top1,
+                                                "against_perplexity", e->other_perplexity, "ratio", e->ratio, "ratio_se", e->ratio_se));
+        if (j) json_dumpf(j, stdout, JSON_REAL_PRECISION(9));
+        printf("\n");
+        json_decref(j);
+        return;
+    }
+    printf("perplexity %.4f ± %.4f (%zu tokens, %zu windows of %lld, %.1f tokens/s)\n", e->perplexity, e->perplexity_se, e->tokens,
+           windows, (long long)o->window, rate);
+    if (!o->against) return;
+    printf("against    %.4f: %.4f ± %.4f times as high\n", e->other_perplexity, e->ratio, e->ratio_se);
+    printf("mean KL    %.6f ± %.6f nats\ntop-1      %.2f %% the same\n", e->kl, e->kl_se, 100 * e->top1);
+}
+
+int cmd_eval(int argc, char **argv)
+{
+    options o = {.window = 512, .precision = "default"};
+    const cli_opt table[] = {
+        {'m', "model", CLI_STRING, &o.model, "FILE", "a .pte, or a checkpoint (evaluated in full precision)", NULL},
+        {'t', "tokenizer", CLI_STRING, &o.tokenizer, "FILE", "tokenizer (a GGUF holds its own)", NULL},
+        {0, "tokenizer_config", CLI_STRING, &o.config, "FILE", "tokenizer_config.json, where it is not beside the tokenizer", NULL},
+        {0, "text", CLI_STRING, &o.text, "FILE", "the text", NULL},
+        {0, "against", CLI_STRING, &o.against, "FILE", "a .pte or checkpoint to compare with: KL divergence, top-1 agreement", NULL},
+        {'p', "params", CLI_STRING, &o.params, "FILE", "params.json of the checkpoint, where it is not beside it", NULL},
+        {0, "window", CLI_INT, &o.window, "N", "tokens in a window, each run from an empty cache (512)", NULL},
+        {0, "max_windows", CLI_INT, &o.max_windows, "N", "no more windows than this (all)", NULL},
+        {0, "skip_windows", CLI_INT, &o.skip, "N", "leave out the text's first windows (0)", NULL},
+        {0, "bos", CLI_FLAG, &o.bos, NULL, "begin each window with the BOS token, which is one of its tokens", NULL},
+        {0, "exact", CLI_FLAG, &o.exact, NULL, "fp32 activations", NULL},
+        {0, "precise", CLI_FLAG, &o.precise, NULL, "finer activations than the default's", NULL},
+        {0, "precision", CLI_CHOICE, &o.precision, "default|precise|exact|fp16", "the same by name; fp16: as an fp16 device", NULL},
+        {'j', "threads", CLI_INT, &o.threads, "N", "threads (all processors)", NULL},
+        {0, "json", CLI_FLAG, &o.json, NULL, "print JSON", NULL},
+        {0, "quiet", CLI_FLAG, &o.quiet, NULL, "no progress", NULL},
+        {0},
+    };
+    anm_error err;
+    int32_t *tokens = NULL;
+    size_t windows = 0;
+    anm_pool *pool = NULL;
+    side a = {0}, b = {0};
+    anm_evaluation e;
+    struct timespec t0, t1;
+    int n, rc = cli_parse(table, "anemone eval -m FILE -t TOKENIZER --text FILE [OPTION…]", argc, argv, NULL, 0, &n, &err);
+    if (rc == CLI_HELPED) return EXIT_OK;
+    if (!rc && (!o.model || !o.tokenizer || !o.text)) rc = anm_fail(&err, ANM_ERR_USAGE, "eval needs -m, -t and --text; --help tells");
+    if (!rc && (o.window < 2 || o.window > 1 << 20 || o.max_windows < 0 || o.skip < 0 || o.threads < 0 || o.threads > 1024))
+        rc = anm_fail(&err, ANM_ERR_USAGE, "--window takes 2 or more; --max_windows, --skip_windows and -j nothing negative");
+    if (rc) return cli_fail(&err);
+
+    a.path = o.model;
+    b.path = o.against;
+    rc = anm_pool_new(&pool, (unsigned)o.threads, &err);
+    if (!rc) rc = cut(&tokens, &windows, &o, &err);
+    clock_gettime(CLOCK_MONOTONIC, &t0);
+    if (!rc) rc = open_side(&a, &o, tokens, windows, pool, &err);
+    if (!rc && b.path) rc = open_side(&b, &o, tokens, windows, pool, &err);
+    if (!rc) rc = anm_evaluate(&e, a.scorer, b.scorer, !o.quiet && isatty(STDERR_FILENO) ? say_window : NULL, NULL, &err);
+    clock_gettime(CLOCK_MONOTONIC, &t1);
+    if (!rc) print(&e, &o, windows, (double)(t1.tv_sec - t0.tv_sec) + 1e-9 * (double)(t1.tv_nsec - t0.tv_nsec));
+    close_side(&a);
+    close_side(&b);
+    free(tokens);
+    anm_pool_free(pool);
+    return rc ? cli_fail(&err) : EXIT_OK;
+}
