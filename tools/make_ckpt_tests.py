@@ -3,7 +3,7 @@
 """Writes test/data/ckpt/: small checkpoints in every format, made by the formats' own packages, with the values that a
 reader must find in them (*.f32: fp32, every weight in the order of WEIGHTS, embedding, norm and head first).
 
-    python3 tools/make_ckpt_tests.py [FOLDER]        needs torch, safetensors, gguf, numpy
+    python3 tools/make_ckpt_tests.py [FOLDER]        needs torch, safetensors, gguf, numpy, executorch
 """
 
 import io
@@ -16,6 +16,8 @@ import zipfile
 import gguf
 import numpy as np
 import torch
+from executorch.examples.models.llama.model_args import ModelArgs
+from executorch.examples.models.llama.rope import Rope
 from safetensors.torch import save_file
 
 OUT = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__file__), "..", "test", "data", "ckpt")
@@ -257,6 +259,18 @@ def blocks():
     put(values, "blocks.f32")
 
 
+def rope():
+    """The reference's tables, cosines then sines, for the cases that test_model.c lists."""
+    cases = [dict(head_dim=32, rope_theta=10000.0), dict(head_dim=24, rope_theta=500000.0, use_scaled_rope=True),
+             dict(head_dim=64, rope_theta=500000.0, use_scaled_rope=True, rope_scale_factor=32),
+             dict(head_dim=16, rope_theta=1e6, use_hf_rope=True)]
+    out = b""
+    for case in cases:
+        freqs = Rope(ModelArgs(dim=64, n_heads=1, max_context_len=1024, **case)).get_freqs(None, 1024)
+        out += b"".join(f[[0, 1, 2, 3, 100, 1023]].numpy().tobytes() for f in freqs)
+    put(out, "rope.f32")
+
+
 def main():
     q = gguf.GGMLQuantizationType
     llama = Model(1, dim=16, layers=2, heads=4, kv=2, hidden=16, vocab=10)
@@ -273,6 +287,7 @@ def main():
     write_gguf("qwen2.gguf", "qwen2", qwen2, kinds)
     write_gguf("qwen3.gguf", "qwen3", qwen3, kinds)
     blocks()
+    rope()
 
 
 main()
