@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "fuzz.h"
+
+#include "model/model.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    anm_params p;
+    anm_error err;
+    anm_params_parse(&p, (const char *)data, size, &err);
+    return 0;
+}
