@@ -17,9 +17,7 @@ static void walk(const anm_pickle *p, int depth)
         break;
     case ANM_PICKLE_STORAGE: walk(p->storage.key, depth + 1); break;
     case ANM_PICKLE_TENSOR:
-        walk(p->tensor.storage, depth + 1);
-        walk(p->tensor.size, depth + 1);
-        walk(p->tensor.stride, depth + 1);
+        for (int i = 0; i < 4; i++) walk(p->tensor.args[i], depth + 1);
         break;
     default: break;
     }
