@@ -9,6 +9,7 @@
  */
 #include "calib/gptq.h"
 #include "base/half.h"
+#include "calib/hot_kind.h"
 #include "dense/dense.h"
 
 #include <math.h>
@@ -17,7 +18,7 @@
 #include <string.h>
 
 enum {
-    LANES = 16,  /* rows that one task carries side by side */
+    LANES = ANM_LANES,
     BLOCK = 64,  /* columns rounded before their error is pushed onto the rest by a matrix product */
     GRID = 20,   /* shrunken scales that are tried under the diagonal */
 };
@@ -26,6 +27,8 @@ enum {
 typedef struct solve {
     const anm_gptq_opts *o;
     size_t rows, n, groups;
+    const anm_hot *hot;
+    const float *given, *power; /* the caller's W, and H's diagonal in the caller's order */
     const float *w;      /* in activation order */
     float *work, *push;  /* [rows, n] what is left of W; [rows, BLOCK] minus the errors of the block */
     const float *u;      /* [n, n] */
@@ -60,21 +63,16 @@ static void scale_rows(void *ctx, uint32_t i, unsigned thread)
     const solve *s = ctx;
     const anm_gptq_opts *o = s->o;
     const float half = (float)(o->high - o->low) / 2;
-    const float *w = s->w + (size_t)i * s->n;
+    const size_t width = s->n / s->groups;
     for (size_t g = 0; g < s->groups; g++) {
+        const float *w = s->given + (size_t)i * s->n + g * width, *power = s->power + g * width;
         float most = 0;
-        for (size_t j = 0; j < s->n; j++)
-            if (s->group_of[j] == g && fabsf(w[j]) > most) most = fabsf(w[j]);
+        for (size_t j = 0; j < width; j++) most = fabsf(w[j]) > most ? fabsf(w[j]) : most;
         float best = fit_type(most / half, o);
         double least = INFINITY;
         for (int t = 0; t < GRID && most > 0; t++) {
             float sc = fit_type(most * (1 - GRID_STEP * (float)t) / half, o);
-            double e = 0;
-            for (size_t j = 0; j < s->n; j++) {
-                if (s->group_of[j] != g) continue;
-                float d = w[j] - sc * nearest(w[j] / sc, o->low, o->high);
-                e += (double)(d * d) * s->hf[j * s->n + j];
-            }
+            double e = s->hot->grid_error(w, power, width, sc, (float)o->low, (float)o->high);
             if (e < least) {
                 least = e;
                 best = sc;
@@ -91,24 +89,20 @@ static void solve_block(void *ctx, uint32_t i, unsigned thread)
     (void)thread;
     const solve *s = ctx;
     size_t first = (size_t)i * LANES, lanes = s->rows - first < LANES ? s->rows - first : LANES, n = s->n;
-    float tile[BLOCK][LANES] = {{0}};
+    float tile[BLOCK + 1][LANES] = {{0}}; /* one more, so that the last column has an address behind it */
     for (size_t l = 0; l < lanes; l++)
         for (size_t j = 0; j < s->width; j++) tile[j][l] = s->work[(first + l) * n + s->at + j];
     for (size_t j = 0; j < s->width; j++) {
         size_t col = s->at + j, g = s->group_of[col];
-        float e[LANES] = {0}, inv = 1 / s->u[col * n + col];
+        float e[LANES], r[LANES], sc[LANES];
+        for (size_t l = 0; l < LANES; l++) sc[l] = l < lanes ? s->scale[(first + l) * s->groups + g] : 1;
+        s->hot->column(e, r, tile[j], sc, 1 / s->u[col * n + col], (float)s->o->low, (float)s->o->high);
         for (size_t l = 0; l < lanes; l++) {
-            float sc = s->scale[(first + l) * s->groups + g], w = tile[j][l];
-            float r = nearest(w / sc, s->o->low, s->o->high);
-            s->q[(first + l) * n + col] = (signed char)r;
-            e[l] = (w - r * sc) * inv;
+            s->q[(first + l) * n + col] = (signed char)r[l];
             s->loss[first + l] += (double)e[l] * e[l];
             s->push[(first + l) * BLOCK + j] = -e[l];
         }
-        for (size_t c = j + 1; c < s->width; c++) {
-            float u = s->u[col * n + s->at + c];
-            for (size_t l = 0; l < LANES; l++) tile[c][l] -= e[l] * u;
-        }
+        s->hot->push(tile[j + 1], e, s->u + col * n + col + 1, s->width - j - 1);
     }
 }
 
@@ -270,7 +264,7 @@ typedef struct room {
     size_t *order; /* the caller's column for each of ours */
     uint32_t *group_of;
     double *factor, *loss, *best_loss;
-    float *u, *hf, *w, *work, *push, *hr, *scale, *best_scale, *base_scale;
+    float *u, *hf, *diagonal, *w, *work, *push, *hr, *scale, *best_scale, *base_scale;
     signed char *q, *best_q;
 } room;
 
@@ -282,6 +276,7 @@ static bool take(room *r, size_t rows, size_t n, size_t groups)
     r->factor = malloc(n * n * sizeof *r->factor);
     r->u = malloc(n * n * sizeof *r->u);
     r->hf = malloc(n * n * sizeof *r->hf);
+    r->diagonal = malloc(n * sizeof *r->diagonal);
     r->loss = malloc(rows * sizeof *r->loss);
     r->best_loss = malloc(rows * sizeof *r->best_loss);
     r->w = malloc(rows * n * sizeof *r->w);
@@ -293,13 +288,13 @@ static bool take(room *r, size_t rows, size_t n, size_t groups)
     r->base_scale = malloc(rows * groups * sizeof *r->base_scale);
     r->q = malloc(rows * n);
     r->best_q = malloc(rows * n);
-    return r->power && r->order && r->group_of && r->factor && r->u && r->hf && r->loss && r->best_loss && r->w && r->work && r->hr &&
+    return r->power && r->order && r->group_of && r->factor && r->u && r->hf && r->diagonal && r->loss && r->best_loss && r->w && r->work && r->hr &&
            r->push && r->scale && r->best_scale && r->base_scale && r->q && r->best_q;
 }
 
 static void give_back(room *r)
 {
-    free(r->power), free(r->order), free(r->group_of), free(r->factor), free(r->u), free(r->hf), free(r->loss), free(r->best_loss);
+    free(r->power), free(r->order), free(r->group_of), free(r->factor), free(r->u), free(r->hf), free(r->diagonal), free(r->loss), free(r->best_loss);
     free(r->w), free(r->work), free(r->hr), free(r->push), free(r->scale), free(r->best_scale), free(r->base_scale);
     free(r->q), free(r->best_q);
 }
@@ -369,6 +364,8 @@ int anm_gptq(signed char *q, float *scale, const float *w, size_t rows, size_t n
             }
             r.w[i * n + j] = v;
         }
+    for (size_t j = 0; j < n; j++) r.diagonal[r.order[j]] = r.hf[j * n + j];
+    s.hot = anm_hot_pick(), s.given = w, s.power = r.diagonal;
     s.w = r.w, s.work = r.work, s.push = r.push, s.u = r.u, s.hf = r.hf, s.group_of = r.group_of;
     s.scale = r.scale, s.q = r.q, s.loss = r.loss, s.hr = r.hr;
     *report = (anm_gptq_report){.dead = dead};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Cholesky factor and triangular inverse in fp64. */
 #include "dense/dense.h"
+#include "dense/micro_kind.h"
 
 #include <math.h>
 
@@ -9,18 +10,8 @@ enum { NB = 64 }; /* a block of three fits the first-level cache */
 typedef struct span {
     double *a;
     size_t n, at, width; /* the panel [at, at + width) in work */
+    anm_dot_fn *dot;
 } span;
-
-/* dot(x, y) over n, in eight running sums: one fixed order, and the compiler may use vectors. */
-static double dot(const double *x, const double *y, size_t n)
-{
-    double s[8] = {0};
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (int l = 0; l < 8; l++) s[l] += x[i + (size_t)l] * y[i + (size_t)l];
-    for (; i < n; i++) s[0] += x[i] * y[i];
-    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
-}
 
 /* Rows below the panel's diagonal block: subtract what earlier columns explain, then solve against the block. */
 static void below(void *ctx, uint32_t i, unsigned thread)
@@ -31,14 +22,15 @@ static void below(void *ctx, uint32_t i, unsigned thread)
     double *r = s->a + row * s->n;
     for (size_t j = s->at; j < s->at + s->width; j++) {
         const double *d = s->a + j * s->n;
-        r[j] = (r[j] - dot(r, d, j)) / d[j];
+        r[j] = (r[j] - s->dot(r, d, j)) / d[j];
     }
 }
 
 int anm_cholesky(double *a, size_t n, anm_pool *pool, anm_error *err)
 {
+    anm_dot_fn *dot = anm_micro_pick()->dot;
     for (size_t at = 0; at < n; at += NB) {
-        span s = {a, n, at, n - at < NB ? n - at : NB};
+        span s = {a, n, at, n - at < NB ? n - at : NB, dot};
         for (size_t j = at; j < at + s.width; j++) {
             double *d = a + j * n;
             for (size_t c = at; c < j; c++) d[c] = (d[c] - dot(d, a + c * n, c)) / a[c * n + c];
@@ -62,13 +54,13 @@ static void inverse_column(void *ctx, uint32_t i, unsigned thread)
     double diag = 1 / x[i];
     for (size_t j = i + 1; j < s->n; j++) {
         const double *l = s->a + j * s->n;
-        x[j] = -(l[i] * diag + dot(l + i + 1, x + i + 1, j - i - 1)) / l[j];
+        x[j] = -(l[i] * diag + s->dot(l + i + 1, x + i + 1, j - i - 1)) / l[j];
     }
 }
 
 void anm_lower_inverse(double *a, size_t n, anm_pool *pool)
 {
-    span s = {a, n, 0, n};
+    span s = {a, n, 0, n, anm_micro_pick()->dot};
     anm_pool_run(pool, inverse_column, &s, (uint32_t)n);
     for (size_t i = 0; i < n; i++) {
         a[i * n + i] = 1 / a[i * n + i];

@@ -6,25 +6,21 @@
  *   for each block of k: pack B (all of it, in parallel), then per task a band of rows: pack A's band, all tiles of it
  */
 #include "dense/dense.h"
+#include "dense/micro_kind.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-typedef void micro_fn(float *acc, const float *a, const float *b, size_t k);
-micro_fn anm_micro_plain, anm_micro_avx2, anm_micro_avx512;
+anm_micro_fn anm_micro_plain, anm_micro_avx2, anm_micro_avx512;
+anm_dot_fn anm_dot_plain, anm_dot_avx2, anm_dot_avx512;
 
-typedef struct kind {
-    const char *name;
-    size_t mr, nr;
-    micro_fn *fn;
-} kind;
-
-static const kind *pick(void)
+const anm_micro_kind *anm_micro_pick(void)
 {
-    static const kind plain = {"plain", 4, 8, anm_micro_plain};
+    static const anm_micro_kind plain = {"plain", 4, 8, anm_micro_plain, anm_dot_plain};
 #if defined(__x86_64__)
-    static const kind avx2 = {"avx2", 6, 16, anm_micro_avx2}, avx512 = {"avx512", 12, 32, anm_micro_avx512};
-    if (__builtin_cpu_supports("avx512f")) return &avx512;
+    static const anm_micro_kind avx2 = {"avx2", 6, 16, anm_micro_avx2, anm_dot_avx2};
+    static const anm_micro_kind avx512 = {"avx512", 12, 32, anm_micro_avx512, anm_dot_avx512};
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) return &avx512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &avx2;
 #endif
     return &plain;
@@ -32,13 +28,13 @@ static const kind *pick(void)
 
 const char *anm_gemm_name(void)
 {
-    return pick()->name;
+    return anm_micro_pick()->name;
 }
 
 enum { KC = 384, BAND = 96, MOST_MR = 16, MOST_NR = 32 }; /* BAND: rows of A per task, a multiple of 4, 6 and 12 */
 
 typedef struct job {
-    const kind *kind;
+    const anm_micro_kind *kind;
     float *c, *b_packed, *a_packed; /* a_packed: one band for each thread */
     anm_view a, b;
     size_t ldc, m, n, k0, k; /* the block of k in work: [k0, k0 + k) */
@@ -70,7 +66,7 @@ static void pack_b(void *ctx, uint32_t i, unsigned thread)
 static void band(void *ctx, uint32_t i, unsigned thread)
 {
     const job *j = ctx;
-    const kind *kd = j->kind;
+    const anm_micro_kind *kd = j->kind;
     size_t mr = kd->mr, nr = kd->nr, first = (size_t)i * BAND, rows = j->m - first < BAND ? j->m - first : BAND;
     float *a = j->a_packed + (size_t)thread * BAND * KC;
     for (size_t r = 0; r < rows; r += mr)
@@ -79,7 +75,7 @@ static void band(void *ctx, uint32_t i, unsigned thread)
         size_t w = j->n - col < nr ? j->n - col : nr;
         for (size_t r = 0; r < rows; r += mr) {
             float acc[MOST_MR * MOST_NR];
-            kd->fn(acc, a + r * j->k, j->b_packed + col * j->k, j->k);
+            kd->tile(acc, a + r * j->k, j->b_packed + col * j->k, j->k);
             size_t h = rows - r < mr ? rows - r : mr;
             for (size_t y = 0; y < h; y++) {
                 float *c = j->c + (first + r + y) * j->ldc + col;
@@ -102,7 +98,7 @@ int anm_gemm(float *c, size_t ldc, anm_view a, anm_view b, size_t m, size_t n, s
             for (size_t i = 0; i < m; i++) memset(c + i * ldc, 0, n * sizeof *c);
         return 0;
     }
-    job j = {.kind = pick(), .c = c, .a = a, .b = b, .ldc = ldc, .m = m, .n = n, .add = add};
+    job j = {.kind = anm_micro_pick(), .c = c, .a = a, .b = b, .ldc = ldc, .m = m, .n = n, .add = add};
     size_t panels = (n + j.kind->nr - 1) / j.kind->nr;
     j.b_packed = aligned_alloc(64, panels * j.kind->nr * KC * sizeof(float));
     j.a_packed = aligned_alloc(64, (size_t)anm_pool_threads(pool) * BAND * KC * sizeof(float));

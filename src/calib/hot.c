@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "calib/hot_kind.h"
+
+#define DECLARE(isa)                                                                                                   \
+    double anm_grid_error_##isa(const float *, const float *, size_t, float, float, float);                            \
+    void anm_column_##isa(float *restrict, float *restrict, const float *restrict, const float *restrict, float, float, float); \
+    void anm_push_##isa(float *restrict, const float *restrict, const float *restrict, size_t);                        \
+    static const anm_hot isa = {anm_grid_error_##isa, anm_column_##isa, anm_push_##isa}
+
+DECLARE(plain);
+#if defined(__x86_64__)
+DECLARE(avx2);
+DECLARE(avx512);
+#endif
+
+const anm_hot *anm_hot_pick(void)
+{
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) return &avx512;
+    if (__builtin_cpu_supports("avx2")) return &avx2;
+#endif
+    return &plain;
+}
