@@ -8,6 +8,7 @@
 #include "coreml/fields.h"
 #include "coreml/mil_pb.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 
@@ -80,7 +81,7 @@ static int put_model(anm_buf *b, const anm_mil_program *p, const anm_package_spe
 /* A stand-in of the right length, different for every number, a valid UUID by itself. */
 static void uuid_text(char out[UUID_TEXT + 1], uint32_t which)
 {
-    snprintf(out, UUID_TEXT + 1, "00000000-0000-4000-8000-%012lx", (unsigned long)which);
+    snprintf(out, UUID_TEXT + 1, "00000000-0000-4000-8000-0000%08" PRIx32, which);
 }
 
 static void put_manifest(anm_buf *b, uint32_t first)
