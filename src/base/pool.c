@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -24,13 +25,15 @@ struct anm_pool {
     pthread_t *thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    /* One loop: written by the caller before `turn` is raised. */
+    /* One loop: written by the caller before the gate opens. */
     anm_pool_fn *fn;
     void *ctx;
     uint32_t n;
-    _Atomic uint32_t next;    /* the next index to take */
-    _Atomic uint32_t turn;    /* counts loops; workers wait for it to move */
-    _Atomic uint32_t working; /* workers that have not finished the current turn */
+    _Atomic uint32_t next; /* the next index to take */
+    /* The gate: how many loops there were (upper half), whether the present one may be joined (OPEN), and how many
+     * workers have joined it. The caller waits for these only: a worker that the system keeps from running, on a busy
+     * machine, has joined nothing and is not waited for. */
+    _Atomic uint64_t gate;
     _Atomic uint32_t asleep;
     _Atomic int quit;
 };
@@ -46,17 +49,36 @@ static void take(anm_pool *p, unsigned thread)
     while ((i = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed)) < p->n) p->fn(p->ctx, i, thread);
 }
 
+#define OPEN ((uint64_t)1 << 31)
+
+static uint32_t turn_of(uint64_t gate)
+{
+    return (uint32_t)(gate >> 32);
+}
+
+/* Until there is another loop than the one `seen`. */
 static void wait_turn(anm_pool *p, uint32_t seen)
 {
     for (int s = 0; s < SPINS; s++) {
-        if (atomic_load_explicit(&p->turn, memory_order_acquire) != seen) return;
+        if (turn_of(atomic_load_explicit(&p->gate, memory_order_acquire)) != seen) return;
         RELAX();
     }
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->asleep, 1);
-    while (atomic_load(&p->turn) == seen) pthread_cond_wait(&p->wake, &p->lock);
+    while (turn_of(atomic_load(&p->gate)) == seen) pthread_cond_wait(&p->wake, &p->lock);
     atomic_fetch_sub(&p->asleep, 1);
     pthread_mutex_unlock(&p->lock);
+}
+
+/* Joins the present loop if it is still open; the loop is remembered as seen either way. */
+static bool join(anm_pool *p, uint32_t *seen)
+{
+    uint64_t g = atomic_load_explicit(&p->gate, memory_order_acquire);
+    do {
+        *seen = turn_of(g);
+        if (!(g & OPEN)) return false;
+    } while (!atomic_compare_exchange_weak_explicit(&p->gate, &g, g + 1, memory_order_acquire, memory_order_acquire));
+    return true;
 }
 
 static void *work(void *arg)
@@ -66,16 +88,18 @@ static void *work(void *arg)
     uint32_t seen = 0;
     for (;;) {
         wait_turn(s.pool, seen);
-        seen++;
         if (atomic_load(&s.pool->quit)) return NULL;
+        if (!join(s.pool, &seen)) continue;
         take(s.pool, s.index);
-        atomic_fetch_sub_explicit(&s.pool->working, 1, memory_order_release);
+        atomic_fetch_sub_explicit(&s.pool->gate, 1, memory_order_release);
     }
 }
 
-static void next_turn(anm_pool *p)
+/* Opens the gate for the next loop (`open`: OPEN), or only moves it on (0). Nobody is inside. */
+static void next_turn(anm_pool *p, uint64_t open)
 {
-    atomic_fetch_add(&p->turn, 1);
+    uint64_t g = atomic_load_explicit(&p->gate, memory_order_relaxed);
+    atomic_store(&p->gate, (uint64_t)(turn_of(g) + 1) << 32 | open);
     if (atomic_load(&p->asleep)) {
         pthread_mutex_lock(&p->lock);
         pthread_cond_broadcast(&p->wake);
@@ -93,10 +117,11 @@ void anm_pool_run(anm_pool *p, anm_pool_fn *fn, void *ctx, uint32_t n)
     p->ctx = ctx;
     p->n = n;
     atomic_store_explicit(&p->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&p->working, p->started, memory_order_relaxed);
-    next_turn(p);
+    next_turn(p, OPEN);
     take(p, 0);
-    for (unsigned s = 0; atomic_load_explicit(&p->working, memory_order_acquire); s++) {
+    /* All indices are taken: nobody needs to join any more, and those who did finish theirs. */
+    uint64_t g = atomic_fetch_and_explicit(&p->gate, ~(uint64_t)OPEN, memory_order_acquire);
+    for (unsigned s = 0; (g & (OPEN - 1)) != 0; s++, g = atomic_load_explicit(&p->gate, memory_order_acquire)) {
         if (s < SPINS) RELAX();
         else sched_yield(); /* more threads than processors: let the others finish */
     }
@@ -149,7 +174,7 @@ void anm_pool_free(anm_pool *p)
 {
     if (!p) return;
     atomic_store(&p->quit, 1);
-    next_turn(p);
+    next_turn(p, 0);
     for (unsigned i = 0; i < p->started; i++) pthread_join(p->thread[i], NULL);
     pthread_mutex_destroy(&p->lock);
     pthread_cond_destroy(&p->wake);

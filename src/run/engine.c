@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The engine's outside: opening a file, states, steps. See engine.h; the ways to run a step are elsewhere. */
+#include "plan/plan.h"
 #include "run/engine_internal.h"
 
 #include <stdatomic.h>
@@ -12,12 +13,15 @@ struct anm_engine {
     anm_pool *pool; /* not owned */
     atomic_flag pool_taken; /* one state at a time uses the pool; others then run on their own thread, no less right */
     uint8_t *masked[ANM_METHOD_COUNT]; /* [value id]: may hold minus infinity; for FP16 only */
+    anm_plan *plan[ANM_METHOD_COUNT];  /* NULL: the interpreter runs it; usually both are one */
+    anm_error why;                     /* … because of this */
 };
 
 struct anm_state {
     anm_engine *e;
     anm_kv kv;
     anm_range range;
+    anm_plan_work *work[ANM_METHOD_COUNT];
 };
 
 static int mark_masked(anm_engine *e, anm_error *err)
@@ -31,6 +35,21 @@ static int mark_masked(anm_engine *e, anm_error *err)
     return 0;
 }
 
+/* The wide method's plan computes the narrow one too where both are the same but for their rows, as they should be. */
+static int make_plans(anm_engine *e, anm_error *err)
+{
+    const anm_method *wide = &e->l.method[ANM_METHOD_WIDE], *narrow = &e->l.method[ANM_METHOD_DECODE];
+    anm_plan_opts opts = {.exact = e->precision != ANM_PRECISION_DEFAULT, .pool = e->pool};
+    int rc = anm_kernels_choose(&opts.kernels, getenv("ANEMONE_ISA"), err);
+    if (!rc) rc = anm_plan_new(&e->plan[ANM_METHOD_WIDE], wide, &opts, &e->why);
+    if (!rc && (e->l.n_methods == 1 || anm_plan_fits(e->plan[ANM_METHOD_WIDE], narrow)))
+        e->plan[ANM_METHOD_DECODE] = e->plan[ANM_METHOD_WIDE];
+    else if (!rc) rc = anm_plan_new(&e->plan[ANM_METHOD_DECODE], narrow, &opts, &e->why);
+    if (rc == ANM_ERR_UNSUPPORTED && e->why.code) return 0; /* no plan fits: the interpreter runs anything */
+    if (rc && e->why.code) *err = e->why;
+    return rc;
+}
+
 int anm_engine_open(anm_engine **out, const char *path, const anm_engine_opts *opts, anm_error *err)
 {
     *out = NULL;
@@ -41,6 +60,7 @@ int anm_engine_open(anm_engine **out, const char *path, const anm_engine_opts *o
     e->pool = opts ? opts->pool : NULL;
     int rc = anm_loaded_open(&e->l, path, err);
     if (!rc && e->precision == ANM_PRECISION_FP16) rc = mark_masked(e, err);
+    else if (!rc && !getenv("ANEMONE_INTERPRET")) rc = make_plans(e, err);
     if (rc) {
         anm_engine_free(e);
         return rc;
@@ -53,8 +73,20 @@ void anm_engine_free(anm_engine *e)
 {
     if (!e) return;
     for (int i = 0; i < ANM_METHOD_COUNT; i++) free(e->masked[i]);
+    if (e->plan[0] != e->plan[1]) anm_plan_free(e->plan[0]);
+    anm_plan_free(e->plan[1]);
     anm_loaded_close(&e->l);
     free(e);
+}
+
+const char *anm_engine_unplanned(const anm_engine *e)
+{
+    return e->plan[ANM_METHOD_WIDE] ? NULL : e->why.text;
+}
+
+void anm_engine_print_plan(FILE *to, const anm_engine *e)
+{
+    if (e->plan[ANM_METHOD_WIDE]) anm_plan_print(to, e->plan[ANM_METHOD_WIDE]);
 }
 
 const anm_engine_info *anm_engine_get_info(const anm_engine *e)
@@ -69,6 +101,11 @@ int anm_state_new(anm_state **out, anm_engine *e, anm_error *err)
     if (!s) return anm_fail_memory(err, "state");
     s->e = e;
     int rc = anm_kv_new(&s->kv, &e->l.method[ANM_METHOD_WIDE], err);
+    for (int i = 0; i < ANM_METHOD_COUNT && !rc; i++) {
+        bool shared = i > 0 && e->plan[i] == e->plan[0];
+        if (shared) s->work[i] = s->work[0];
+        else if (e->plan[i]) rc = anm_plan_work_new(&s->work[i], e->plan[i], e->pool, err);
+    }
     if (rc) {
         anm_state_free(s);
         return rc;
@@ -81,6 +118,8 @@ void anm_state_free(anm_state *s)
 {
     if (!s) return;
     anm_kv_free(&s->kv);
+    if (s->work[0] != s->work[1]) anm_plan_work_free(s->work[0]);
+    anm_plan_work_free(s->work[1]);
     free(s);
 }
 
@@ -119,6 +158,13 @@ int anm_state_step(float *logits, anm_state *s, const anm_step *step, anm_error 
     int rc = check_step(&e->l.info, step, err);
     if (rc) return rc;
     int which = step->n <= e->l.info.decode_len ? ANM_METHOD_DECODE : ANM_METHOD_WIDE;
+    if (e->plan[which]) {
+        anm_plan_rows rows = {step->n, step->token, step->pos, step->see, step->want, e->l.cos, e->l.sin};
+        bool mine = e->pool && !atomic_flag_test_and_set(&e->pool_taken);
+        anm_plan_run(logits, e->plan[which], s->work[which], &s->kv, &rows, mine ? e->pool : NULL);
+        if (mine) atomic_flag_clear(&e->pool_taken);
+        return 0;
+    }
     bool fp16 = e->precision == ANM_PRECISION_FP16;
     return anm_interp_step(logits, &s->kv, &e->l, &e->l.method[which], step, fp16, fp16 ? &s->range : NULL,
                            e->masked[which], err);

@@ -39,6 +39,11 @@ int anm_engine_open(anm_engine **out, const char *path, const anm_engine_opts *o
 void anm_engine_free(anm_engine *e);
 const anm_engine_info *anm_engine_get_info(const anm_engine *e);
 
+/* Why the plain interpreter runs this program ("OP NAME: reason"; slow), or NULL when a plan does. */
+const char *anm_engine_unplanned(const anm_engine *e);
+/* The plan's steps, one a line. */
+void anm_engine_print_plan(FILE *to, const anm_engine *e);
+
 int anm_state_new(anm_state **out, anm_engine *e, anm_error *err);
 void anm_state_free(anm_state *s);
 void anm_state_reset(anm_state *s); /* an empty cache */

@@ -1,0 +1,749 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Lowering: one walk over the ops, each giving its result a meaning (lower.h) from its operands'. See plan.h. Here are
+ * the walk, the meanings of inputs, tokens and weights, and the ops that only rearrange; lower_math.c and
+ * lower_attention.c have the rest.
+ */
+#include "plan/lower.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+anm_sym *anm_lower_no(anm_lower *l, const char *why)
+{
+    if (!l->err->code) {
+        const anm_mil_op *op = l->op;
+        anm_fail(l->err, ANM_ERR_UNSUPPORTED, "%s %s: %s",
+                 op ? op->foreign && op->code == ANM_OP_FOREIGN ? op->foreign : anm_mil_op_name(op->code) : "output",
+                 op ? op->outs[0]->name : "", why);
+    }
+    return NULL;
+}
+
+static void *no_memory(anm_lower *l)
+{
+    anm_fail_memory(l->err, "plan");
+    return NULL;
+}
+
+anm_sym *anm_lower_new(anm_lower *l, anm_meaning kind, const anm_mil_value *v)
+{
+    anm_sym *s = anm_arena_alloc(l->arena, sizeof *s);
+    if (!s) return no_memory(l);
+    s->kind = kind;
+    s->value = v;
+    s->factor = 1;
+    return s;
+}
+
+static anm_sym *meaning_of(anm_lower *l, const anm_mil_value *v)
+{
+    if (!l->at[v->id] && v->constant) l->at[v->id] = anm_lower_new(l, MEANS_CONST, v);
+    anm_sym *s = l->at[v->id];
+    if (!s) return l->err->code ? NULL : anm_lower_no(l, "an operand has no known meaning");
+    return s;
+}
+
+anm_sym *anm_lower_arg(anm_lower *l, anm_mil_param p)
+{
+    const anm_mil_value *v = anm_mil_arg_of(l->op, p);
+    return v ? meaning_of(l, v) : anm_lower_no(l, "an operand is missing");
+}
+
+bool anm_lower_scalar(const anm_sym *s, float *out)
+{
+    int64_t i;
+    if (s->kind != MEANS_CONST) return false;
+    if (anm_mil_get_f32(s->value, out)) return true;
+    if (!anm_mil_get_i64(s->value, &i)) return false;
+    *out = (float)i;
+    return true;
+}
+
+/* ---- steps and buffers ---- */
+
+int32_t anm_lower_buffer(anm_lower *l, int64_t width)
+{
+    anm_plan *p = l->p;
+    if (p->n_bufs == p->room_bufs) {
+        int32_t room = p->room_bufs ? p->room_bufs * 2 : 64;
+        anm_plan_buf *grown = realloc(p->buf, (size_t)room * sizeof *grown);
+        if (!grown) {
+            no_memory(l);
+            return -1;
+        }
+        p->buf = grown;
+        p->room_bufs = room;
+    }
+    p->buf[p->n_bufs] = (anm_plan_buf){.width = width, .first = -1, .last = -1};
+    return p->n_bufs++;
+}
+
+anm_plan_step *anm_lower_step(anm_lower *l, anm_step_kind kind)
+{
+    anm_plan *p = l->p;
+    if (p->n_steps == p->room_steps) {
+        int32_t room = p->room_steps ? p->room_steps * 2 : 64;
+        anm_plan_step *grown = realloc(p->step, (size_t)room * sizeof *grown);
+        if (!grown) return no_memory(l);
+        p->step = grown;
+        p->room_steps = room;
+    }
+    anm_plan_step *s = &p->step[p->n_steps++];
+    memset(s, 0, sizeof *s);
+    s->kind = kind;
+    s->in = s->other = s->out = ANM_BUF_NONE;
+    s->factor = 1;
+    return s;
+}
+
+anm_view anm_lower_packed(anm_lower *l, int32_t buf, const anm_mil_value *v, int row)
+{
+    return anm_view_packed(buf, &v->type, l->m->rows > 1 ? row : -1);
+}
+
+/* Rows in a new buffer, of the shape of `shape`. */
+static anm_sym *new_rows(anm_lower *l, const anm_mil_value *v, const anm_view *shape)
+{
+    anm_sym *s = anm_lower_new(l, MEANS_ROWS, v);
+    int32_t buf = anm_lower_buffer(l, anm_view_width(shape));
+    if (!s || buf < 0) return NULL;
+    anm_mil_type t = {.rank = shape->rank};
+    memcpy(t.dim, shape->size, sizeof t.dim);
+    s->view = anm_view_packed(buf, &t, anm_view_row(shape));
+    return s;
+}
+
+static anm_sym *make_linear(anm_lower *l, const anm_sym *s)
+{
+    anm_sym *r = new_rows(l, s->value, &s->view);
+    anm_plan_step *st = anm_lower_step(l, ANM_STEP_LINEAR);
+    anm_linear_part *part = anm_arena_alloc(l->arena, sizeof *part);
+    if (!r || !st || !part) return no_memory(l);
+    *part = (anm_linear_part){.spec = s->matrix, .out = r->view.buf, .add = ANM_BUF_NONE};
+    st->name = s->value->name;
+    st->in = s->of->view.buf;
+    st->in_off = s->of->view.off;
+    st->width = s->matrix.rows;
+    st->part = part;
+    st->n_parts = 1;
+    return r;
+}
+
+static anm_sym *make_norm(anm_lower *l, const anm_sym *s)
+{
+    const anm_view *x = &s->of->view;
+    int64_t heads, stride;
+    if (!anm_view_is_heads(x, &heads, &stride)) return anm_lower_no(l, "the norm's operand is scattered");
+    anm_sym *r = new_rows(l, s->value, x);
+    anm_plan_step *st = r ? anm_lower_step(l, ANM_STEP_NORM) : NULL;
+    if (!st) return NULL;
+    st->name = s->value->name;
+    st->in = x->buf;
+    st->in_off = x->off;
+    st->out = r->view.buf;
+    st->heads = heads;
+    st->stride = stride;
+    st->size = x->size[x->rank - 1];
+    st->width = heads * st->size;
+    st->norm = s->norm;
+    st->norm.n = st->size;
+    return r;
+}
+
+/* `of` moved together, times a factor. */
+static anm_sym *make_copy(anm_lower *l, const anm_sym *of, float factor, const anm_mil_value *v)
+{
+    anm_sym *r = new_rows(l, v, &of->view);
+    anm_plan_step *st = r ? anm_lower_step(l, ANM_STEP_COPY) : NULL;
+    if (!st) return NULL;
+    st->name = v->name;
+    st->in = of->view.buf;
+    st->out = r->view.buf;
+    st->view = of->view;
+    st->width = anm_view_width(&of->view);
+    st->factor = factor;
+    return r;
+}
+
+static anm_sym *make_silu(anm_lower *l, anm_sym *s)
+{
+    anm_sym *of = anm_lower_matrix(l, (anm_sym *)s->of);
+    anm_sym *r = of ? new_rows(l, s->value, &of->view) : NULL;
+    anm_plan_step *st = r ? anm_lower_step(l, ANM_STEP_SILU) : NULL;
+    if (!st) return NULL;
+    st->name = s->value->name;
+    st->in = of->view.buf;
+    st->in_off = of->view.off;
+    st->out = r->view.buf;
+    st->width = anm_view_width(&of->view);
+    return r;
+}
+
+anm_sym *anm_lower_force(anm_lower *l, anm_sym *s)
+{
+    if (!s || s->kind == MEANS_ROWS) return s;
+    if (s->made) return s->made;
+    switch (s->kind) {
+    case MEANS_LINEAR: s->made = make_linear(l, s); break;
+    case MEANS_NORMED: s->made = make_norm(l, s); break;
+    case MEANS_SCALED: s->made = make_copy(l, s->of, s->factor, s->value); break;
+    case MEANS_SILU: s->made = make_silu(l, s); break;
+    default: return anm_lower_no(l, "an operand is not rows of floats");
+    }
+    return s->made;
+}
+
+anm_sym *anm_lower_matrix(anm_lower *l, anm_sym *s)
+{
+    s = anm_lower_force(l, s);
+    if (!s || anm_view_is_matrix(&s->view)) return s;
+    anm_sym *r = make_copy(l, s, 1, s->value);
+    if (r && !anm_view_is_matrix(&r->view)) return anm_lower_no(l, "an operand has features in several dimensions");
+    return r;
+}
+
+/* ---- tokens, weights ---- */
+
+static anm_sym *lower_cast(anm_lower *l, const anm_mil_op *op)
+{
+    anm_sym *x = anm_lower_arg(l, ANM_P_X);
+    if (!x) return NULL;
+    anm_dtype to = op->outs[0]->type.dtype;
+    if (anm_dtype_class(to) == 'f' && x->kind >= MEANS_TABLE) return x;
+    if (x->kind != MEANS_TOKENS && x->kind != MEANS_LAST_POS) return anm_lower_no(l, "a cast of something else");
+    int64_t most = x->kind == MEANS_TOKENS ? l->m->vocab_size : l->m->rows;
+    if ((to == ANM_DT_I16 && most <= INT16_MAX + 1) || (to == ANM_DT_U16 && most <= UINT16_MAX + 1) ||
+        to == ANM_DT_I32)
+        return x;
+    return anm_lower_no(l, "a cast that does not hold every id");
+}
+
+static bool is_index(const anm_sym *s)
+{
+    return s->kind == MEANS_TOKENS || s->kind == MEANS_LAST_POS;
+}
+
+/* Negative indices count from the end; ids here never are, so the whole dance means the index itself. */
+static anm_sym *lower_greater_equal(anm_lower *l, const anm_mil_op *op)
+{
+    anm_sym *x = anm_lower_arg(l, ANM_P_X), *y = anm_lower_arg(l, ANM_P_Y);
+    float zero;
+    if (!x || !y) return NULL;
+    if (!is_index(x) || !anm_lower_scalar(y, &zero) || zero != 0) return anm_lower_no(l, "a comparison of something else");
+    anm_sym *s = anm_lower_new(l, MEANS_NOT_NEGATIVE, op->outs[0]);
+    if (s) s->of = x;
+    return s;
+}
+
+static anm_sym *lower_select(anm_lower *l)
+{
+    anm_sym *c = anm_lower_arg(l, ANM_P_COND), *a = anm_lower_arg(l, ANM_P_A), *b = anm_lower_arg(l, ANM_P_B);
+    if (!a || !b || !c) return NULL;
+    if (c->kind != MEANS_NOT_NEGATIVE || c->of != a || b->kind != MEANS_WRAPPED || b->of != a)
+        return anm_lower_no(l, "a choice that is not about negative ids");
+    return a;
+}
+
+/* Scales stand once per row, or per row and equal block of columns. */
+static anm_sym *lower_weight(anm_lower *l, const anm_mil_op *op)
+{
+    anm_sym *data = anm_lower_arg(l, ANM_P_DATA), *scale = anm_lower_arg(l, ANM_P_SCALE);
+    if (!data || !scale) return NULL;
+    if (anm_mil_arg_of(op, ANM_P_OFFSET)) return anm_lower_no(l, "weights with an offset");
+    anm_sym *s = anm_lower_new(l, MEANS_WEIGHT, op->outs[0]);
+    if (!s) return NULL;
+    const anm_mil_type *t = &op->outs[0]->type;
+    if (data->kind != MEANS_CONST || scale->kind != MEANS_CONST || t->rank != 2)
+        return anm_lower_no(l, "weights that are not a constant matrix");
+    s->weight = (anm_weight){data->value, scale->value, t->dtype, t->dim[0], t->dim[1]};
+    return anm_weight_readable(&s->weight) ? s : anm_lower_no(l, "weights of a form that the kernels do not have");
+}
+
+static bool weight_of(anm_weight *w, const anm_sym *s)
+{
+    if (s->kind == MEANS_WEIGHT) {
+        *w = s->weight;
+        return true;
+    }
+    if (s->kind != MEANS_CONST || s->value->type.rank != 2) return false;
+    const anm_mil_type *t = &s->value->type;
+    *w = (anm_weight){s->value, NULL, t->dtype, t->dim[0], t->dim[1]};
+    return anm_weight_readable(w);
+}
+
+static anm_sym *lower_gather(anm_lower *l, const anm_mil_op *op)
+{
+    anm_sym *x = anm_lower_arg(l, ANM_P_X), *idx = anm_lower_arg(l, ANM_P_INDICES);
+    if (!x || !idx) return NULL;
+    const anm_mil_value *out = op->outs[0], *axis_v = anm_mil_arg_of(op, ANM_P_AXIS),
+                        *batch_v = anm_mil_arg_of(op, ANM_P_BATCH_DIMS);
+    int64_t axis = 0, batch = 0;
+    if ((axis_v && !anm_mil_get_i64(axis_v, &axis)) || (batch_v && !anm_mil_get_i64(batch_v, &batch)) || batch)
+        return anm_lower_no(l, "an axis that is not constant");
+    if (idx->kind == MEANS_TOKENS) {
+        anm_weight w;
+        if (axis != 0 || !weight_of(&w, x) || w.rows < l->m->vocab_size || out->type.rank < 2 ||
+            out->type.dim[out->type.rank - 2] != l->m->rows || out->type.dim[out->type.rank - 1] != w.cols)
+            return anm_lower_no(l, "tokens index something that is not an embedding");
+        anm_sym *s = anm_lower_new(l, MEANS_ROWS, out);
+        int32_t buf = anm_lower_buffer(l, w.cols);
+        anm_plan_step *st = s && buf >= 0 ? anm_lower_step(l, ANM_STEP_EMBED) : NULL;
+        if (!st) return NULL;
+        s->view = anm_lower_packed(l, buf, out, out->type.rank - 2);
+        st->name = out->name;
+        st->embedding = w;
+        st->out = buf;
+        st->width = w.cols;
+        return s;
+    }
+    if (idx->kind != MEANS_LAST_POS) return anm_lower_no(l, "an index of something else");
+    x = anm_lower_force(l, x);
+    if (!x) return NULL;
+    if (axis < 0) axis += x->view.rank;
+    int row = anm_view_row(&x->view);
+    if (axis < 0 || axis >= x->view.rank || (row >= 0 ? axis != row : x->view.size[axis] != 1))
+        return anm_lower_no(l, "the last position picks from something that is not rows");
+    anm_sym *s = anm_lower_new(l, MEANS_ROWS, out);
+    if (!s) return NULL;
+    s->view = x->view;
+    s->view.size[axis] = 1;
+    s->view.stride[axis] = 0;
+    l->selected_at = l->p->n_steps;
+    return s;
+}
+
+static bool all_zero(const float *f, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (f[i] != 0) return false;
+    return true;
+}
+
+static anm_sym *lower_linear(anm_lower *l, const anm_mil_op *op)
+{
+    anm_sym *x = anm_lower_arg(l, ANM_P_X), *w = anm_lower_arg(l, ANM_P_WEIGHT);
+    anm_sym *bias = anm_mil_arg_of(op, ANM_P_BIAS) ? anm_lower_arg(l, ANM_P_BIAS) : NULL;
+    x = x && w ? anm_lower_matrix(l, x) : NULL;
+    if (!x) return NULL;
+    anm_sym *s = anm_lower_new(l, MEANS_LINEAR, op->outs[0]);
+    anm_weight *part = anm_arena_alloc(l->arena, sizeof *part);
+    if (!s || !part) return no_memory(l);
+    if (!weight_of(part, w)) return anm_lower_no(l, "weights that are not constant");
+    if (x->view.size[x->view.rank - 1] != part->cols) return anm_lower_no(l, "the weights do not fit");
+    s->of = x;
+    s->view = x->view;
+    s->view.buf = ANM_BUF_NONE;
+    s->view.size[s->view.rank - 1] = part->rows;
+    s->matrix = (anm_matrix_spec){.part = part, .n_parts = 1, .rows = part->rows, .cols = part->cols};
+    if (bias) {
+        anm_weight b = {bias->value, NULL, bias->kind == MEANS_CONST ? bias->value->type.dtype : 0, 1, part->rows};
+        int64_t n;
+        if (bias->kind != MEANS_CONST || !anm_mil_type_count(&bias->value->type, &n) ||
+            (n != part->rows && n != 1) || n != part->rows || !anm_weight_readable(&b))
+            return anm_lower_no(l, "a bias that is not constant");
+        float *f = anm_arena_array(l->arena, (size_t)n, sizeof *f);
+        if (!f) return no_memory(l);
+        anm_weight_row(f, &b, 0);
+        if (!all_zero(f, n)) s->matrix.bias = f;
+    }
+    return s;
+}
+
+/* ---- ops that only rearrange ---- */
+
+/* Scores and entries keep their last two dimensions; those before them only have other names. */
+static anm_sym *reshape_heads(anm_lower *l, const anm_sym *x, const anm_mil_value *out)
+{
+    const anm_mil_type *t = &out->type;
+    int64_t n = 1;
+    for (int d = 0; d < t->rank - 2; d++) n *= t->dim[d];
+    if (t->rank < 2 || n != x->n_heads || t->dim[t->rank - 2] != x->dim[x->rank - 2] ||
+        t->dim[t->rank - 1] != x->dim[x->rank - 1])
+        return anm_lower_no(l, "a shape that mixes heads and entries");
+    anm_sym *s = anm_lower_new(l, x->kind, out);
+    if (!s) return NULL;
+    *s = *x;
+    s->value = out;
+    s->rank = t->rank;
+    memcpy(s->dim, t->dim, sizeof s->dim);
+    return s;
+}
+
+static anm_sym *lower_reshape(anm_lower *l, const anm_mil_op *op)
+{
+    anm_sym *x = anm_lower_arg(l, ANM_P_X);
+    if (!x) return NULL;
+    const anm_mil_value *out = op->outs[0];
+    switch (x->kind) {
+    case MEANS_TOKENS:
+    case MEANS_LAST_POS: return x;
+    case MEANS_ENTRIES:
+    case MEANS_SCORES:
+    case MEANS_PROBS: return reshape_heads(l, x, out);
+    case MEANS_TABLE:
+    case MEANS_MASK:
+    case MEANS_CACHE: break;
+    default: x = anm_lower_force(l, x);
+    }
+    anm_sym *s = x ? anm_lower_new(l, x->kind, out) : NULL;
+    if (!s) return NULL;
+    *s = *x;
+    s->value = out;
+    if (!anm_view_reshape(&s->view, &x->view, out->type.rank, out->type.dim))
+        return anm_lower_no(l, "a shape that mixes rows and features");
+    return s;
+}
+
+static anm_sym *lower_transpose(anm_lower *l, const anm_mil_op *op)
+{
+    anm_sym *x = anm_lower_arg(l, ANM_P_X);
+    x = x ? anm_lower_force(l, x) : NULL;
+    const anm_mil_value *perm_v = anm_mil_arg_of(op, ANM_P_PERM);
+    int64_t perm[ANM_MIL_MAX_RANK];
+    int n = 0;
+    if (!x) return NULL;
+    if (!perm_v || !anm_mil_get_i64s(perm_v, perm, ANM_MIL_MAX_RANK, &n) || n != x->view.rank)
+        return anm_lower_no(l, "an order that is not constant");
+    for (int i = 0; i < n; i++) {
+        if (perm[i] < 0) perm[i] += n;
+        if (perm[i] < 0 || perm[i] >= n) return anm_lower_no(l, "an order that is none");
+    }
+    anm_sym *s = anm_lower_new(l, MEANS_ROWS, op->outs[0]);
+    if (s) anm_view_permute(&s->view, &x->view, perm);
+    return s;
+}
+
+static int64_t flag(const anm_mil_op *op, anm_mil_param p, int d, bool *bad)
+{
+    const anm_mil_value *v = anm_mil_arg_of(op, p);
+    if (!v) return 0;
+    if (!v->constant || !v->constant->data || v->type.dtype != ANM_DT_BOOL || (uint64_t)d >= v->constant->size) {
+        *bad = true;
+        return 0;
+    }
+    return v->constant->data[d] != 0;
+}
+
+/* Takes [begin, end) of dimension d, every `step`-th; the dimension stays. */
+static bool cut(anm_view *v, int d, int64_t begin, int64_t end, int64_t step)
+{
+    int64_t size = v->size[d];
+    if (begin < 0 || end > size || begin >= end || step < 1) return false;
+    if (begin == 0 && end == size && step == 1) return true;
+    if (v->stride[d] == ANM_ROW) return false;
+    v->off += begin * v->stride[d];
+    v->size[d] = (end - begin + step - 1) / step;
+    v->stride[d] *= step;
+    return true;
+}
+
+static anm_sym *lower_slice(anm_lower *l, const anm_mil_op *op)
+{
+    anm_sym *x = anm_lower_arg(l, ANM_P_X);
+    if (!x) return NULL;
+    bool is_cache = x->kind == MEANS_CACHE;
+    if (!is_cache) x = anm_lower_force(l, x);
+    int64_t begin[ANM_MIL_MAX_RANK], end[ANM_MIL_MAX_RANK], step[ANM_MIL_MAX_RANK];
+    int n = 0, n_end = 0, n_step = 0;
+    const anm_mil_value *b = anm_mil_arg_of(op, ANM_P_BEGIN), *e = anm_mil_arg_of(op, ANM_P_END_INDEX),
+                        *st = anm_mil_arg_of(op, ANM_P_STRIDE);
+    if (!x) return NULL;
+    if (!b || !e || !anm_mil_get_i64s(b, begin, ANM_MIL_MAX_RANK, &n) ||
+        !anm_mil_get_i64s(e, end, ANM_MIL_MAX_RANK, &n_end) || n != x->view.rank || n_end != n ||
+        (st && (!anm_mil_get_i64s(st, step, ANM_MIL_MAX_RANK, &n_step) || n_step != n)))
+        return anm_lower_no(l, "a slice that is not constant");
+    anm_sym *s = anm_lower_new(l, MEANS_ROWS, op->outs[0]);
+    if (!s) return NULL;
+    s->view = x->view;
+    bool bad = false;
+    int rank = 0;
+    for (int d = 0; d < n; d++) {
+        int64_t size = x->view.size[d], lo = begin[d], hi = end[d];
+        bool squeeze = flag(op, ANM_P_SQUEEZE_MASK, d, &bad);
+        if (flag(op, ANM_P_BEGIN_MASK, d, &bad)) lo = 0;
+        else if (lo < 0) lo += size;
+        if (squeeze) hi = lo + 1;
+        else if (flag(op, ANM_P_END_MASK, d, &bad)) hi = size;
+        else if (hi < 0) hi += size;
+        if (bad || !cut(&s->view, d, lo, hi, st ? step[d] : 1))
+            return anm_lower_no(l, "a slice of rows, or one that is not constant");
+        if (squeeze) continue;
+        s->view.size[rank] = s->view.size[d];
+        s->view.stride[rank++] = s->view.stride[d];
+    }
+    s->view.rank = rank;
+    return s;
+}
+
+static anm_sym *lower_slice_by_size(anm_lower *l, const anm_mil_op *op)
+{
+    anm_sym *x = anm_lower_arg(l, ANM_P_X);
+    x = x ? anm_lower_force(l, x) : NULL;
+    int64_t begin[ANM_MIL_MAX_RANK];
+    int n = 0;
+    const anm_mil_value *b = anm_mil_arg_of(op, ANM_P_BEGIN), *out = op->outs[0];
+    if (!x) return NULL;
+    if (!b || !anm_mil_get_i64s(b, begin, ANM_MIL_MAX_RANK, &n) || n != x->view.rank || out->type.rank != n)
+        return anm_lower_no(l, "a slice that is not constant");
+    anm_sym *s = anm_lower_new(l, MEANS_ROWS, out);
+    if (!s) return NULL;
+    s->view = x->view;
+    for (int d = 0; d < n; d++) {
+        int64_t lo = begin[d] < 0 ? begin[d] + x->view.size[d] : begin[d];
+        if (!cut(&s->view, d, lo, lo + out->type.dim[d], 1)) return anm_lower_no(l, "a slice of rows");
+    }
+    return s;
+}
+
+/* Several results, each a part along the axis. */
+static bool lower_split(anm_lower *l, const anm_mil_op *op)
+{
+    anm_sym *x = anm_lower_arg(l, ANM_P_X);
+    x = x ? anm_lower_force(l, x) : NULL;
+    const anm_mil_value *axis_v = anm_mil_arg_of(op, ANM_P_AXIS);
+    int64_t axis = 0, at = 0;
+    if (!x) return false;
+    if (!axis_v || !anm_mil_get_i64(axis_v, &axis)) return anm_lower_no(l, "an axis that is not constant");
+    if (axis < 0) axis += x->view.rank;
+    if (axis < 0 || axis >= x->view.rank) return anm_lower_no(l, "an axis that is none");
+    for (uint32_t i = 0; i < op->n_outs; i++) {
+        const anm_mil_value *out = op->outs[i];
+        anm_sym *s = anm_lower_new(l, MEANS_ROWS, out);
+        if (!s) return false;
+        s->view = x->view;
+        int64_t n = out->type.dim[axis];
+        if (out->type.rank != x->view.rank || !cut(&s->view, (int)axis, at, at + n, 1))
+            return anm_lower_no(l, "a split of rows");
+        at += n;
+        l->at[out->id] = s;
+    }
+    return true;
+}
+
+/* ---- the walk ---- */
+
+static anm_sym *lower_op(anm_lower *l, const anm_mil_op *op)
+{
+    switch (op->code) {
+    case ANM_OP_CAST: return lower_cast(l, op);
+    case ANM_OP_IDENTITY: return anm_lower_arg(l, ANM_P_X);
+    case ANM_OP_GREATER_EQUAL: return lower_greater_equal(l, op);
+    case ANM_OP_SELECT: return lower_select(l);
+    case ANM_OP_CONSTEXPR_BLOCKWISE_SHIFT_SCALE: return lower_weight(l, op);
+    case ANM_OP_GATHER: return lower_gather(l, op);
+    case ANM_OP_LINEAR: return lower_linear(l, op);
+    case ANM_OP_RESHAPE:
+    case ANM_OP_SQUEEZE:
+    case ANM_OP_EXPAND_DIMS: return lower_reshape(l, op);
+    case ANM_OP_TRANSPOSE: return lower_transpose(l, op);
+    case ANM_OP_SLICE_BY_INDEX: return lower_slice(l, op);
+    case ANM_OP_SLICE_BY_SIZE: return lower_slice_by_size(l, op);
+    case ANM_OP_CONCAT:
+    case ANM_OP_STACK: return anm_lower_concat(l, op);
+    case ANM_OP_MUL:
+    case ANM_OP_ADD:
+    case ANM_OP_SUB:
+    case ANM_OP_REAL_DIV: return anm_lower_binary(l, op);
+    case ANM_OP_SILU: {
+        anm_sym *x = anm_lower_arg(l, ANM_P_X), *s = x ? anm_lower_new(l, MEANS_SILU, op->outs[0]) : NULL;
+        if (s) s->of = x;
+        return s;
+    }
+    case ANM_OP_SQUARE:
+    case ANM_OP_REDUCE_MEAN:
+    case ANM_OP_REDUCE_SUM:
+    case ANM_OP_REDUCE_SUM_SQUARE:
+    case ANM_OP_REDUCE_L2_NORM:
+    case ANM_OP_RSQRT:
+    case ANM_OP_SQRT:
+    case ANM_OP_INVERSE:
+    case ANM_OP_MAXIMUM: return anm_lower_norm_rule(l, op);
+    case ANM_OP_MATMUL:
+    case ANM_OP_SOFTMAX:
+    case ANM_OP_TILE:
+    case ANM_OP_ATTENTION: return anm_lower_attention_rule(l, op);
+    default: return anm_lower_no(l, "an op that no rule knows");
+    }
+}
+
+static bool input_meanings(anm_lower *l)
+{
+    const anm_method *m = l->m;
+    const anm_mil_function *fn = m->fn;
+    struct {
+        int32_t index;
+        anm_meaning kind;
+        int row, buf;
+    } in[] = {{m->tokens, MEANS_TOKENS, 1, 0}, {m->last_pos, MEANS_LAST_POS, -1, 0}, {m->mask, MEANS_MASK, 1, 0},
+              {m->cos, MEANS_TABLE, 0, 0},     {m->sin, MEANS_TABLE, 0, 1}};
+    for (size_t i = 0; i < sizeof in / sizeof *in; i++) {
+        if (in[i].index < 0) continue;
+        const anm_mil_value *v = fn->inputs[in[i].index];
+        anm_sym *s = anm_lower_new(l, in[i].kind, v);
+        if (!s) return false;
+        s->view = anm_lower_packed(l, in[i].buf, v, in[i].row);
+        l->at[v->id] = s;
+    }
+    for (int32_t layer = 0; layer < m->n_layers; layer++)
+        for (int v = 0; v < 2; v++) {
+            const anm_mil_value *c = fn->inputs[v ? m->kv[layer].v_in : m->kv[layer].k_in];
+            anm_sym *s = anm_lower_new(l, MEANS_CACHE, c);
+            if (!s) return false;
+            s->layer = layer;
+            s->v = v;
+            s->view = anm_view_packed(0, &c->type, -1);
+            l->at[c->id] = s;
+        }
+    return true;
+}
+
+/* The outputs must be the logits, and what went into each layer's cache. */
+static bool outputs(anm_lower *l)
+{
+    const anm_method *m = l->m;
+    l->op = NULL;
+    for (int32_t layer = 0; layer < m->n_layers; layer++)
+        for (int v = 0; v < 2; v++) {
+            const anm_mil_value *out = m->fn->outputs[v ? m->kv[layer].v_out : m->kv[layer].k_out];
+            anm_sym *s = l->at[out->id] ? anm_lower_force(l, l->at[out->id]) : NULL;
+            if (!s || !l->is_kept[2 * layer + v] || !anm_view_equal(&s->view, &l->kept[2 * layer + v]))
+                return anm_lower_no(l, "new keys or values are not what attention was given");
+        }
+    const anm_mil_value *out = m->fn->outputs[m->logits];
+    anm_sym *s = l->at[out->id];
+    if (!s) return anm_lower_no(l, "the logits have no meaning");
+    if (s->kind == MEANS_LINEAR && !s->made) {
+        if (!anm_lower_force(l, s)) return false;
+        anm_plan_step *st = &l->p->step[l->p->n_steps - 1];
+        st->part->out = ANM_BUF_LOGITS;
+        return true;
+    }
+    s = anm_lower_matrix(l, s);
+    anm_plan_step *st = s ? anm_lower_step(l, ANM_STEP_COPY) : NULL;
+    if (!st) return false;
+    st->name = out->name;
+    st->in = s->view.buf;
+    st->view = s->view;
+    st->width = anm_view_width(&s->view);
+    st->out = ANM_BUF_LOGITS;
+    return st->width == m->vocab_size || anm_lower_no(l, "the logits have another width");
+}
+
+/* Neighbouring linears of the same rows become one step: their rows are quantised once and their tiles shared out
+ * together. */
+static bool merge_linears(anm_lower *l)
+{
+    anm_plan *p = l->p;
+    int32_t n = 0;
+    for (int32_t i = 0; i < p->n_steps; i++) {
+        anm_plan_step *s = &p->step[i], *prev = n ? &p->step[n - 1] : NULL;
+        if (prev && s->kind == ANM_STEP_LINEAR && prev->kind == ANM_STEP_LINEAR && s->in == prev->in &&
+            s->in_off == prev->in_off && prev->part[0].spec.cols == s->part[0].spec.cols) {
+            anm_linear_part *both = anm_arena_array(l->arena, prev->n_parts + s->n_parts, sizeof *both);
+            if (!both) return no_memory(l);
+            memcpy(both, prev->part, prev->n_parts * sizeof *both);
+            memcpy(both + prev->n_parts, s->part, s->n_parts * sizeof *both);
+            prev->part = both;
+            prev->n_parts += s->n_parts;
+            prev->width += s->width;
+        } else {
+            p->step[n++] = *s;
+        }
+    }
+    p->n_steps = n;
+    return true;
+}
+
+static void used(anm_plan *p, int32_t buf, int32_t step)
+{
+    if (buf < 0) return;
+    if (p->buf[buf].first < 0) p->buf[buf].first = step;
+    if (p->buf[buf].last < step) p->buf[buf].last = step;
+}
+
+/* Buffers that are not in use at the same time take turns: first fit among places, by width. */
+static bool place_buffers(anm_lower *l)
+{
+    anm_plan *p = l->p;
+    for (int32_t i = 0; i < p->n_steps; i++) {
+        const anm_plan_step *s = &p->step[i];
+        used(p, s->in, i);
+        used(p, s->other, i);
+        used(p, s->out, i);
+        for (uint32_t k = 0; k < s->n_parts; k++) {
+            used(p, s->part[k].out, i);
+            used(p, s->part[k].add, i);
+        }
+    }
+    typedef struct place {
+        int64_t off, width;
+        int32_t last; /* its present user's last step */
+    } place;
+    place *at = anm_arena_array(l->arena, (size_t)p->n_bufs + 1, sizeof *at);
+    int32_t n = 0;
+    if (!at) return no_memory(l);
+    for (int32_t i = 0; i < p->n_steps; i++)
+        for (int32_t b = 0; b < p->n_bufs; b++) {
+            if (p->buf[b].first != i) continue;
+            int64_t width = (p->buf[b].width + 15) & ~(int64_t)15;
+            int32_t best = -1;
+            for (int32_t k = 0; k < n; k++)
+                if (at[k].last < i && at[k].width >= width && (best < 0 || at[k].width < at[best].width)) best = k;
+            if (best < 0) {
+                best = n++;
+                at[best] = (place){p->row_floats, width, 0};
+                p->row_floats += width;
+            }
+            at[best].last = p->buf[b].last;
+            p->buf[b].off = at[best].off;
+        }
+    return true;
+}
+
+/* After the last attention every row is on its own: only wanted ones go on. */
+static bool find_tail(anm_lower *l)
+{
+    anm_plan *p = l->p;
+    int32_t selected = l->selected_at;
+    p->tail = 0;
+    for (int32_t i = 0; i < p->n_steps; i++)
+        if (p->step[i].kind == ANM_STEP_ATTEND || p->step[i].kind == ANM_STEP_KEEP) p->tail = i + 1;
+    l->op = NULL;
+    if (l->m->logits_rows != l->m->rows && selected < 0)
+        return anm_lower_no(l, "one row's logits, but no row is picked");
+    if (selected >= 0 && selected < p->tail) return anm_lower_no(l, "a row is picked before the last attention");
+    return true;
+}
+
+int anm_plan_lower(anm_plan *p, const anm_method *m, anm_error *why)
+{
+    *why = (anm_error){0};
+    anm_lower l = {.p = p, .m = m, .arena = &p->arena, .selected_at = -1, .err = why};
+    l.at = anm_arena_array(l.arena, m->fn->n_values, sizeof *l.at);
+    l.kept = anm_arena_array(l.arena, (size_t)m->n_layers * 2, sizeof *l.kept);
+    l.is_kept = anm_arena_array(l.arena, (size_t)m->n_layers * 2, sizeof *l.is_kept);
+    if (!l.at || !l.kept || !l.is_kept) return anm_fail_memory(why, "plan");
+    if (!input_meanings(&l)) return why->code;
+    for (const anm_mil_op *op = m->fn->first; op; op = op->next) {
+        l.op = op;
+        if (op->code == ANM_OP_SPLIT) {
+            if (!lower_split(&l, op)) return why->code;
+            continue;
+        }
+        if (op->n_outs != 1) {
+            anm_lower_no(&l, "an op with several results");
+            return why->code;
+        }
+        anm_sym *s = lower_op(&l, op);
+        if (!s) return why->code;
+        l.at[op->outs[0]->id] = s;
+    }
+    /* The picked row is checked against the steps as they were made; merging only brings neighbours together. */
+    if (!outputs(&l) || !find_tail(&l) || !merge_linears(&l)) return why->code;
+    p->tail = 0;
+    for (int32_t i = 0; i < p->n_steps; i++)
+        if (p->step[i].kind == ANM_STEP_ATTEND || p->step[i].kind == ANM_STEP_KEEP) p->tail = i + 1;
+    if (!place_buffers(&l)) return why->code;
+    return 0;
+}

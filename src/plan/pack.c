@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Weights: reading them as the file has them, and packing them for the kernels (kernel.h, anm_q4 and anm_wf).
+ *
+ * 4-bit integers keep their order within 4-byte words, so packing is moving words and flipping each nibble's top bit
+ * (two's complement to +8); all cores do it while the file is read in for the first time. Everything else (8-bit
+ * integers, plain floats, groups that are no multiple of 32) becomes floats.
+ */
+#include "base/half.h"
+#include "plan/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+enum { ALIGN = 64, HUGE_PAGE = 2 << 20 };
+
+/* ---- reading ---- */
+
+static float float_at(const uint8_t *data, anm_dtype t, int64_t i)
+{
+    switch (t) {
+    case ANM_DT_F16: return anm_f16_to_f32(anm_ld16(data + 2 * i));
+    case ANM_DT_BF16: return anm_bf16_to_f32(anm_ld16(data + 2 * i));
+    default: return anm_ldf32(data + 4 * i);
+    }
+}
+
+static bool is_float(anm_dtype t)
+{
+    return t == ANM_DT_F16 || t == ANM_DT_F32 || t == ANM_DT_BF16;
+}
+
+static bool is_integer(anm_dtype t)
+{
+    return t == ANM_DT_I4 || t == ANM_DT_I8;
+}
+
+static int integer_at(const uint8_t *data, anm_dtype t, int64_t i)
+{
+    if (t == ANM_DT_I8) return (int8_t)data[i];
+    int n = data[i >> 1] >> (i & 1 ? 4 : 0) & 15;
+    return n < 8 ? n : n - 16;
+}
+
+/* Columns that share a scale; 0 when the scales do not divide the matrix. */
+static int64_t block_of(const anm_weight *w)
+{
+    const anm_mil_type *s = &w->scale->type;
+    if (s->rank != 2 || s->dim[0] != w->rows || s->dim[1] < 1 || w->cols % s->dim[1]) return 0;
+    return w->cols / s->dim[1];
+}
+
+bool anm_weight_readable(const anm_weight *w)
+{
+    const anm_mil_value *d = w->data;
+    if (w->rows < 1 || w->cols < 1 || !d->constant || !d->constant->data) return false;
+    if (!w->scale) return is_float(d->type.dtype);
+    return is_integer(d->type.dtype) && w->scale->constant && w->scale->constant->data &&
+           is_float(w->scale->type.dtype) && (w->declared == ANM_DT_F16 || w->declared == ANM_DT_F32) &&
+           d->type.rank == 2 && d->type.dim[0] == w->rows && d->type.dim[1] == w->cols && block_of(w) > 0;
+}
+
+void anm_weight_row(float *out, const anm_weight *w, int64_t row)
+{
+    const uint8_t *data = w->data->constant->data;
+    anm_dtype t = w->data->type.dtype;
+    if (!w->scale) {
+        for (int64_t k = 0; k < w->cols; k++) out[k] = float_at(data, t, row * w->cols + k);
+        return;
+    }
+    int64_t block = block_of(w), blocks = w->cols / block;
+    const uint8_t *scales = w->scale->constant->data;
+    for (int64_t b = 0; b < blocks; b++) {
+        float s = float_at(scales, w->scale->type.dtype, row * blocks + b);
+        for (int64_t k = b * block; k < (b + 1) * block; k++) {
+            float v = s * (float)integer_at(data, t, row * w->cols + k);
+            out[k] = w->declared == ANM_DT_F16 ? anm_round_f16(v) : v;
+        }
+    }
+}
+
+/* ---- packing ---- */
+
+/* Where row `row` of the packed matrix comes from; NULL beyond the last one. */
+typedef struct source {
+    const anm_weight *w;
+    int64_t row;
+} source;
+
+static source find(const anm_weight *part, uint32_t n, int64_t row)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (row < part[i].rows) return (source){&part[i], row};
+        row -= part[i].rows;
+    }
+    return (source){NULL, 0};
+}
+
+/* Row i of tile t. */
+static source source_of(const anm_matrix_spec *m, int64_t t, int i)
+{
+    if (!m->n_up) return find(m->part, m->n_parts, t * ANM_TILE + i);
+    int64_t row = t / 2 * ANM_TILE + i;
+    return t & 1 ? find(m->up, m->n_up, row) : find(m->part, m->n_parts, row);
+}
+
+typedef struct packing {
+    const anm_matrix_spec *m;
+    anm_packed *p;
+    uint32_t per_task;
+} packing;
+
+/* A row's 4-byte words into lane `lane` of its tile. */
+static void pack_row(uint8_t *nibbles, const anm_weight *w, int64_t row, int lane, int64_t groups)
+{
+    const uint8_t *data = w->data->constant->data;
+    int64_t words = w->cols / 8;
+    if (w->cols % 8 == 0) {
+        const uint8_t *from = data + row * words * 4;
+        for (int64_t j = 0; j < words; j++) {
+            uint32_t v;
+            memcpy(&v, from + 4 * j, 4);
+            v ^= 0x88888888u;
+            memcpy(nibbles + j * 64 + lane * 4, &v, 4);
+        }
+    } else {
+        words = 0;
+    }
+    for (int64_t j = words; j < groups * 4; j++) { /* the ragged end, and zeros behind it */
+        uint32_t v = 0;
+        for (int64_t k = 0; k < 8; k++) {
+            int64_t col = j * 8 + k;
+            uint32_t n = col < w->cols ? (uint32_t)(integer_at(data, ANM_DT_I4, row * w->cols + col) + 8) : 8;
+            v |= n << (4 * k);
+        }
+        anm_st32(nibbles + j * 64 + lane * 4, v);
+    }
+}
+
+static void pack_q4_tile(const anm_matrix_spec *m, const anm_q4 *q, int64_t t)
+{
+    uint8_t *tile = q->data + (size_t)t * q->tile_bytes, *nibbles = tile + q->nibbles_at;
+    for (int i = 0; i < ANM_TILE; i++) {
+        source s = source_of(m, t, i);
+        if (!s.w) {
+            for (int64_t j = 0; j < q->groups * 4; j++) memset(nibbles + j * 64 + i * 4, 0x88, 4);
+            continue; /* its scales are zero as the memory came */
+        }
+        pack_row(nibbles, s.w, s.row, i, q->groups);
+        const anm_mil_value *sv = s.w->scale;
+        int64_t blocks = sv->type.dim[1], per = block_of(s.w) / ANM_GROUP;
+        for (int64_t g = 0; g < (q->scales == ANM_SCALES_ROW ? 1 : q->groups); g++) {
+            int64_t at = s.row * blocks + (q->scales == ANM_SCALES_ROW ? 0 : g / per);
+            if (q->scales == ANM_SCALES_GROUP_F16)
+                memcpy(tile + 2 * (g * ANM_TILE + i), sv->constant->data + 2 * at, 2);
+            else
+                anm_stf32(tile + 4 * (g * ANM_TILE + i), float_at(sv->constant->data, sv->type.dtype, at));
+        }
+    }
+}
+
+/* A float tile; `row` is scratch for one row. */
+static void pack_float_tile(const anm_matrix_spec *m, const anm_wf *f, int64_t t, float *row)
+{
+    uint8_t *tile = f->data + (size_t)t * f->tile_bytes;
+    for (int i = 0; i < ANM_TILE; i++) {
+        source s = source_of(m, t, i);
+        if (!s.w) continue;
+        anm_weight_row(row, s.w, s.row);
+        for (int64_t k = 0; k < f->cols; k++) {
+            if (f->f16) anm_st16(tile + 2 * (k * ANM_TILE + i), anm_f32_to_f16(row[k]));
+            else anm_stf32(tile + 4 * (k * ANM_TILE + i), row[k]);
+        }
+    }
+}
+
+static void pack_some(void *ctx, uint32_t i, unsigned thread)
+{
+    (void)thread;
+    const packing *k = ctx;
+    int64_t tiles = k->p->is_q4 ? k->p->q4.tiles : k->p->wf.tiles;
+    int64_t end = ((int64_t)i + 1) * k->per_task < tiles ? ((int64_t)i + 1) * k->per_task : tiles;
+    for (int64_t t = (int64_t)i * k->per_task; t < end; t++)
+        if (k->p->is_q4) pack_q4_tile(k->m, &k->p->q4, t);
+}
+
+/* All weights of a matrix as 4-bit integers of one kind of scale? */
+static bool fits_q4(const anm_matrix_spec *m, anm_scales *scales, bool *round)
+{
+    for (uint32_t i = 0; i < m->n_parts + m->n_up; i++) {
+        const anm_weight *w = i < m->n_parts ? &m->part[i] : &m->up[i - m->n_parts];
+        if (!w->scale || w->data->type.dtype != ANM_DT_I4) return false;
+        int64_t block = block_of(w);
+        anm_dtype t = w->scale->type.dtype;
+        if (block != w->cols && block % ANM_GROUP) return false;
+        anm_scales kind = block == w->cols ? ANM_SCALES_ROW
+                          : t == ANM_DT_F16 ? ANM_SCALES_GROUP_F16
+                                            : ANM_SCALES_GROUP_F32;
+        bool r = w->declared == ANM_DT_F16;
+        if (i && (kind != *scales || r != *round)) return false;
+        *scales = kind;
+        *round = r;
+    }
+    return true;
+}
+
+/* Zeroed memory for weights, in large pages where the system has them: half the time of packing is page faults. */
+static void *weight_memory(size_t n, uint8_t **start)
+{
+    size_t align = n >= HUGE_PAGE ? HUGE_PAGE : ALIGN, size;
+    void *p = NULL;
+    *start = NULL;
+    if (!anm_add_size(n, align, &size)) return NULL;
+#if defined(__linux__)
+    if (n >= HUGE_PAGE) {
+        p = calloc(1, size);
+        if (p) {
+            *start = (uint8_t *)(((uintptr_t)p + align - 1) & ~(uintptr_t)(align - 1));
+            (void)madvise(*start, n, MADV_HUGEPAGE);
+        }
+        return p;
+    }
+#endif
+    p = calloc(1, size);
+    if (p) *start = (uint8_t *)(((uintptr_t)p + align - 1) & ~(uintptr_t)(align - 1));
+    return p;
+}
+
+static int pack_floats(anm_packed *out, const anm_matrix_spec *m, int64_t tiles, anm_error *err)
+{
+    anm_wf *f = &out->wf;
+    bool f16 = true;
+    for (uint32_t i = 0; i < m->n_parts + m->n_up; i++)
+        f16 &= (i < m->n_parts ? m->part[i] : m->up[i - m->n_parts]).declared == ANM_DT_F16;
+    *f = (anm_wf){.rows = m->rows, .cols = m->cols, .tiles = tiles, .f16 = f16};
+    size_t size;
+    float *row = malloc((size_t)m->cols * sizeof *row);
+    if (row && anm_mul_size((size_t)m->cols * ANM_TILE, f16 ? 2 : 4, &f->tile_bytes) &&
+        anm_mul_size(f->tile_bytes, (size_t)tiles, &size))
+        out->memory = weight_memory(size, &f->data);
+    if (out->memory)
+        for (int64_t t = 0; t < tiles; t++) pack_float_tile(m, f, t, row);
+    free(row);
+    return out->memory ? 0 : anm_fail_memory(err, "weights");
+}
+
+int anm_pack(anm_packed *out, const anm_matrix_spec *m, anm_pool *pool, anm_error *err)
+{
+    memset(out, 0, sizeof *out);
+    anm_scales scales = ANM_SCALES_ROW;
+    bool round = false;
+    int64_t tiles = (m->rows + ANM_TILE - 1) / ANM_TILE * (m->n_up ? 2 : 1);
+    out->is_q4 = fits_q4(m, &scales, &round);
+    if (!out->is_q4) return pack_floats(out, m, tiles, err);
+    anm_q4 *q = &out->q4;
+    *q = (anm_q4){.rows = m->rows,
+                  .cols = m->cols,
+                  .tiles = tiles,
+                  .groups = (m->cols + ANM_GROUP - 1) / ANM_GROUP,
+                  .scales = scales,
+                  .round_f16 = round};
+    size_t per = scales == ANM_SCALES_GROUP_F16 ? 2 : 4, n = scales == ANM_SCALES_ROW ? 1 : (size_t)q->groups, size = 0;
+    q->nibbles_at = (size_t)anm_align_up(n * ANM_TILE * per, ALIGN);
+    q->tile_bytes = q->nibbles_at + (size_t)q->groups * 256;
+    if (anm_mul_size(q->tile_bytes, (size_t)tiles, &size)) out->memory = weight_memory(size, &q->data);
+    if (!out->memory) return anm_fail_memory(err, "weights");
+    packing k = {m, out, (uint32_t)(1 + (64 << 10) / q->tile_bytes)};
+    anm_pool_run(pool, pack_some, &k, (uint32_t)((tiles + k.per_task - 1) / k.per_task));
+    return 0;
+}
+
+void anm_packed_free(anm_packed *p)
+{
+    free(p->memory);
+    memset(p, 0, sizeof *p);
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A plan's life: lowering, packing, comparing, printing. */
+#include "plan/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static anm_plan *new_plan(const anm_method *m)
+{
+    anm_plan *p = calloc(1, sizeof *p);
+    if (!p) return NULL;
+    anm_arena_init(&p->arena);
+    p->m = m;
+    return p;
+}
+
+void anm_plan_free(anm_plan *p)
+{
+    if (!p) return;
+    for (int32_t i = 0; i < p->n_steps; i++)
+        for (uint32_t k = 0; k < p->step[i].n_parts; k++) anm_packed_free(&p->step[i].part[k].packed);
+    free(p->step);
+    free(p->buf);
+    anm_arena_free(&p->arena);
+    free(p);
+}
+
+int anm_plan_new(anm_plan **out, const anm_method *m, const anm_plan_opts *opts, anm_error *err)
+{
+    *out = NULL;
+    anm_plan *p = new_plan(m);
+    if (!p) return anm_fail_memory(err, "plan");
+    p->exact = opts->exact;
+    p->k = opts->kernels;
+    int rc = anm_plan_lower(p, m, err);
+    for (int32_t i = 0; i < p->n_steps && !rc; i++)
+        for (uint32_t k = 0; k < p->step[i].n_parts && !rc; k++) {
+            anm_linear_part *part = &p->step[i].part[k];
+            if (part->spec.cols > p->widest_in) p->widest_in = part->spec.cols;
+            rc = anm_pack(&part->packed, &part->spec, opts->pool, err);
+        }
+    if (rc) {
+        anm_plan_free(p);
+        return rc;
+    }
+    *out = p;
+    return 0;
+}
+
+/* ---- comparing ---- */
+
+static bool same_weight(const anm_weight *a, const anm_weight *b)
+{
+    return a->rows == b->rows && a->cols == b->cols && a->declared == b->declared && !a->scale == !b->scale &&
+           a->data->constant->data == b->data->constant->data &&
+           (!a->scale || a->scale->constant->data == b->scale->constant->data);
+}
+
+static bool same_floats(const float *a, const float *b, int64_t n)
+{
+    return !a == !b && (!a || !memcmp(a, b, (size_t)n * sizeof *a));
+}
+
+static bool same_part(const anm_linear_part *a, const anm_linear_part *b)
+{
+    const anm_matrix_spec *x = &a->spec, *y = &b->spec;
+    if (a->out != b->out || a->add != b->add || a->add_off != b->add_off || x->n_parts != y->n_parts ||
+        x->n_up != y->n_up || x->rows != y->rows || x->cols != y->cols || !same_floats(x->bias, y->bias, x->rows))
+        return false;
+    for (uint32_t i = 0; i < x->n_parts; i++)
+        if (!same_weight(&x->part[i], &y->part[i])) return false;
+    for (uint32_t i = 0; i < x->n_up; i++)
+        if (!same_weight(&x->up[i], &y->up[i])) return false;
+    return true;
+}
+
+/* The same floats moved, whichever dimension counts rows. */
+static bool same_move(const anm_view *a, const anm_view *b)
+{
+    int i = 0, j = 0;
+    for (;; i++, j++) {
+        while (i < a->rank && !anm_view_counts(a, i)) i++;
+        while (j < b->rank && !anm_view_counts(b, j)) j++;
+        if (i == a->rank || j == b->rank) return i == a->rank && j == b->rank && a->off == b->off;
+        if (a->size[i] != b->size[j] || a->stride[i] != b->stride[j]) return false;
+    }
+}
+
+static bool same_step(const anm_plan_step *a, const anm_plan_step *b)
+{
+    if (a->kind != b->kind || a->in != b->in || a->other != b->other || a->out != b->out || a->in_off != b->in_off ||
+        a->other_off != b->other_off || a->width != b->width || a->heads != b->heads || a->size != b->size ||
+        (a->heads > 1 && a->stride != b->stride) || a->factor != b->factor || a->n_parts != b->n_parts)
+        return false;
+    const anm_norm *m = &a->norm, *n = &b->norm;
+    switch (a->kind) {
+    case ANM_STEP_EMBED: return same_weight(&a->embedding, &b->embedding);
+    case ANM_STEP_NORM:
+        return m->sum_scale == n->sum_scale && m->inner == n->inner && m->outer == n->outer && m->floor == n->floor &&
+               m->mul == n->mul && same_floats(m->weight, n->weight, a->size);
+    case ANM_STEP_ROPE:
+        return a->first == b->first && a->second == b->second && a->pair == b->pair &&
+               a->out_second == b->out_second && a->out_pair == b->out_pair && a->column2 == b->column2;
+    case ANM_STEP_KEEP: return a->layer == b->layer && a->v == b->v;
+    case ANM_STEP_ATTEND:
+        return a->k_layer == b->k_layer && a->v_layer == b->v_layer &&
+               !memcmp(a->q_off, b->q_off, (size_t)a->heads * sizeof *a->q_off) &&
+               !memcmp(a->kv_head, b->kv_head, (size_t)a->heads * sizeof *a->kv_head);
+    case ANM_STEP_COPY: return same_move(&a->view, &b->view);
+    case ANM_STEP_LINEAR:
+        for (uint32_t k = 0; k < a->n_parts; k++)
+            if (!same_part(&a->part[k], &b->part[k])) return false;
+        return true;
+    default: return true;
+    }
+}
+
+bool anm_plan_fits(const anm_plan *p, const anm_method *m)
+{
+    anm_error why;
+    anm_plan *q = new_plan(m);
+    bool same = q && !anm_plan_lower(q, m, &why) && q->n_steps == p->n_steps;
+    for (int32_t i = 0; same && i < p->n_steps; i++) same = same_step(&p->step[i], &q->step[i]);
+    anm_plan_free(q);
+    return same;
+}
+
+/* ---- printing ---- */
+
+static const char *const kind_name[] = {
+    [ANM_STEP_EMBED] = "embed", [ANM_STEP_NORM] = "norm",     [ANM_STEP_LINEAR] = "linear", [ANM_STEP_ROPE] = "rope",
+    [ANM_STEP_KEEP] = "keep",   [ANM_STEP_ATTEND] = "attend", [ANM_STEP_COPY] = "copy",     [ANM_STEP_ADD] = "add",
+    [ANM_STEP_MUL] = "mul",     [ANM_STEP_SILU] = "silu",
+};
+
+static void print_buf(FILE *to, const char *before, int32_t buf)
+{
+    if (buf == ANM_BUF_LOGITS) fprintf(to, "%slogits", before);
+    else if (buf >= 0) fprintf(to, "%sb%d", before, buf);
+}
+
+void anm_plan_print(FILE *to, const anm_plan *p)
+{
+    for (int32_t i = 0; i < p->n_steps; i++) {
+        const anm_plan_step *s = &p->step[i];
+        if (i == p->tail) fprintf(to, "-- rows whose logits are wanted --\n");
+        fprintf(to, "%-6s", kind_name[s->kind]);
+        print_buf(to, " ", s->in);
+        print_buf(to, " ", s->other);
+        print_buf(to, " -> ", s->out);
+        for (uint32_t k = 0; k < s->n_parts; k++) {
+            const anm_linear_part *part = &s->part[k];
+            fprintf(to, "%s [%lld x %lld]%s%s", k ? "," : "", (long long)part->spec.rows, (long long)part->spec.cols,
+                    part->spec.n_up ? " gated" : "", part->packed.is_q4 ? " q4" : "");
+            print_buf(to, " + ", part->add);
+            print_buf(to, " -> ", part->out);
+        }
+        if (s->kind == ANM_STEP_KEEP) fprintf(to, " -> %c of layer %d", s->v ? 'v' : 'k', s->layer);
+        fprintf(to, "  %lld  # %s\n", (long long)s->width, s->name);
+    }
+}

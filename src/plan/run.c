@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Running a plan. Steps that treat each row alone are run together, row by row; a linear's rows are quantised at the
+ * end of that; its tiles are shared out among the threads, each tile for all rows; attention is shared out by row and
+ * key head. No result depends on how the work was shared.
+ */
+#include "base/half.h"
+#include "kernel/vexp.h"
+#include "plan/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { SERIAL_ROWS = 4 }; /* fewer rows than this are not worth waking the others for */
+
+struct anm_plan_work {
+    const anm_plan *p;
+    int64_t rows, scores_per_thread;
+    unsigned threads;
+    float *act;  /* the arena of activations */
+    anm_q8 q8;   /* the rows that the next linear takes */
+    float *scores;
+    int32_t *fresh, *n_fresh; /* [rows][rows], [rows]: which fresh entries each row sees */
+    int32_t *row;             /* [rows]: which row of the step the i-th computed one is */
+    void *memory;
+};
+
+/* One run: what the threads see. */
+typedef struct run {
+    const anm_plan *p;
+    anm_plan_work *w;
+    anm_kv *kv;
+    const anm_plan_rows *rows;
+    anm_pool *pool;
+    float *logits;
+    int32_t n;                 /* rows still computed */
+    const anm_plan_step *step; /* LINEAR, ATTEND; or the first of the row by row ones */
+    const anm_plan_step *end, *quantise;
+    uint32_t units, per_task; /* LINEAR: tiles (or pairs of them) over all parts */
+} run;
+
+int anm_plan_work_new(anm_plan_work **out, const anm_plan *p, const anm_pool *pool, anm_error *err)
+{
+    *out = NULL;
+    anm_plan_work *w = calloc(1, sizeof *w);
+    if (!w) return anm_fail_memory(err, "state");
+    size_t rows = (size_t)p->m->rows, groups = ((size_t)p->widest_in + ANM_GROUP - 1) / ANM_GROUP;
+    w->p = p;
+    w->rows = p->m->rows;
+    w->threads = anm_pool_threads(pool);
+    w->scores_per_thread = (p->m->cache_len + p->m->rows + 31) / 16 * 16 * ANM_HEADS_MAX;
+    /* One block, parts 64 bytes apart. */
+    size_t size[] = {(size_t)p->row_floats * rows * sizeof(float),
+                     groups * ANM_GROUP * rows,
+                     groups * rows * sizeof(float),
+                     groups * rows * sizeof(int32_t),
+                     (size_t)w->scores_per_thread * w->threads * sizeof(float),
+                     rows * rows * sizeof(int32_t),
+                     rows * sizeof(int32_t),
+                     rows * sizeof(int32_t)};
+    size_t at[sizeof size / sizeof *size], total = 64;
+    bool fits = true;
+    for (size_t i = 0; i < sizeof size / sizeof *size; i++) {
+        at[i] = total;
+        fits &= size[i] < SIZE_MAX / 16 && anm_add_size(total, (size_t)anm_align_up(size[i], 64), &total);
+    }
+    w->memory = fits ? calloc(1, total) : NULL;
+    if (!w->memory) {
+        free(w);
+        return anm_fail_memory(err, "state");
+    }
+    uint8_t *base = (uint8_t *)w->memory + (64 - (uintptr_t)w->memory % 64) - 64; /* parts begin at 64 or behind */
+    w->act = (float *)(void *)(base + at[0]);
+    w->q8.groups = (int64_t)groups;
+    w->q8.q = (int8_t *)(base + at[1]);
+    w->q8.scale = (float *)(void *)(base + at[2]);
+    w->q8.offset = (int32_t *)(void *)(base + at[3]);
+    w->scores = (float *)(void *)(base + at[4]);
+    w->fresh = (int32_t *)(void *)(base + at[5]);
+    w->n_fresh = (int32_t *)(void *)(base + at[6]);
+    w->row = (int32_t *)(void *)(base + at[7]);
+    *out = w;
+    return 0;
+}
+
+void anm_plan_work_free(anm_plan_work *w)
+{
+    if (!w) return;
+    free(w->memory);
+    free(w);
+}
+
+static int64_t stride_of(const run *r, int32_t buf)
+{
+    return buf == ANM_BUF_LOGITS ? r->p->m->vocab_size : (r->p->buf[buf].width + 15) & ~(int64_t)15;
+}
+
+static float *row_of(const run *r, int32_t buf, int64_t i)
+{
+    if (buf == ANM_BUF_LOGITS) return r->logits + i * r->p->m->vocab_size;
+    return r->w->act + r->p->buf[buf].off * r->w->rows + i * stride_of(r, buf);
+}
+
+/* ---- steps that treat each row alone ---- */
+
+static void rope(const run *r, const anm_plan_step *s, int32_t i)
+{
+    int64_t width = r->p->m->table_width, pos = r->rows->pos[r->w->row[i]];
+    const float *cos = r->rows->cos + pos * width, *sin = r->rows->sin + pos * width;
+    const float *in = row_of(r, s->in, i);
+    float *out = row_of(r, s->out, i);
+    for (int64_t h = 0; h < s->heads; h++, out += 2 * s->size) {
+        const float *a = in + s->first + h * s->stride, *b = in + s->second + h * s->stride;
+        for (int64_t k = 0; k < s->size; k++) {
+            float x = a[k * s->pair], y = b[k * s->pair];
+            out[k * s->out_pair] = x * cos[k] - y * sin[k];
+            out[k * s->out_pair + s->out_second] = x * sin[k + s->column2] + y * cos[k + s->column2];
+        }
+    }
+}
+
+static void keep(const run *r, const anm_plan_step *s, int32_t i)
+{
+    const float *in = row_of(r, s->in, i) + s->in_off;
+    anm_kv *kv = r->kv;
+    for (int64_t h = 0; h < s->heads; h++) {
+        uint8_t *to = anm_kv_fresh_at(kv, s->layer, s->v, h) + (size_t)(r->w->row[i] * kv->head_dim) * kv->element;
+        if (kv->fp16) r->p->k->to_f16((uint16_t *)(void *)to, in + h * s->stride, s->size);
+        else memcpy(to, in + h * s->stride, (size_t)s->size * sizeof(float));
+    }
+}
+
+/* The view's floats, packed, times a factor; as deep as it has dimensions. */
+static void move(float *out, const float *in, const anm_view *v, int d, float factor)
+{
+    if (d == v->rank) {
+        *out = *in * factor;
+        return;
+    }
+    int64_t inner = 1;
+    for (int k = d + 1; k < v->rank; k++)
+        if (v->stride[k] != ANM_ROW) inner *= v->size[k];
+    int64_t n = v->stride[d] == ANM_ROW ? 1 : v->size[d], step = v->stride[d] == ANM_ROW ? 0 : v->stride[d];
+    for (int64_t i = 0; i < n; i++) move(out + i * inner, in + i * step, v, d + 1, factor);
+}
+
+static void run_row(const run *r, const anm_plan_step *s, int32_t i)
+{
+    float *out = s->out == ANM_BUF_NONE ? NULL : row_of(r, s->out, i);
+    const float *in = s->in == ANM_BUF_NONE ? NULL : row_of(r, s->in, i) + s->in_off;
+    const float *other = s->other == ANM_BUF_NONE ? NULL : row_of(r, s->other, i) + s->other_off;
+    switch (s->kind) {
+    case ANM_STEP_EMBED: anm_weight_row(out, &s->embedding, r->rows->token[r->w->row[i]]); break;
+    case ANM_STEP_NORM:
+        for (int64_t h = 0; h < s->heads; h++) r->p->k->norm(out + h * s->size, in + h * s->stride, &s->norm);
+        break;
+    case ANM_STEP_ROPE: rope(r, s, i); break;
+    case ANM_STEP_KEEP: keep(r, s, i); break;
+    case ANM_STEP_COPY: move(out, in + s->view.off, &s->view, 0, s->factor); break;
+    case ANM_STEP_ADD:
+        for (int64_t k = 0; k < s->width; k++) out[k] = in[k] + other[k];
+        break;
+    case ANM_STEP_MUL:
+        for (int64_t k = 0; k < s->width; k++) out[k] = in[k] * other[k];
+        break;
+    case ANM_STEP_SILU:
+        for (int64_t k = 0; k < s->width; k++) out[k] = in[k] / (1.0f + anm_exp(-in[k]));
+        break;
+    case ANM_STEP_LINEAR:
+    case ANM_STEP_ATTEND: break;
+    }
+}
+
+static void quantise_row(const run *r, const anm_plan_step *s, int32_t i)
+{
+    const anm_q8 *q = &r->w->q8;
+    int64_t g = (s->part->spec.cols + ANM_GROUP - 1) / ANM_GROUP;
+    r->p->k->quantize(q->q + i * g * ANM_GROUP, q->scale + i * g, q->offset + i * g,
+                      row_of(r, s->in, i) + s->in_off, s->part->spec.cols);
+}
+
+static void row_task(void *ctx, uint32_t i, unsigned thread)
+{
+    (void)thread;
+    const run *r = ctx;
+    for (const anm_plan_step *s = r->step; s < r->end; s++) run_row(r, s, (int32_t)i);
+    if (r->quantise) quantise_row(r, r->quantise, (int32_t)i);
+}
+
+/* ---- linears ---- */
+
+static bool by_q8(const run *r, const anm_linear_part *part)
+{
+    return part->packed.is_q4 && !r->p->exact;
+}
+
+/* One tile for `n` rows from `first` on: [n][16]. */
+static void tile(const run *r, float *out, const anm_linear_part *part, int64_t t, int32_t first, int32_t n)
+{
+    const anm_kernels *k = r->p->k;
+    if (by_q8(r, part)) {
+        anm_q8 x = r->w->q8;
+        x.groups = part->packed.q4.groups;
+        k->q4_q8(out, &part->packed.q4, t, &x, first, n);
+        return;
+    }
+    const float *x = row_of(r, r->step->in, first) + r->step->in_off;
+    int64_t stride = stride_of(r, r->step->in);
+    if (part->packed.is_q4) k->q4_f32(out, &part->packed.q4, t, x, stride, n);
+    else k->wf_f32(out, &part->packed.wf, t, x, stride, n);
+}
+
+/* Sixteen outputs (or what is left of them) of all rows. */
+static void unit(const run *r, const anm_linear_part *part, int64_t u)
+{
+    float y[2 * ANM_ROWS_MAX * ANM_TILE];
+    int64_t at = u * ANM_TILE, left = part->spec.rows - at;
+    int32_t cols = left < ANM_TILE ? (int32_t)left : ANM_TILE;
+    for (int32_t first = 0; first < r->n; first += ANM_ROWS_MAX) {
+        int32_t n = r->n - first < ANM_ROWS_MAX ? r->n - first : ANM_ROWS_MAX;
+        if (part->spec.n_up) {
+            float *up = y + ANM_ROWS_MAX * ANM_TILE;
+            tile(r, y, part, 2 * u, first, n);
+            tile(r, up, part, 2 * u + 1, first, n);
+            r->p->k->silu_mul(y, y, up, n * ANM_TILE);
+        } else {
+            tile(r, y, part, u, first, n);
+        }
+        for (int32_t i = 0; i < n; i++) {
+            float *out = row_of(r, part->out, first + i) + at, *from = y + i * ANM_TILE;
+            if (part->spec.bias)
+                for (int32_t k = 0; k < cols; k++) from[k] += part->spec.bias[at + k];
+            if (part->add >= 0) {
+                const float *add = row_of(r, part->add, first + i) + part->add_off + at;
+                for (int32_t k = 0; k < cols; k++) from[k] += add[k];
+            }
+            memcpy(out, from, (size_t)cols * sizeof *out);
+        }
+    }
+}
+
+static uint32_t units_of(const anm_linear_part *part)
+{
+    return (uint32_t)((part->spec.rows + ANM_TILE - 1) / ANM_TILE);
+}
+
+static void linear_task(void *ctx, uint32_t i, unsigned thread)
+{
+    (void)thread;
+    const run *r = ctx;
+    uint32_t u = i * r->per_task, end = u + r->per_task < r->units ? u + r->per_task : r->units;
+    const anm_linear_part *part = r->step->part;
+    uint32_t base = 0;
+    for (; u < end; u++) {
+        while (u - base >= units_of(part)) base += units_of(part++);
+        unit(r, part, u - base);
+    }
+}
+
+static void linear(run *r, const anm_plan_step *s)
+{
+    r->step = s;
+    r->units = 0;
+    for (uint32_t k = 0; k < s->n_parts; k++) r->units += units_of(&s->part[k]);
+    r->per_task = r->units / (r->w->threads * 6) + 1;
+    anm_pool_run(r->pool, linear_task, r, (r->units + r->per_task - 1) / r->per_task);
+}
+
+/* ---- attention ---- */
+
+static void attend_task(void *ctx, uint32_t task, unsigned thread)
+{
+    const run *r = ctx;
+    const anm_plan_step *s = r->step;
+    int32_t i = (int32_t)(task / (uint32_t)s->n_groups), g = (int32_t)(task % (uint32_t)s->n_groups);
+    int32_t row = r->w->row[i], h0 = s->group[g], head = s->kv_head[h0];
+    const anm_kv *kv = r->kv;
+    anm_attend a = {.heads = s->group[g + 1] - h0,
+                    .head_dim = (int32_t)s->size,
+                    .f16 = kv->fp16,
+                    .scale = s->factor,
+                    .k_cache = anm_kv_cache_at(kv, s->k_layer, 0, head),
+                    .v_cache = anm_kv_cache_at(kv, s->v_layer, 1, head),
+                    .k_fresh = anm_kv_fresh_at(kv, s->k_layer, 0, head),
+                    .v_fresh = anm_kv_fresh_at(kv, s->v_layer, 1, head),
+                    .cached = kv->cached,
+                    .fresh = r->w->fresh + row * r->w->rows,
+                    .n_fresh = r->w->n_fresh[row],
+                    .scores = r->w->scores + (int64_t)thread * r->w->scores_per_thread};
+    for (int32_t h = 0; h < a.heads; h++) {
+        a.q[h] = row_of(r, s->in, i) + s->q_off[h0 + h];
+        a.out[h] = row_of(r, s->out, i) + (h0 + h) * s->size;
+    }
+    r->p->k->attend(&a);
+}
+
+/* ---- the whole ---- */
+
+static void list_fresh(run *r)
+{
+    const anm_plan_rows *x = r->rows;
+    for (int32_t i = 0; i < x->n; i++) {
+        int32_t n = 0, *list = r->w->fresh + i * r->w->rows;
+        for (int32_t j = 0; j < x->n; j++)
+            if (x->see ? x->see[(int64_t)i * x->n + j] : j <= i) list[n++] = j;
+        r->w->n_fresh[i] = n;
+    }
+}
+
+/* From here on only wanted rows: they move to the front of every buffer that is still in use. */
+static void keep_wanted(run *r)
+{
+    const anm_plan_rows *x = r->rows;
+    int32_t n = 0;
+    for (int32_t i = 0; i < x->n; i++)
+        if (x->want ? x->want[i] : i == x->n - 1) r->w->row[n++] = i;
+    r->n = n;
+    for (int32_t b = 0; b < r->p->n_bufs; b++) {
+        const anm_plan_buf *buf = &r->p->buf[b];
+        if (buf->first < 0 || buf->first >= r->p->tail || buf->last < r->p->tail) continue;
+        for (int32_t i = 0; i < n; i++)
+            if (r->w->row[i] != i)
+                memcpy(row_of(r, b, i), row_of(r, b, r->w->row[i]), (size_t)buf->width * sizeof(float));
+    }
+}
+
+static bool row_by_row(const anm_plan_step *s)
+{
+    return s->kind != ANM_STEP_LINEAR && s->kind != ANM_STEP_ATTEND;
+}
+
+void anm_plan_run(float *logits, const anm_plan *p, anm_plan_work *w, anm_kv *kv, const anm_plan_rows *rows,
+                  anm_pool *pool)
+{
+    run r = {.p = p, .w = w, .kv = kv, .rows = rows, .pool = pool, .logits = logits, .n = rows->n};
+    for (int32_t i = 0; i < rows->n; i++) w->row[i] = i;
+    list_fresh(&r);
+    kv->rows = rows->n;
+    for (int32_t i = 0; i < p->n_steps;) {
+        if (i == p->tail) keep_wanted(&r);
+        if (r.n == 0) return;
+        int32_t limit = i < p->tail ? p->tail : p->n_steps, end = i;
+        while (end < limit && row_by_row(&p->step[end])) end++;
+        const anm_plan_step *next = end < limit ? &p->step[end] : NULL;
+        r.step = &p->step[i];
+        r.end = &p->step[end];
+        r.quantise = NULL;
+        for (uint32_t k = 0; next && next->kind == ANM_STEP_LINEAR && k < next->n_parts; k++)
+            if (by_q8(&r, &next->part[k])) r.quantise = next;
+        if (end > i || r.quantise) anm_pool_run(r.n < SERIAL_ROWS ? NULL : pool, row_task, &r, (uint32_t)r.n);
+        if (next && next->kind == ANM_STEP_LINEAR) linear(&r, next);
+        if (next && next->kind == ANM_STEP_ATTEND) {
+            r.step = next;
+            anm_pool_run(pool, attend_task, &r, (uint32_t)(r.n * next->n_groups));
+        }
+        i = next ? end + 1 : end;
+    }
+}
