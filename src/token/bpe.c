@@ -281,10 +281,12 @@ static int encode_word(void *ctx, const char *text, size_t n)
     w->sym.n = 0;
     anm_ids_reserve(&w->sym, n);
     if (b->bytes) {
+        bool unk = false;
         for (size_t i = 0; i < n; i++) {
             int32_t id = b->of_byte[(uint8_t)text[i]];
-            if (id < 0) id = b->unk;
             if (id >= 0) anm_ids_add(&w->sym, id);
+            else if (b->unk >= 0 && !(unk && b->fuse_unk)) anm_ids_add(&w->sym, b->unk);
+            unk = id < 0;
         }
     } else {
         symbols_of_chars(&w->sym, b, text, n);
@@ -301,11 +303,31 @@ static int encode_word(void *ctx, const char *text, size_t n)
     return 0;
 }
 
+/* Words that begin with the cut_before character; what merges never crosses is encoded apart, and remembered. */
+static int encode_cut(struct word_ctx *c, const char *text, size_t n)
+{
+    const anm_bpe *b = c->b;
+    size_t start = 0;
+    bool after = true; /* the character before was it, or there is none */
+    for (size_t i = 0, len; i < n; i += len) {
+        len = anm_utf8_len(text[i]);
+        bool cut = len == b->cut_before_n && memcmp(text + i, b->cut_before, len) == 0;
+        if (cut && !after) {
+            int rc = encode_word(c, text + start, i - start);
+            if (rc) return rc;
+            start = i;
+        }
+        after = cut;
+    }
+    return encode_word(c, text + start, n - start);
+}
+
 int anm_bpe_encode(anm_encoding *e, const anm_bpe *b, const char *text, size_t n)
 {
     struct word_ctx ctx = {e, b};
     anm_words *w = e->words;
     if (!n) return 0;
+    if (!b->n_stages && b->cut_before) return encode_cut(&ctx, text, n);
     if (!w->matching && b->n_stages) {
         int rc = anm_matcher_open(&w->matcher, n, e->err);
         if (rc) return rc;

@@ -38,6 +38,8 @@ typedef struct anm_bpe {
     int32_t unk;               /* for what has no symbol; -1: it is dropped, as the originals do */
     anm_stage *stage;
     size_t n_stages;
+    const char *cut_before; /* without stages: words may be cut where this character follows another one; or NULL */
+    size_t cut_before_n;
 } anm_bpe;
 
 /* One call's cache of words and its scratch. */

@@ -7,6 +7,7 @@
 #include "token/base64.h"
 #include "token/bpe.h"
 
+#include <jansson.h>
 #include <string.h>
 
 #define CONTRACTION "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -178,6 +179,90 @@ int anm_tiktoken_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, a
     if (n == LLAMA4_TOKENS)
         rc = ranked_model(t, 0, (int32_t)n, llama4_pattern, sizeof llama4_pattern - 1, err);
     else rc = ranked_model(t, 0, (int32_t)n, llama3_pattern, sizeof llama3_pattern - 1, err);
+    if (!rc) rc = anm_tokenizer_finish(t, err);
+done:
+    if (rc) anm_tokenizer_free(t);
+    else *out = t;
+    return rc;
+}
+
+/* ---- tekken.json: the same kind of list as JSON, with its pattern, special tokens first (mistral-common) ---- */
+
+/* The names that special tokens have in files without a list of them. */
+static const char *const tekken_special[] = {
+    "<unk>",      "<s>",          "</s>",           "[INST]",          "[/INST]",
+    "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]",
+    "[IMG]",      "<pad>",        "[IMG_BREAK]",    "[IMG_END]",       "[PREFIX]",
+    "[MIDDLE]",   "[SUFFIX]",     "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]",
+};
+
+static int tekken_specials(anm_tokenizer *t, const json_t *list, int32_t count, anm_error *err)
+{
+    size_t named = sizeof tekken_special / sizeof *tekken_special, i;
+    json_t *v;
+    int rc;
+    json_array_foreach(list, i, v)
+    {
+        const json_t *name = json_object_get(v, "token_str"), *rank = json_object_get(v, "rank");
+        json_int_t id = json_is_integer(rank) ? json_integer_value(rank) : -1;
+        if (!json_is_string(name) || id < 0 || id >= count)
+            return anm_fail(err, ANM_ERR_FORMAT, "special token %zu has no name or no rank below %d", i, count);
+        rc = anm_tokenizer_set(t, (int32_t)id, json_string_value(name), json_string_length(name), NULL, 0,
+                               ANM_PIECE_SPECIAL, err);
+        if (rc) return rc;
+    }
+    for (int32_t id = 0; id < count; id++) {
+        anm_buf name = {0};
+        if (t->piece[id].spell) continue;
+        if (!list && (size_t)id < named) anm_buf_puts(&name, tekken_special[id]);
+        else anm_buf_printf(&name, "<SPECIAL_%d>", id);
+        rc = name.bad ? anm_fail_memory(err, "the special tokens")
+                      : anm_tokenizer_set(t, id, (char *)name.data, name.size, NULL, 0, ANM_PIECE_SPECIAL, err);
+        anm_buf_free(&name);
+        if (rc) return rc;
+    }
+    return 0;
+}
+
+int anm_tekken_open(anm_tokenizer **out, const json_t *root, uint64_t size, anm_error *err)
+{
+    const json_t *config = json_object_get(root, "config"), *vocab = json_object_get(root, "vocab");
+    const json_t *pattern = json_object_get(config, "pattern");
+    json_int_t all = json_integer_value(json_object_get(config, "default_vocab_size"));
+    json_int_t special = json_integer_value(json_object_get(config, "default_num_special_tokens"));
+    anm_tokenizer *t = NULL;
+    size_t i;
+    json_t *v;
+    *out = NULL;
+    if (!json_is_string(pattern)) return anm_fail(err, ANM_ERR_FORMAT, "config.pattern is not a text");
+    if (special < 0 || all <= special || (uint64_t)(all - special) > json_array_size(vocab) || (uint64_t)special > size)
+        return anm_fail(err, ANM_ERR_FORMAT, "%lld ids, %lld of them special, do not fit %zu tokens", (long long)all,
+                        (long long)special, json_array_size(vocab));
+    int rc = anm_tokenizer_new(&t, "tekken", (uint64_t)all, size * 96 + (1 << 20), err);
+    if (rc) return rc;
+    if ((rc = tekken_specials(t, json_object_get(root, "special_tokens"), (int32_t)special, err))) goto done;
+    json_array_foreach(vocab, i, v)
+    {
+        const json_t *bytes = json_object_get(v, "token_bytes"), *rank = json_object_get(v, "rank");
+        if (!json_is_string(bytes) || !json_is_integer(rank)) {
+            rc = anm_fail(err, ANM_ERR_FORMAT, "token %zu of the vocabulary has no bytes or no rank", i);
+            goto done;
+        }
+        json_int_t id = json_integer_value(rank);
+        if (id >= all - special) continue; /* the list may be longer than the model's vocabulary */
+        if (id < 0) rc = anm_fail(err, ANM_ERR_FORMAT, "token %zu of the vocabulary has the rank %lld", i, (long long)id);
+        else rc = set_ranked(t, (int32_t)(special + id), json_string_value(bytes), json_string_length(bytes), err);
+        if (rc) goto done;
+    }
+    for (int32_t id = 0; id < t->size; id++)
+        if (!t->piece[id].spell) {
+            rc = anm_fail(err, ANM_ERR_FORMAT, "no token of the vocabulary has the rank %d", id - (int32_t)special);
+            goto done;
+        }
+    t->bos = anm_strmap_get(&t->by_spell, "<s>", 3);
+    t->eos = anm_strmap_get(&t->by_spell, "</s>", 4);
+    rc = ranked_model(t, (int32_t)special, (int32_t)(all - special), json_string_value(pattern),
+                      json_string_length(pattern), err);
     if (!rc) rc = anm_tokenizer_finish(t, err);
 done:
     if (rc) anm_tokenizer_free(t);

@@ -171,9 +171,10 @@ int anm_decode_bytes(anm_buf *out, const anm_tokenizer *t, const int32_t *ids, s
 /* ---- the formats: each looks at a whole file ---- */
 
 int anm_tiktoken_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, anm_error *err);
-int anm_tekken_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, anm_error *err);
 int anm_spm_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, anm_error *err);
-int anm_hf_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, anm_error *err);
+struct json_t; /* parsed by open.c; `size` is that of the text */
+int anm_hf_open(anm_tokenizer **out, const struct json_t *root, uint64_t size, anm_error *err);
+int anm_tekken_open(anm_tokenizer **out, const struct json_t *root, uint64_t size, anm_error *err);
 int anm_gguf_tokenizer_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, const char *file, anm_error *err);
 
 #endif
