@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* anemone export: a checkpoint becomes a program. The options of the original's export_static_llm_coreml.py, and more. */
+#include "base/buf.h"
+#include "cli/cli.h"
+#include "cli/opt.h"
+#include "pipeline.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MOST_CONTEXTS = 16 };
+
+/* The words of the command line. */
+typedef struct words {
+    const char *checkpoint, *params, *output, *contexts, *dtype, *embedding, *linear, *logits, *norm, *graph, *dump;
+    int64_t input_len, cache_len, split_size, max_splits, max_piece_mb, threads;
+    bool multifunction, no_breaks, split_fit, dot, json, quiet, no_sync, split_given, splits_given;
+} words;
+
+/* ---- words into a job ---- */
+
+/* "BITS,GROUP", or nothing for floats. */
+static int parse_embedding(anm_recipe *r, const char *s, anm_error *err)
+{
+    r->embedding_bits = 0;
+    r->embedding_group = 0;
+    if (!*s) return 0;
+    const char *comma = strchr(s, ',');
+    char bits[8] = "";
+    int64_t n;
+    if (comma && (size_t)(comma - s) < sizeof bits) memcpy(bits, s, (size_t)(comma - s));
+    if (!cli_int(bits, &n) || !cli_int(comma ? comma + 1 : "", &r->embedding_group) || r->embedding_group < 0)
+        return anm_fail(err, ANM_ERR_USAGE, "--embedding_quantize: '%s' is not BITS,GROUP, such as 8,0 or 4,32", s);
+    if (n != 4 && n != 8) return anm_fail(err, ANM_ERR_USAGE, "--embedding_quantize: %s bits are not possible; Core ML takes 4 or 8", bits);
+    r->embedding_bits = (unsigned)n;
+    return 0;
+}
+
+static int parse_contexts(int64_t *out, int *n, const char *s, anm_error *err)
+{
+    char one[32];
+    for (*n = 0;; s++) {
+        size_t len = strcspn(s, ",");
+        if (*n == MOST_CONTEXTS) return anm_fail(err, ANM_ERR_USAGE, "--max_context_len: %d lengths at most", MOST_CONTEXTS);
+        if (len >= sizeof one) return anm_fail(err, ANM_ERR_USAGE, "--max_context_len: '%s' is not a number", s);
+        memcpy(one, s, len);
+        one[len] = 0;
+        if (!cli_int(one, &out[*n]) || out[*n] < 1)
+            return anm_fail(err, ANM_ERR_USAGE, "--max_context_len: '%s' is not a number of positions, 1 or more", one);
+        for (int i = 0; i < *n; i++)
+            if (out[i] == out[*n]) return anm_fail(err, ANM_ERR_USAGE, "--max_context_len: %s stands there twice", one);
+        ++*n;
+        s += len;
+        if (!*s) return 0;
+    }
+}
+
+static bool is_directory(const char *path)
+{
+    size_t n = strlen(path);
+    return n && path[n - 1] == '/';
+}
+
+/* "dir/name.pte" for 256 positions -> "dir/name_256.pte". */
+static char *path_with_length(const char *path, int64_t length)
+{
+    const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
+    if (!dot || (slash && dot < slash)) dot = path + strlen(path);
+    size_t n = strlen(path) + 32;
+    char *out = malloc(n);
+    if (out) snprintf(out, n, "%.*s_%lld%s", (int)(dot - path), path, (long long)length, dot);
+    return out;
+}
+
+static int make_recipe(anm_recipe *r, const words *w, anm_error *err)
+{
+    *r = anm_recipe_default();
+    r->type = strcmp(w->dtype, "fp32") ? ANM_DT_F16 : ANM_DT_F32;
+    r->input_len = w->input_len;
+    r->multifunction = w->multifunction;
+    r->graph_breaks = !w->no_breaks;
+    r->split_size = w->split_size;
+    r->max_splits = w->max_splits;
+    r->split_fit = w->split_fit;
+    r->linear_group = strcmp(w->linear, "b4w") ? 0 : 32;
+    return parse_embedding(r, w->embedding, err);
+}
+
+/* ---- what the user sees ---- */
+
+typedef struct view {
+    const words *w;
+    bool terminal; /* progress is drawn there */
+    double began;
+    bool drawn;
+} view;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int show_notes(void *ctx, const anm_model *m, anm_error *err)
+{
+    const view *v = ctx;
+    (void)err;
+    if (v->w->quiet) return 0;
+    for (size_t i = 0; i < m->n_notes; i++) fprintf(stderr, "anemone: note: %s\n", m->note[i]);
+    if (m->n_unexpected)
+        fprintf(stderr, "anemone: note: %zu tensors that this model has no use for are left out, such as %s\n", m->n_unexpected, m->unexpected[0]);
+    return 0;
+}
+
+static void show_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    view *v = ctx;
+    if (!v->terminal || !total) return;
+    double seconds = now() - v->began, rate = seconds > 0 ? (double)done / seconds : 0;
+    fprintf(stderr, "\rwriting weights: %3.0f %%  %.0f of %.0f MB  %.0f MB/s  %.0f s left ", 100.0 * (double)done / (double)total,
+            (double)done / 1e6, (double)total / 1e6, rate / 1e6, rate > 0 ? (double)(total - done) / rate : 0);
+    v->drawn = true;
+}
+
+static const char *stage_names[] = {
+#define X(id, name) name,
+    ANM_EXPORT_STAGES(X)
+#undef X
+};
+
+static void show_summary(const anm_export_report *r, const char *path)
+{
+    double all = 0;
+    for (int i = 0; i < ANM_STAGE_COUNT; i++) all += r->seconds[i];
+    fprintf(stderr, "%s: %.1f MB (weights %.1f, scales %.1f, rotary tables %.1f), %d pieces, %d functions, %llu ops, %.2f s (", path,
+            (double)r->file_size / 1e6, (double)r->weight_bytes / 1e6, (double)r->scale_bytes / 1e6, (double)r->table_bytes / 1e6,
+            (int)r->pieces, (int)r->functions, (unsigned long long)r->ops, all);
+    for (int i = 0; i < ANM_STAGE_COUNT; i++) fprintf(stderr, "%s%s %.2f", i ? ", " : "", stage_names[i], r->seconds[i]);
+    fprintf(stderr, ")\n");
+}
+
+static int print_json(const anm_export_report *r, const anm_export_job *job)
+{
+    json_t *outputs = json_array(), *seconds = json_object();
+    for (int i = 0; i < job->n_outputs; i++) json_array_append_new(outputs, json_string(job->outputs[i].path));
+    for (int i = 0; i < ANM_STAGE_COUNT; i++) json_object_set_new(seconds, stage_names[i], json_real(r->seconds[i]));
+    json_t *o = json_pack("{s:o, s:I, s:I, s:I, s:I, s:i, s:i, s:I, s:o}", "outputs", outputs, "file_size", (json_int_t)r->file_size,
+                          "weight_bytes", (json_int_t)r->weight_bytes, "scale_bytes", (json_int_t)r->scale_bytes, "table_bytes",
+                          (json_int_t)r->table_bytes, "pieces", (int)r->pieces, "functions", (int)r->functions, "ops",
+                          (json_int_t)r->ops, "seconds", seconds);
+    int rc = o ? json_dumpf(o, stdout, JSON_COMPACT) : -1;
+    if (!rc) putchar('\n');
+    json_decref(o);
+    return rc ? EXIT_FAILED : EXIT_OK;
+}
+
+/* ---- the command ---- */
+
+static int run(const words *w, anm_error *err)
+{
+    view v = {.w = w, .terminal = !w->quiet && isatty(STDERR_FILENO), .began = now()};
+    anm_export_job job = {.checkpoint = w->checkpoint, .params = w->params, .sync = !w->no_sync, .threads = (unsigned)w->threads,
+                          .model = show_notes, .progress = show_progress, .ctx = &v};
+    anm_export_output outputs[MOST_CONTEXTS] = {{0}};
+    int64_t contexts[MOST_CONTEXTS];
+    char *paths[MOST_CONTEXTS] = {0};
+    anm_export_report report;
+    int rc = make_recipe(&job.recipe, w, err);
+    if (!rc) rc = parse_contexts(contexts, &job.n_outputs, w->contexts, err);
+    if (!rc && is_directory(w->output)) rc = anm_fail(err, ANM_ERR_IO, "%s: is a directory; name a file to write", w->output);
+    for (int i = 0; i < job.n_outputs && !rc; i++) {
+        if (job.n_outputs > 1 && !(paths[i] = path_with_length(w->output, contexts[i]))) rc = anm_fail_memory(err, "a file's name");
+        outputs[i] = (anm_export_output){job.n_outputs > 1 ? paths[i] : w->output, contexts[i]};
+    }
+    job.outputs = outputs;
+    if (!rc) rc = anm_export(&report, &job, err);
+    if (v.drawn) fprintf(stderr, "\r\033[K");
+    if (!rc && !w->quiet) show_summary(&report, outputs[0].path);
+    if (!rc && w->json) rc = print_json(&report, &job);
+    for (int i = 0; i < job.n_outputs; i++) free(paths[i]);
+    return rc;
+}
+
+int cmd_export(int argc, char **argv)
+{
+    words w = {.output = "model.pte", .contexts = "1024", .dtype = "fp16", .embedding = "8,0", .linear = "c4w", .input_len = 32,
+               .cache_len = -1, .split_size = 1024, .max_splits = 8};
+    const cli_opt table[] = {
+        {'c', "checkpoint", CLI_STRING, &w.checkpoint, "FILE", "checkpoint: .pth, .safetensors, .gguf, or a folder", NULL},
+        {'p', "params", CLI_STRING, &w.params, "FILE", "params.json or config.json (default: what lies beside or inside the checkpoint)", NULL},
+        {'o', "output", CLI_STRING, &w.output, "FILE", "program to write (default: model.pte)", NULL},
+        {0, NULL, CLI_HEADING, NULL, NULL, "The program", NULL},
+        {0, "max_context_len", CLI_STRING, &w.contexts, "N", "positions in all (default: 1024); several, 256,512: a file each, NAME_256.pte", NULL},
+        {0, "input_len", CLI_INT, &w.input_len, "N", "tokens of a step; with --multifunction of a prefill step (default: 32)", NULL},
+        {0, "multifunction", CLI_FLAG, &w.multifunction, NULL, "two methods over one set of weights: forward for one token, prefill for many", NULL},
+        {0, "dtype", CLI_CHOICE, &w.dtype, "fp16|fp32", "type of activations (default: fp16, which the Neural Engine requires)", NULL},
+        {0, "no_graph_breaks", CLI_FLAG, &w.no_breaks, NULL, "one Core ML program, not embedding, layers and head apart", NULL},
+        {0, NULL, CLI_HEADING, NULL, NULL, "Weights", NULL},
+        {'E', "embedding_quantize", CLI_STRING, &w.embedding, "B,G", "bits and group of the embedding: 8,0 per row (default), 4,32; '' for floats", NULL},
+        {0, "linear_quantize", CLI_CHOICE, &w.linear, "b4w|c4w", "4 bits, a scale per 32 columns, or per row (default: c4w, for the Neural Engine)", NULL},
+        {0, "target_split_size", CLI_INT, &w.split_size, "N", "rows of a linear layer that stay together (default: 1024)", NULL},
+        {0, "max_splits", CLI_INT, &w.max_splits, "N", "most parts of a linear layer (default: 8)", NULL},
+        {0, "split_fit", CLI_FLAG, &w.split_fit, NULL, "where a split leaves a remainder, take the next smaller count that fits", NULL},
+        {0, NULL, CLI_HEADING, NULL, NULL, "Work", NULL},
+        {0, "threads", CLI_INT, &w.threads, "N", "threads (default: one per processor)", NULL},
+        {0, "no_sync", CLI_FLAG, &w.no_sync, NULL, "do not wait until the disk has the file", NULL},
+        {'q', "quiet", CLI_FLAG, &w.quiet, NULL, "no progress, notes or summary", NULL},
+        {0, "json", CLI_FLAG, &w.json, NULL, "the summary as JSON on standard output", NULL},
+        {0},
+    };
+    anm_error err = {0};
+    int n_words, rc = cli_parse(table, "anemone export -c CHECKPOINT [-p PARAMS] [-o OUTPUT] [options]", argc, argv, NULL, 0, &n_words, &err);
+    if (rc == CLI_HELPED) return EXIT_OK;
+    if (!rc && !w.checkpoint) rc = anm_fail(&err, ANM_ERR_USAGE, "export: no checkpoint is given; name one with -c");
+    if (!rc && (w.threads < 0 || w.threads > 1024)) rc = anm_fail(&err, ANM_ERR_USAGE, "--threads: must be 1 to 1024, or 0 for one per processor");
+    if (!rc) rc = run(&w, &err);
+    return rc ? cli_fail(&err) : EXIT_OK;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The parts of the graph, and the hand that builds them. Every part takes values and gives values; names tell a person
+ * who opens the package what a value is. */
+#ifndef ANM_GRAPH_PARTS_H
+#define ANM_GRAPH_PARTS_H
+
+#include "graph/graph.h"
+
+typedef struct anm_hand {
+    const anm_graph *graph;
+    const anm_graph_method *method;
+    anm_mil_builder b;
+    char prefix[32]; /* put before every name: "layers_3_" or "" */
+    char name[4][96];
+    int turn;
+    /* The method's inputs that this piece has; NULL where it has not. The caches are by layer. */
+    anm_mil_value *tokens, *mask, *cos, *sin, *last, **k_cache, **v_cache;
+} anm_hand;
+
+/* "PREFIX" + the printf text; good until three more are made. */
+const char *anm_name(anm_hand *h, const char *fmt, ...)
+#if defined(__GNUC__)
+    __attribute__((format(printf, 2, 3)))
+#endif
+    ;
+
+/* Constants of the recipe's type: a scalar, or `n` values that lie in the graph's arena. */
+anm_mil_value *anm_const_scalar(anm_hand *h, double v);
+anm_mil_value *anm_const_vector(anm_hand *h, const char *name, const uint8_t *data, int64_t n);
+
+/* A weight as a value: a dequantised constant, or a plain one. */
+anm_mil_value *anm_const_weight(anm_hand *h, const char *name, const anm_weight *w);
+
+anm_mil_value *anm_reshape(anm_hand *h, const char *name, anm_mil_value *x, int rank, const int64_t *shape);
+
+/* rows[i] of x, a negative i counting from the end: x [n, d] or [1, n, d] along `axis`. */
+anm_mil_value *anm_take_rows(anm_hand *h, const char *name, anm_mil_value *x, anm_mil_value *rows, int axis);
+
+anm_mil_value *anm_embed(anm_hand *h);                                                     /* [1, T, dim] */
+anm_mil_value *anm_norm(anm_hand *h, const char *name, anm_mil_value *x, const uint8_t *weight); /* over the last axis */
+anm_mil_value *anm_head_norm(anm_hand *h, const char *name, anm_mil_value *x, const uint8_t *weight);
+anm_mil_value *anm_apply_linear(anm_hand *h, const char *name, anm_mil_value *x, const anm_linear *l);
+anm_mil_value *anm_rotate(anm_hand *h, const char *name, anm_mil_value *x); /* x [1, heads, T, head_dim] */
+/* Gives the layer's new keys and values besides. */
+anm_mil_value *anm_attend(anm_hand *h, anm_mil_value *x, int64_t layer, anm_mil_value **new_k, anm_mil_value **new_v);
+anm_mil_value *anm_feed_forward(anm_hand *h, anm_mil_value *x, const anm_graph_layer *layer);
+anm_mil_value *anm_logits(anm_hand *h, anm_mil_value *x);
+
+#endif

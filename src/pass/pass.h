@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Rewrites of a MIL function, one a file. Each opens with a picture of before and after, and says what it requires,
+ * keeps and breaks. Those of the exporter do what coremltools' passes of the same purpose do to the reference's graph
+ * (converters/mil/mil/passes/defs), so that the same program comes out whatever the shapes.
+ */
+#ifndef ANM_PASS_PASS_H
+#define ANM_PASS_PASS_H
+
+#include "mil/mil.h"
+
+typedef int anm_pass_fn(anm_mil_function *fn, anm_error *err);
+
+anm_pass_fn anm_pass_remove_noops;    /* noop_elimination */
+anm_pass_fn anm_pass_merge_reshapes;  /* merge_consecutive_reshapes */
+anm_pass_fn anm_pass_remove_repeated; /* const_deduplication of constexpr ops, remove_redundant_ops */
+anm_pass_fn anm_pass_remove_unused;   /* dead_code_elimination */
+
+/* ---- what passes ask (use.c) ---- */
+
+/* How often each value is used, by value id: as an argument, and as an output of the function, which counts as a use.
+ * NULL when memory is out; free() it. */
+uint32_t *anm_pass_count_uses(const anm_mil_function *fn);
+bool anm_pass_is_output(const anm_mil_function *fn, const anm_mil_value *v);
+
+#endif
