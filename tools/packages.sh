@@ -40,6 +40,7 @@ need_brew() {
             libutf8proc-dev) p=utf8proc ;;
             libcmocka-dev) p=cmocka ;;
             uthash-dev) p=uthash ;;
+            libxxhash-dev) p=xxhash ;;
             ninja-build) p=ninja ;;
             pkg-config) p=pkgconf ;;
         esac
