@@ -56,5 +56,5 @@ need() {
     fi
 }
 
-BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libjansson-dev libpcre2-dev libutf8proc-dev uthash-dev"
+BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libjansson-dev libpcre2-dev libutf8proc-dev uthash-dev libxxhash-dev"
 TEST_PACKAGES="libcmocka-dev"
