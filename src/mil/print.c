@@ -62,8 +62,8 @@ static void put_type(anm_buf *out, const anm_mil_type *t)
 
 /* ---- constants ---- */
 
-/* The shortest decimal that reads back to the same fp32 value (fp16 and bf16 values are fp32 values). */
-static void put_float(anm_buf *out, float f)
+/* The shortest decimal that reads back to the same value of type `t`. */
+static void put_float(anm_buf *out, anm_dtype t, float f)
 {
     char s[32];
     if (isnan(f)) {
@@ -76,7 +76,8 @@ static void put_float(anm_buf *out, float f)
     }
     for (int digits = 1; digits <= 9; digits++) {
         snprintf(s, sizeof s, "%.*g", digits, (double)f);
-        if (strtof(s, NULL) == f) break;
+        float back = strtof(s, NULL);
+        if ((t == ANM_DT_F16 ? anm_round_f16(back) : back) == f) break;
     }
     char *point = strstr(s, localeconv()->decimal_point);
     if (point) *point = '.';
@@ -104,7 +105,7 @@ static void put_element(anm_buf *out, anm_dtype t, const uint8_t *data, int64_t 
     if (cls == 'b')
         anm_buf_puts(out, data[i] ? "true" : "false");
     else if (cls == 'f')
-        put_float(out, anm_mil_float_at(t, data, i));
+        put_float(out, t, anm_mil_float_at(t, data, i));
     else if (t == ANM_DT_U64)
         anm_buf_printf(out, "%llu", (unsigned long long)anm_ld64(data + 8 * i));
     else
