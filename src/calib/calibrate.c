@@ -241,17 +241,20 @@ static int begin(work *k, const anm_model *m, const int32_t *tokens, const anm_r
         }
     }
     for (size_t i = 0; i < k->rows && !rc; i++) memcpy(k->quant.x + i * dim, e + (size_t)tokens[i] * dim, dim * sizeof *e);
-    free(e);
+    if (!o->embed_bits) k->out->embedding_values = e;
+    else free(e);
     return rc;
 }
 
 static int one_layer(work *k, const anm_model *m, const anm_rotation *stream, const anm_rotation *value, const float *cos,
                      const float *sin, anm_error *err)
 {
+    size_t nk = (size_t)(k->p->n_kv_heads * k->p->head_dim);
     int rc = anm_eager_layer_load(&k->fl, m, k->layer, k->pool, err);
     if (!rc) rc = anm_eager_layer_load(&k->ql, m, k->layer, k->pool, err);
     if (!rc) rc = anm_rotate_layer(&k->fl, k->p, stream, value, k->pool, err);
     if (!rc) rc = anm_rotate_layer(&k->ql, k->p, stream, value, k->pool, err);
+    if (!rc && k->fl.bv) memcpy(k->out->value_bias + k->layer * nk, k->fl.bv, nk * sizeof *k->fl.bv);
     if (!rc) rc = anm_eager_layer_run(&k->full, &k->fl, k->p, cos, sin, remember, k, k->pool, err);
     if (!rc) rc = anm_eager_layer_run(&k->quant, &k->ql, k->p, cos, sin, make, k, k->pool, err);
     for (int i = 0; i < 4; i++) free(k->seen[i]), k->seen[i] = NULL;
@@ -271,15 +274,65 @@ static int make_head(work *k, const anm_model *m, const anm_rotation *stream, an
     anm_eager_norm(k->full.x, k->full.x, NULL, k->rows, dim, k->p->norm_eps);
     anm_eager_norm(k->quant.x, k->quant.x, NULL, k->rows, dim, k->p->norm_eps);
     target t = {"head", w, q, vocab, 0};
-    anm_made (*layers)[ANM_LINEARS] = k->out->layer;
     k->layer = (size_t)k->p->n_layers;
-    if (!rc) { /* the head's result goes where quantise_at puts results: one past the layers */
-        rc = quantise_at(k, k->quant.x, k->full.x, dim, &t, 1, NULL, err);
-        k->out->head = layers[k->layer][0];
-        layers[k->layer][0] = (anm_made){0};
-    }
+    if (!rc) rc = quantise_at(k, k->quant.x, k->full.x, dim, &t, 1, NULL, err);
     free(w), free(q), free(norm);
     return rc;
+}
+
+void anm_calibrated_free(anm_calibrated *c)
+{
+    for (size_t i = 0; c->layer && i <= c->n_layers; i++)
+        for (int j = 0; j < ANM_LINEARS; j++) free(c->layer[i][j].q), free(c->layer[i][j].scale);
+    free(c->layer);
+    free(c->embedding.q), free(c->embedding.scale), free(c->embedding_values), free(c->value_bias);
+    free(c->model.layers), free(c->ones), free(c->vector);
+    *c = (anm_calibrated){0};
+}
+
+static anm_tensor *vector(anm_calibrated *c, size_t i, float *data, int64_t rows, int64_t cols)
+{
+    c->vector[i] = (anm_tensor){.name = "calibrated", .dtype = ANM_DT_F32, .rank = rows > 1 ? 2 : 1, .data = (const uint8_t *)data,
+                                .size = (uint64_t)(rows * cols) * sizeof *data, .file = "calibration"};
+    c->vector[i].shape[0] = rows > 1 ? rows : cols;
+    c->vector[i].shape[1] = cols;
+    c->vector[i].stride[0] = rows > 1 ? cols : 1;
+    c->vector[i].stride[1] = 1;
+    return &c->vector[i];
+}
+
+static anm_matrix of_tensor(const anm_tensor *t, int64_t rows, int64_t cols)
+{
+    anm_matrix m = {.rows = rows, .cols = cols, .n_parts = 1};
+    m.part[0] = t;
+    return m;
+}
+
+/* The model as the exporter is to see it. */
+static int derive(anm_calibrated *c, const anm_model *m, anm_error *err)
+{
+    const anm_params *p = &m->params;
+    int64_t nk = p->n_kv_heads * p->head_dim;
+    c->model = *m;
+    c->model.layers = malloc(c->n_layers * sizeof *c->model.layers);
+    c->ones = malloc((size_t)p->dim * sizeof *c->ones);
+    c->vector = calloc(c->n_layers + 2, sizeof *c->vector);
+    if (!c->model.layers || !c->ones || !c->vector) return anm_fail_memory(err, "calibrated model");
+    for (int64_t i = 0; i < p->dim; i++) c->ones[i] = 1;
+    anm_matrix norm = of_tensor(vector(c, 0, c->ones, 1, p->dim), 1, p->dim);
+    c->model.norm = norm;
+    c->model.output.made = &c->layer[c->n_layers][0];
+    if (c->embedding.q) c->model.tok_embeddings.made = &c->embedding;
+    else c->model.tok_embeddings = of_tensor(vector(c, 1, c->embedding_values, p->vocab_size, p->dim), p->vocab_size, p->dim);
+    for (size_t i = 0; i < c->n_layers; i++) {
+        anm_layer *l = &c->model.layers[i];
+        anm_matrix *linear[ANM_LINEARS] = {&l->wq, &l->wk, &l->wv, &l->wo, &l->w1, &l->w2, &l->w3};
+        *l = m->layers[i];
+        l->attention_norm = l->ffn_norm = norm;
+        for (int j = 0; j < ANM_LINEARS; j++) linear[j]->made = &c->layer[i][j];
+        if (c->value_bias) l->bv = of_tensor(vector(c, i + 2, c->value_bias + (int64_t)i * nk, 1, nk), 1, nk);
+    }
+    return 0;
 }
 
 int anm_calibrate(anm_calibrated *out, const anm_model *m, const int32_t *tokens, const anm_calib_opts *o, anm_pool *pool,
@@ -292,13 +345,15 @@ int anm_calibrate(anm_calibrated *out, const anm_model *m, const int32_t *tokens
     work k = {.o = o, .p = p, .pool = pool, .out = out, .rows = o->windows * o->len};
     *out = (anm_calibrated){.n_layers = (size_t)p->n_layers};
     out->layer = calloc((size_t)p->n_layers + 1, sizeof *out->layer);
-    int rc = out->layer && cos ? anm_rope_tables(cos, cos + table, m, (int64_t)o->len, err) : anm_fail_memory(err, "calibration");
+    if (p->attention_qkv_bias) out->value_bias = calloc((size_t)(p->n_layers * p->n_kv_heads * p->head_dim), sizeof *out->value_bias);
+    int rc = out->layer && cos && (out->value_bias || !p->attention_qkv_bias) ? anm_rope_tables(cos, cos + table, m, (int64_t)o->len, err) : anm_fail_memory(err, "calibration");
     if (!rc) rc = anm_rotation_new(&stream, (size_t)p->dim, o->seed, !o->rotate, err);
     if (!rc) rc = anm_rotation_new(&value, (size_t)p->head_dim, o->seed + 1, !o->rotate, err);
     if (!rc) rc = begin(&k, m, tokens, &stream, err);
     for (k.layer = 0; k.layer < (size_t)p->n_layers && !rc; k.layer++)
         rc = one_layer(&k, m, &stream, &value, cos, cos + table, err);
     if (!rc) rc = make_head(&k, m, &stream, err);
+    if (!rc) rc = derive(out, m, err);
     anm_windows_free(&k.full);
     anm_windows_free(&k.quant);
     anm_rotation_free(&stream);
@@ -306,13 +361,4 @@ int anm_calibrate(anm_calibrated *out, const anm_model *m, const int32_t *tokens
     free(cos);
     if (rc) anm_calibrated_free(out);
     return rc;
-}
-
-void anm_calibrated_free(anm_calibrated *c)
-{
-    for (size_t i = 0; c->layer && i < c->n_layers; i++)
-        for (int j = 0; j < ANM_LINEARS; j++) free(c->layer[i][j].q), free(c->layer[i][j].scale);
-    free(c->layer);
-    free(c->head.q), free(c->head.scale), free(c->embedding.q), free(c->embedding.scale);
-    *c = (anm_calibrated){0};
 }

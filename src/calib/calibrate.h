@@ -28,22 +28,21 @@ typedef struct anm_calib_opts {
     void *ctx;
 } anm_calib_opts;
 
-/* What linears of a layer (or the head) became. q: int8 each, whatever the bits. */
-typedef struct anm_made {
-    int64_t rows, cols, groups;
-    int8_t *q;
-    float *scale; /* [rows, groups] */
-} anm_made;
-
 enum { ANM_WQ, ANM_WK, ANM_WV, ANM_WO, ANM_W1, ANM_W2, ANM_W3, ANM_LINEARS };
 
 typedef struct anm_calibrated {
-    anm_made (*layer)[ANM_LINEARS]; /* [n_layers] */
-    anm_made head, embedding;
+    anm_made (*layer)[ANM_LINEARS]; /* [n_layers + 1]; the head is the first one of the last */
+    anm_made embedding;             /* without q when embed_bits is 0: */
+    float *embedding_values;        /* the rotated embedding itself [vocab_size, dim] */
+    float *value_bias;              /* [n_layers, n_kv_heads * head_dim], rotated; NULL when the model has none */
     size_t n_layers;
+    /* The model to export: as the one calibrated, with these weights in it, and all norm weights of the stream one. */
+    anm_model model;
+    float *ones;
+    anm_tensor *vector; /* [n_layers + 2]: the ones, the embedding, each layer's value bias */
 } anm_calibrated;
 
-/* tokens [windows * len]. */
+/* tokens [windows * len]. out->model refers to `m` and to `out`, which must not move. */
 int anm_calibrate(anm_calibrated *out, const anm_model *m, const int32_t *tokens, const anm_calib_opts *o, anm_pool *pool,
                   anm_error *err);
 void anm_calibrated_free(anm_calibrated *c);

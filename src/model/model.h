@@ -19,6 +19,14 @@ typedef struct anm_params {
     double partial_rotary_factor;
 } anm_params;
 
+/* Integers and scales that calibration has chosen for a matrix: row r, column c is scale[r * groups + c / (cols / groups)]
+ * times q[r * cols + c]. The exporter writes these and rounds nothing. */
+typedef struct anm_made {
+    int64_t rows, cols, groups;
+    int8_t *q;    /* [rows, cols] */
+    float *scale; /* [rows, groups] */
+} anm_made;
+
 /* A weight matrix (or, with rows == 1, a vector), as the graph wants it: pieces of tensors put together, rows in the
  * order of interleaved rotary pairs. Read it by rows; it is never held whole. */
 typedef struct anm_matrix {
@@ -26,6 +34,7 @@ typedef struct anm_matrix {
     const anm_tensor *part[16]; /* shards */
     uint8_t n_parts, split_dim; /* along which the shards lie: 0 rows, 1 columns */
     int64_t unpermute_heads;    /* > 0: rows are in Hugging Face's order (two halves per head): re-order to pairs */
+    const anm_made *made;       /* NULL, or what calibration made of it: the parts are then of no use */
 } anm_matrix;
 
 /* Rows [row, row + rows) as fp32 into out[rows * cols]. */

@@ -25,8 +25,25 @@ static void put_floats(uint8_t *out, const float *x, size_t n, anm_dtype type)
         for (size_t i = 0; i < n; i++) anm_stf32(out + 4 * i, x[i]);
 }
 
+/* Rows of a weight that calibration has made already: its integers and scales are put in the file's form. */
+static void put_made(uint8_t *data, uint8_t *scale, const anm_weight *w, int64_t row, int64_t n)
+{
+    const anm_made *made = w->matrix->made;
+    const int8_t *q = made->q + row * made->cols;
+    size_t count = (size_t)(n * made->cols);
+    put_floats(scale, made->scale + row * made->groups, (size_t)(n * made->groups), w->type);
+    if (w->bits == 4) anm_pack_int4(data, q, count);
+    else memcpy(data, q, count);
+}
+
 int anm_weight_make(uint8_t *data, uint8_t *scale, const anm_weight *w, int64_t row, int64_t n, anm_error *err)
 {
+    if (w->matrix->made) {
+        if (!w->bits || w->matrix->made->groups != w->matrix->cols / w->group)
+            return anm_fail(err, ANM_ERR_USAGE, "a weight was calibrated for another form than it is written in");
+        put_made(data, scale, w, w->row + row, n);
+        return 0;
+    }
     int64_t cols = w->matrix->cols, few = FEW / cols / ANM_WEIGHT_ROW_STEP * ANM_WEIGHT_ROW_STEP;
     if (few < ANM_WEIGHT_ROW_STEP) few = ANM_WEIGHT_ROW_STEP;
     if (few > n) few = n;

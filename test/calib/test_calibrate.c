@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "test.h"
+
+#include "base/half.h"
+#include "calib/calibrate.h"
+#include "eager/eager.h"
+#include "eager/tiny.h"
+#include "quant/quant.h"
+
+#include <string.h>
+
+enum { WINDOWS = 6, LEN = 16, VOCAB = 64, DIM = 32 };
+
+static anm_params form(bool bias)
+{
+    return (anm_params){.dim = DIM, .n_layers = 2, .n_heads = 4, .n_kv_heads = 2, .head_dim = 8, .hidden_dim = 64, .vocab_size = VOCAB,
+                        .norm_eps = 1e-5, .rope_theta = 10000, .rope_scale_factor = 8, .high_freq_factor = 4, .partial_rotary_factor = 1,
+                        .attention_qkv_bias = bias};
+}
+
+static anm_calib_opts options(void)
+{
+    return (anm_calib_opts){.linear_bits = 4, .embed_bits = 8, .fp16 = true, .windows = WINDOWS, .len = LEN, .seed = 3, .rotate = true,
+                            .damp = 0.01, .ridge = 0.05, .tries = 2, .rounds = 1};
+}
+
+static void text(int32_t *tokens)
+{
+    for (int i = 0; i < WINDOWS * LEN; i++) tokens[i] = (i * i * 7 + i / 3) % VOCAB;
+}
+
+static float value(const anm_made *m, int64_t r, int64_t c)
+{
+    return anm_round_f16(m->scale[r * m->groups + c / (m->cols / m->groups)] * (float)m->q[r * m->cols + c]);
+}
+
+/* The model that the exporter sees, run in fp32 with the values it will write. */
+static void run(anm_windows *w, const anm_model *m)
+{
+    anm_error err;
+    const anm_params *p = &m->params;
+    float cos[LEN * 4], sin[LEN * 4], norm[DIM];
+    assert_int_equal(anm_rope_tables(cos, sin, m, LEN, &err), 0);
+    for (int r = 0; r < WINDOWS * LEN && m->tok_embeddings.made; r++)
+        for (int c = 0; c < DIM; c++) w->x[r * DIM + c] = value(m->tok_embeddings.made, w->token[r], c);
+    for (int64_t i = 0; i < p->n_layers; i++) {
+        anm_eager_layer l;
+        const anm_layer *s = &m->layers[i];
+        anm_model plain = *m;
+        anm_layer layers[2] = {*s, *s}, *w0 = &layers[i];
+        anm_matrix *linear[] = {&w0->wq, &w0->wk, &w0->wv, &w0->wo, &w0->w1, &w0->w2, &w0->w3};
+        for (int j = 0; j < ANM_LINEARS; j++) linear[j]->made = NULL;
+        plain.layers = layers;
+        assert_int_equal(anm_eager_layer_load(&l, &plain, (size_t)i, NULL, &err), 0);
+        float *to[] = {l.wq, l.wk, l.wv, l.wo, l.w1, l.w2, l.w3};
+        const anm_matrix *from[] = {&s->wq, &s->wk, &s->wv, &s->wo, &s->w1, &s->w2, &s->w3};
+        for (int j = 0; j < ANM_LINEARS; j++)
+            for (int64_t r = 0; from[j]->made && r < from[j]->rows; r++)
+                for (int64_t c = 0; c < from[j]->cols; c++) to[j][r * from[j]->cols + c] = value(from[j]->made, r, c);
+        assert_int_equal(anm_eager_layer_run(w, &l, p, cos, sin, NULL, NULL, NULL, &err), 0);
+        anm_eager_layer_free(&l);
+    }
+    assert_int_equal(anm_matrix_rows_f32(norm, &m->norm, 0, 1, &err), 0);
+    anm_eager_norm(w->x, w->x, norm, WINDOWS * LEN, DIM, p->norm_eps);
+}
+
+/* Logits through the head as it will be written. */
+static double distance(const float *full, const anm_windows *w, const anm_made *head)
+{
+    double sum = 0;
+    for (int r = 0; r < WINDOWS * LEN; r++)
+        for (int v = 0; v < VOCAB; v++) {
+            double dot = 0;
+            for (int c = 0; c < DIM; c++) dot += (double)w->x[r * DIM + c] * value(head, v, c);
+            sum += (dot - (double)full[r * VOCAB + v]) * (dot - (double)full[r * VOCAB + v]);
+        }
+    return sqrt(sum / (WINDOWS * LEN * VOCAB));
+}
+
+static double worst_rounding, worst_reached;
+static void hear(void *ctx, size_t layer, const char *what, double rounding, double reached)
+{
+    (void)ctx, (void)layer, (void)what;
+    assert_true(reached <= rounding);
+    worst_rounding += rounding;
+    worst_reached += reached;
+}
+
+static void logits_stay_nearer_than_by_rounding(void **state)
+{
+    (void)state;
+    static float full[WINDOWS * LEN * VOCAB];
+    int32_t tokens[WINDOWS * LEN];
+    text(tokens);
+    for (int bias = 0; bias < 2; bias++) {
+        anm_error err;
+        tiny t;
+        tiny_init(&t, form(bias));
+        anm_windows w;
+        float head[VOCAB * DIM];
+        assert_int_equal(anm_windows_new(&w, &t.model, tokens, WINDOWS, LEN, &err), 0);
+        run(&w, &t.model);
+        assert_int_equal(anm_eager_read(head, &t.model.output, NULL, &err), 0);
+        assert_int_equal(anm_eager_logits(full, w.x, WINDOWS * LEN, head, &t.model.params, NULL, &err), 0);
+        anm_windows_free(&w);
+
+        double d[2];
+        for (int how = 0; how < 2; how++) { /* 0: rounding, with the same code: no rotation, no error compensation to speak of */
+            anm_calibrated c;
+            anm_calib_opts o = options();
+            o.progress = how ? hear : NULL;
+            if (!how) o.rotate = false, o.ridge = -1, o.rounds = 0, o.tries = 0;
+            assert_int_equal(anm_calibrate(&c, &t.model, tokens, &o, NULL, &err), 0);
+            assert_int_equal(anm_windows_new(&w, &t.model, tokens, WINDOWS, LEN, &err), 0);
+            run(&w, &c.model);
+            d[how] = distance(full, &w, c.model.output.made);
+            anm_windows_free(&w);
+            anm_calibrated_free(&c);
+        }
+        assert_true(d[1] < 0.75 * d[0]);
+        tiny_free(&t);
+    }
+    assert_true(worst_reached < 0.7 * worst_rounding);
+}
+
+static void written_bytes_are_the_chosen_integers(void **state)
+{
+    (void)state;
+    anm_error err;
+    tiny t;
+    anm_calibrated c, again;
+    anm_calib_opts o = options();
+    anm_pool *pool;
+    int32_t tokens[WINDOWS * LEN];
+    text(tokens);
+    tiny_init(&t, form(false));
+    o.linear_group = 16;
+    assert_int_equal(anm_calibrate(&c, &t.model, tokens, &o, NULL, &err), 0);
+    assert_int_equal(anm_pool_new(&pool, 3, &err), 0);
+    assert_int_equal(anm_calibrate(&again, &t.model, tokens, &o, pool, &err), 0);
+    const anm_matrix *m = &c.model.layers[1].w2;
+    assert_memory_equal(m->made->q, again.model.layers[1].w2.made->q, (size_t)(m->rows * m->cols)); /* threads do not matter */
+    assert_memory_equal(c.embedding.q, again.embedding.q, VOCAB * DIM);
+
+    anm_weight w = {.matrix = m, .row = 4, .rows = 8, .bits = 4, .group = 16, .type = ANM_DT_F16};
+    uint8_t data[8 * 32], scale[8 * 4 * 2];
+    assert_int_equal(anm_weight_size(&w, ANM_WEIGHT_DATA), sizeof data);
+    assert_int_equal(anm_weight_make(data, scale, &w, 0, 8, &err), 0);
+    for (int r = 0; r < 8; r++)
+        for (int col = 0; col < 64; col++) {
+            int nibble = data[r * 32 + col / 2] >> (col % 2 * 4) & 15, q = nibble > 7 ? nibble - 16 : nibble;
+            assert_int_equal(q, m->made->q[(r + 4) * 64 + col]);
+            uint16_t half = (uint16_t)(scale[(r * 4 + col / 16) * 2] | scale[(r * 4 + col / 16) * 2 + 1] << 8);
+            assert_true(anm_f16_to_f32(half) == m->made->scale[(r + 4) * 4 + col / 16]);
+        }
+    w.group = 64; /* calibrated for groups of 16 */
+    assert_int_equal(anm_weight_make(data, scale, &w, 0, 8, &err), ANM_ERR_USAGE);
+    anm_pool_free(pool);
+    anm_calibrated_free(&c);
+    anm_calibrated_free(&again);
+    tiny_free(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(logits_stay_nearer_than_by_rounding),
+        cmocka_unit_test(written_bytes_are_the_chosen_integers),
+    };
+    return cmocka_run_group_tests_name("calibrate", tests, NULL, NULL);
+}
