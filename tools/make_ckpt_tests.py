@@ -263,7 +263,7 @@ def rope():
     """The reference's tables, cosines then sines, for the cases that test_model.c lists."""
     cases = [dict(head_dim=32, rope_theta=10000.0), dict(head_dim=24, rope_theta=500000.0, use_scaled_rope=True),
              dict(head_dim=64, rope_theta=500000.0, use_scaled_rope=True, rope_scale_factor=32),
-             dict(head_dim=16, rope_theta=1e6, use_hf_rope=True), dict(head_dim=128, rope_theta=1e6)]
+             dict(head_dim=16, rope_theta=1e6, use_hf_rope=True), dict(head_dim=96, rope_theta=500000.0)]
     out = b""
     for case in cases:
         freqs = Rope(ModelArgs(dim=64, n_heads=1, max_context_len=1024, **case)).get_freqs(None, 1024)

@@ -151,6 +151,35 @@ static void pickle_shapes_are_checked(void **state)
     anm_arena_free(&arena);
 }
 
+/* A tensor is made of six arguments of the right kinds; with any one of them replaced it is refused. */
+static void tensor_arguments_are_checked(void **state)
+{
+    (void)state;
+    static const char *const part[] = {"(U\x07storagectorch\nFloatStorage\nU\x01" "0U\x03" "cpuK\x01tQ", "K\x01", "K\x01\x85",
+                                       "K\x01\x85", "\x89", "}"};
+    static const char *const other[] = {"N", "J\xff\xff\xff\xff", "K\x01K\x01\x86", "U\x01x", "J\xff\xff\xff\xff\x85"};
+    for (int k = -1; k < 6; k++) {
+        for (int o = 0; o < 5; o++) {
+            char text[200];
+            size_t n = (size_t)sprintf(text, "ctorch._utils\n_rebuild_tensor_v2\n(");
+            for (int i = 0; i < 6; i++) n += (size_t)sprintf(text + n, "%s", i == k ? other[o] : part[i]);
+            n += (size_t)sprintf(text + n, "tR.");
+            if (k >= 0) {
+                pickle_refused(text, n, "calls torch._utils._rebuild_tensor_v2 in a way");
+                continue;
+            }
+            anm_arena arena;
+            anm_pickle *v;
+            anm_error err;
+            anm_arena_init(&arena);
+            if (anm_pickle_parse(&v, &arena, (const uint8_t *)text, n, &err)) fail_msg("%s", err.text);
+            assert_int_equal(v->kind, ANM_PICKLE_TENSOR);
+            assert_int_equal(v->tensor.dtype, ANM_DT_F32);
+            anm_arena_free(&arena);
+        }
+    }
+}
+
 /* Long runs of the opcodes that make the most of a byte: memory stays in bounds, time too. */
 static void pickles_stay_small(void **state)
 {
@@ -513,6 +542,7 @@ int main(void)
         cmocka_unit_test(pickles_call_nothing),
         cmocka_unit_test(other_pth_are_named),
         cmocka_unit_test(pickle_shapes_are_checked),
+        cmocka_unit_test(tensor_arguments_are_checked),
         cmocka_unit_test(pickles_stay_small),
         cmocka_unit_test(zip64_is_read),
         cmocka_unit_test(blocks_are_exact),
