@@ -73,32 +73,44 @@ anm_mil_value *anm_reshape(anm_hand *h, const char *name, anm_mil_value *x, int 
 }
 
 /*
- * In fp16 programs indices travel as int16 where every index fits (coremltools' int16 casts); a dimension beyond
- * 32,767, and fp32 programs, keep int32:
+ * In fp16 programs indices travel in 16 bits where every index fits, as coremltools' casts have it: as int16, or as
+ * uint16, which cannot be negative and needs no guard. A dimension beyond 32,767, and fp32 programs, keep int32:
  *
  *   rows -> [int16 -> int32] -> select(rows >= 0, rows, rows + n) -> [int16] -> gather
+ *   rows -> uint16 -> gather
  */
-anm_mil_value *anm_take_rows(anm_hand *h, const char *name, anm_mil_value *x, anm_mil_value *rows, int axis)
+static anm_mil_value *cast(anm_hand *h, const char *name, anm_mil_value *x, const char *type)
+{
+    return anm_mil_emit(&h->b, ANM_OP_CAST, name, ANM_P_X, x, ANM_P_DTYPE, anm_mil_const_string(&h->b, type), ANM_P_END);
+}
+
+static anm_mil_value *wrap_negative(anm_hand *h, const char *name, anm_mil_value *rows, int64_t n)
 {
     anm_mil_builder *b = &h->b;
-    int64_t n = x->type.dim[axis];
-    bool narrow = h->graph->recipe.type == ANM_DT_F16 && n <= INT16_MAX;
-    if (narrow) {
-        rows = anm_mil_emit(b, ANM_OP_CAST, anm_name(h, "%s_int16", rows->name), ANM_P_X, rows, ANM_P_DTYPE,
-                            anm_mil_const_string(b, "int16"), ANM_P_END);
-        rows = anm_mil_emit(b, ANM_OP_CAST, anm_name(h, "%s_index", name), ANM_P_X, rows, ANM_P_DTYPE,
-                            anm_mil_const_string(b, "int32"), ANM_P_END);
-    }
     anm_mil_value *from_start = anm_mil_emit(b, ANM_OP_GREATER_EQUAL, anm_name(h, "%s_from_start", name), ANM_P_X, rows,
                                              ANM_P_Y, anm_mil_const_i32(b, 0), ANM_P_END);
     anm_mil_value *wrapped = anm_mil_emit(b, ANM_OP_ADD, anm_name(h, "%s_from_end", name), ANM_P_X, rows, ANM_P_Y,
                                           anm_mil_const_i32(b, (int32_t)n), ANM_P_END);
-    anm_mil_value *index = anm_mil_emit(b, ANM_OP_SELECT, anm_name(h, "%s_rows", name), ANM_P_COND, from_start, ANM_P_A,
-                                        rows, ANM_P_B, wrapped, ANM_P_END);
-    if (narrow)
-        index = anm_mil_emit(b, ANM_OP_CAST, anm_name(h, "%s_rows_int16", name), ANM_P_X, index, ANM_P_DTYPE,
-                             anm_mil_const_string(b, "int16"), ANM_P_END);
-    return anm_mil_emit(b, ANM_OP_GATHER, name, ANM_P_X, x, ANM_P_INDICES, index, ANM_P_AXIS, anm_mil_const_i32(b, axis),
-                        ANM_P_BATCH_DIMS, anm_mil_const_i32(b, 0), ANM_P_VALIDATE_INDICES,
-                        anm_mil_const_bool(b, false), ANM_P_END);
+    return anm_mil_emit(b, ANM_OP_SELECT, anm_name(h, "%s_rows", name), ANM_P_COND, from_start, ANM_P_A, rows, ANM_P_B,
+                        wrapped, ANM_P_END);
+}
+
+anm_mil_value *anm_take_rows(anm_hand *h, const char *name, anm_mil_value *x, anm_mil_value *rows, int axis, bool counted)
+{
+    anm_mil_builder *b = &h->b;
+    int64_t n = x->type.dim[axis];
+    bool narrow = h->graph->recipe.type == ANM_DT_F16 && n <= INT16_MAX;
+    if (narrow && counted) {
+        rows = cast(h, anm_name(h, "%s_uint16", rows->name), rows, "uint16");
+    } else {
+        if (narrow) {
+            rows = cast(h, anm_name(h, "%s_int16", rows->name), rows, "int16");
+            rows = cast(h, anm_name(h, "%s_index", name), rows, "int32");
+        }
+        rows = wrap_negative(h, name, rows, n);
+        if (narrow) rows = cast(h, anm_name(h, "%s_rows_int16", name), rows, "int16");
+    }
+    return anm_mil_emit(b, ANM_OP_GATHER, name, ANM_P_X, x, ANM_P_INDICES, rows, ANM_P_AXIS, anm_mil_const_i32(b, axis),
+                        ANM_P_BATCH_DIMS, anm_mil_const_i32(b, 0), ANM_P_VALIDATE_INDICES, anm_mil_const_bool(b, false),
+                        ANM_P_END);
 }

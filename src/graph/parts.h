@@ -33,8 +33,9 @@ anm_mil_value *anm_const_weight(anm_hand *h, const char *name, const anm_weight 
 
 anm_mil_value *anm_reshape(anm_hand *h, const char *name, anm_mil_value *x, int rank, const int64_t *shape);
 
-/* rows[i] of x, a negative i counting from the end: x [n, d] or [1, n, d] along `axis`. */
-anm_mil_value *anm_take_rows(anm_hand *h, const char *name, anm_mil_value *x, anm_mil_value *rows, int axis);
+/* Rows of x, [n, d] or [1, n, d] along `axis`, by index; a negative one counts from the end, unless `counted` asks for
+ * the form without that guard where there is one. */
+anm_mil_value *anm_take_rows(anm_hand *h, const char *name, anm_mil_value *x, anm_mil_value *rows, int axis, bool counted);
 
 anm_mil_value *anm_embed(anm_hand *h);                                                     /* [1, T, dim] */
 anm_mil_value *anm_norm(anm_hand *h, const char *name, anm_mil_value *x, const uint8_t *weight); /* over the last axis */
