@@ -72,7 +72,7 @@ anm_round_fn *anm_round_plain(bool fp16)
     return fp16 ? plain_f16 : plain_f32;
 }
 
-void anm_pack_int4(uint8_t *out, const int8_t *q, size_t n)
+static void pack_plain(uint8_t *out, const int8_t *q, size_t n)
 {
     for (size_t i = 0; i + 1 < n; i += 2) out[i / 2] = (uint8_t)((q[i] & 15) | (q[i + 1] & 15) << 4);
     if (n % 2) out[n / 2] = (uint8_t)(q[n - 1] & 15);
@@ -80,11 +80,19 @@ void anm_pack_int4(uint8_t *out, const int8_t *q, size_t n)
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <stdatomic.h>
 
+/* Asked once: under a hypervisor cpuid costs microseconds. */
 static bool has_avx2(void)
 {
-    unsigned a, b, c, d; /* not every compiler's __builtin_cpu_supports knows F16C */
-    return __builtin_cpu_supports("avx2") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+    static _Atomic int known = -1;
+    int has = atomic_load_explicit(&known, memory_order_relaxed);
+    if (has < 0) {
+        unsigned a, b, c, d; /* not every compiler's __builtin_cpu_supports knows F16C */
+        has = __builtin_cpu_supports("avx2") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+        atomic_store_explicit(&known, has, memory_order_relaxed);
+    }
+    return has;
 }
 
 anm_round_fn *anm_round_best(bool fp16)
@@ -99,6 +107,12 @@ void anm_floats_to_f16(uint8_t *out, const float *x, size_t n)
     for (; i < n; i++) anm_st16(out + 2 * i, anm_f32_to_f16(x[i]));
 }
 
+void anm_pack_int4(uint8_t *out, const int8_t *q, size_t n)
+{
+    size_t i = has_avx2() ? anm_pack_int4_avx2(out, q, n) : 0;
+    pack_plain(out + i / 2, q + i, n - i);
+}
+
 #else
 
 anm_round_fn *anm_round_best(bool fp16)
@@ -109,6 +123,11 @@ anm_round_fn *anm_round_best(bool fp16)
 void anm_floats_to_f16(uint8_t *out, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++) anm_st16(out + 2 * i, anm_f32_to_f16(x[i]));
+}
+
+void anm_pack_int4(uint8_t *out, const int8_t *q, size_t n)
+{
+    pack_plain(out, q, n);
 }
 
 #endif

@@ -92,3 +92,16 @@ size_t anm_floats_to_f16_avx2(uint8_t *out, const float *x, size_t n)
                          _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     return i;
 }
+
+size_t anm_pack_int4_avx2(uint8_t *out, const int8_t *q, size_t n)
+{
+    const __m256i low = _mm256_set1_epi8(15), place = _mm256_set1_epi16(0x1001); /* the first times 1, the second times 16 */
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        __m256i a = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(q + i)), low);
+        __m256i b = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(q + i + 32)), low);
+        __m256i both = _mm256_packus_epi16(_mm256_maddubs_epi16(a, place), _mm256_maddubs_epi16(b, place));
+        _mm256_storeu_si256((__m256i *)(out + i / 2), _mm256_permute4x64_epi64(both, 0xd8));
+    }
+    return i;
+}

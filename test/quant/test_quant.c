@@ -124,6 +124,11 @@ static void packs_low_half_first(void **state)
     assert_int_equal(out[0], 0xf1);
     assert_int_equal(out[1], 0x78);
     assert_int_equal(out[2], 0x05);
+    int8_t many[199];
+    uint8_t packed[100];
+    for (int i = 0; i < 199; i++) many[i] = (int8_t)(i * 7 % 16 - 8);
+    anm_pack_int4(packed, many, 199);
+    for (int i = 0; i < 199; i++) assert_int_equal(packed[i / 2] >> i % 2 * 4 & 15, many[i] & 15);
 }
 
 int main(void)
