@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * anemone extract: the packages inside a program as .mlpackage folders. Every folder is made here, anew, and files are
+ * created only in these: names are checked where the listing is read, so no path leads out and no link is followed.
+ */
+#include "base/outfile.h"
+#include "cli/cli.h"
+#include "cli/opt.h"
+#include "cli/pieces.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char inside[] = "/model.mlpackage/";
+
+/* What was made so far, so that a failure leaves nothing behind. */
+typedef struct made {
+    anm_arena arena;
+    struct entry {
+        const char *path;
+        bool folder;
+        struct entry *before;
+    } *last;
+} made;
+
+static int note(made *m, const char *path, bool folder, anm_error *err)
+{
+    struct entry *e = anm_arena_alloc(&m->arena, sizeof *e);
+    if (!e) return anm_fail_memory(err, path);
+    *e = (struct entry){path, folder, m->last};
+    m->last = e;
+    return 0;
+}
+
+static void undo(made *m)
+{
+    for (; m->last; m->last = m->last->before) {
+        if (m->last->folder) rmdir(m->last->path);
+        else unlink(m->last->path);
+    }
+}
+
+/* Makes a folder that must not exist yet. */
+static int make_folder(made *m, const char *path, anm_error *err)
+{
+    if (mkdir(path, 0777) == 0) return note(m, path, true, err);
+    if (errno == EEXIST) return anm_fail(err, ANM_ERR_IO, "%s: exists already; remove it or choose another folder", path);
+    return anm_fail(err, ANM_ERR_IO, "%s: %s", path, strerror(errno));
+}
+
+static bool is_made(const made *m, const char *path)
+{
+    for (const struct entry *e = m->last; e; e = e->before)
+        if (e->folder && strcmp(e->path, path) == 0) return true;
+    return false;
+}
+
+/* Writes one file of a package at `root`/`relative`, after the folders between. */
+static int put_file(made *m, const char *root, const char *relative, const anm_dir_file *file, anm_error *err)
+{
+    anm_outfile out = {0};
+    int rc = 0;
+    for (const char *slash = strchr(relative, '/'); slash && !rc; slash = strchr(slash + 1, '/')) {
+        char *folder = anm_arena_printf(&m->arena, "%s/%.*s", root, (int)(slash - relative), relative);
+        if (!folder) return anm_fail_memory(err, "a path");
+        if (!is_made(m, folder)) rc = make_folder(m, folder, err);
+    }
+    char *path = anm_arena_printf(&m->arena, "%s/%s", root, relative);
+    if (!rc && !path) rc = anm_fail_memory(err, "a path");
+    if (!rc) rc = anm_outfile_open(&out, path, err);
+    if (!rc) rc = anm_outfile_write(&out, 0, file->data, (size_t)file->size, err);
+    if (!rc) rc = anm_outfile_commit(&out, true, err);
+    if (!rc) rc = note(m, path, false, err);
+    anm_outfile_abort(&out);
+    return rc;
+}
+
+static int put_package(made *m, const char *root, const cli_package *k, anm_error *err)
+{
+    int rc = make_folder(m, root, err);
+    for (size_t i = 0; i < k->dir.count && !rc; i++) {
+        const char *at = strstr(k->dir.file[i].path, inside);
+        if (at) rc = put_file(m, root, at + sizeof inside - 1, &k->dir.file[i], err);
+        if (!rc && cli_stop_asked()) rc = anm_fail(err, ANM_ERR_STOPPED, "%s: interrupted", root);
+    }
+    return rc;
+}
+
+static int extract(made *m, const cli_pieces *p, const char *target, anm_error *err)
+{
+    struct stat st;
+    int rc = 0;
+    if (stat(target, &st)) rc = make_folder(m, target, err);
+    else if (!S_ISDIR(st.st_mode)) rc = anm_fail(err, ANM_ERR_IO, "%s: not a folder", target);
+    for (size_t i = 0; i < p->n_packages && !rc; i++) {
+        char *root = anm_arena_printf(&m->arena, "%s/piece_%zu.mlpackage", target, i);
+        rc = root ? put_package(m, root, &p->packages[i], err) : anm_fail_memory(err, "a path");
+    }
+    return rc;
+}
+
+/* Which folder is which piece of which method. */
+static void print_pieces(const cli_pieces *p, const char *target)
+{
+    for (size_t i = 0; i < p->n_packages; i++) {
+        printf("%s/piece_%zu.mlpackage:", target, i);
+        for (size_t m = 0; m < p->pte.n_methods; m++)
+            for (size_t k = 0; k < p->pte.methods[m].n_delegates; k++)
+                if (p->of[m][k].package == i) printf(" %s (piece %zu)", p->pte.methods[m].name, k);
+        putchar('\n');
+    }
+}
+
+int cmd_extract(int argc, char **argv)
+{
+    const char *target = NULL, *path;
+    const cli_opt table[] = {
+        {'o', "output", CLI_STRING, &target, "DIR", "where the folders piece_0.mlpackage, piece_1.mlpackage, … go", NULL},
+        {0},
+    };
+    int n = 0;
+    anm_error err = {0};
+    int rc = cli_parse(table, "anemone extract MODEL.pte -o DIR", argc, argv, &path, 1, &n, &err);
+    if (rc == CLI_HELPED) return EXIT_OK;
+    if (!rc && (n != 1 || !target || !*target)) rc = anm_fail(&err, ANM_ERR_USAGE, "extract: a program and a folder are needed: anemone extract MODEL.pte -o DIR");
+    if (rc) return cli_fail(&err);
+
+    cli_pieces p;
+    made m = {0};
+    anm_arena_init(&m.arena);
+    cli_handle_stop(true);
+    rc = cli_pieces_open(&p, path, &err);
+    if (!rc && !p.n_packages) rc = anm_fail(&err, ANM_ERR_UNSUPPORTED, "%s: no Core ML package in it", path);
+    if (!rc) rc = extract(&m, &p, target, &err);
+    if (rc) undo(&m);
+    else print_pieces(&p, target);
+    cli_handle_stop(false);
+    anm_arena_free(&m.arena);
+    cli_pieces_close(&p);
+    return rc ? cli_fail(&err) : EXIT_OK;
+}

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* anemone compare: two functions, and how far their weights are apart. */
+#include "base/buf.h"
+#include "base/bytes.h"
+#include "base/half.h"
+#include "cli/compare.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- tables ---- */
+
+enum { TABLE_LEAST = 64 }; /* bytes */
+
+/* A float's place among all floats of its type, so that neighbours differ by one. */
+static int64_t ordinal(anm_dtype t, const uint8_t *p)
+{
+    int64_t bits = t == ANM_DT_F16 ? anm_ld16(p) : anm_ld32(p), sign = t == ANM_DT_F16 ? 0x8000 : 0x80000000;
+    return bits & sign ? -(bits & (sign - 1)) : bits;
+}
+
+static float float_at(anm_dtype t, const uint8_t *p)
+{
+    return t == ANM_DT_F16 ? anm_f16_to_f32(anm_ld16(p)) : anm_ldf32(p);
+}
+
+/* Looks like cosines or sines from position 0 on: within [-1, 1], beginning with 0 or 1, and not all small. */
+static bool is_table(anm_dtype t, const uint8_t *p, uint64_t size)
+{
+    if ((t != ANM_DT_F16 && t != ANM_DT_F32) || size < TABLE_LEAST) return false;
+    unsigned w = anm_dtype_bytes(t);
+    float first = float_at(t, p), most = 0;
+    if (first != 0 && first != 1) return false;
+    for (uint64_t i = 0; i < size; i += w) {
+        float x = fabsf(float_at(t, p + i));
+        if (!(x <= 1)) return false;
+        if (x > most) most = x;
+    }
+    return most > 0.8f;
+}
+
+cmp_bytes cmp_compare_bytes(anm_dtype t, const uint8_t *a, const uint8_t *b, uint64_t size)
+{
+    if (!size || memcmp(a, b, size) == 0) return CMP_SAME;
+    if (!is_table(t, a, size) || !is_table(t, b, size)) return CMP_OTHER;
+    unsigned w = anm_dtype_bytes(t);
+    for (uint64_t i = 0; i < size; i += w) {
+        int64_t apart = ordinal(t, a + i) - ordinal(t, b + i);
+        if (apart < -1 || apart > 1) return CMP_OTHER;
+    }
+    return CMP_ULP;
+}
+
+/* Calls `visit` for every constant among the arguments of the function's ops. */
+typedef int visit_constant(void *ctx, anm_mil_value *v);
+static int each_constant(anm_mil_function *fn, visit_constant *visit, void *ctx)
+{
+    for (anm_mil_op *op = fn->first; op; op = op->next)
+        for (uint32_t a = 0; a < op->n_args; a++)
+            for (uint32_t i = 0; i < op->args[a].count; i++) {
+                anm_mil_value *v = op->args[a].value[i];
+                int rc = v->constant ? visit(ctx, v) : 0;
+                if (rc) return rc;
+            }
+    return 0;
+}
+
+/* Where a table of B is one unit or less from one of A, B gets A's: what is then compared are the graphs. */
+typedef struct table_pair {
+    anm_mil_value *b; /* the table of B at hand */
+    anm_mil_function *fn_a, *fn_b;
+} table_pair;
+
+static int exchange(void *ctx, anm_mil_value *a)
+{
+    table_pair *t = ctx;
+    const anm_blob *x = a->constant, *y = t->b->constant;
+    if (!x->in_file || x->size != y->size || a->type.dtype != t->b->type.dtype) return 0;
+    if (cmp_compare_bytes(a->type.dtype, x->data, y->data, x->size) != CMP_ULP) return 0;
+    anm_blob *copy = anm_arena_alloc(&t->fn_b->program->arena, sizeof *copy);
+    if (!copy) return ANM_ERR_MEMORY;
+    *copy = *y;
+    copy->data = x->data;
+    t->b->constant = copy;
+    return 0;
+}
+
+static int exchange_tables(void *ctx, anm_mil_value *b)
+{
+    table_pair *t = ctx;
+    t->b = b;
+    if (!b->constant->in_file || !is_table(b->type.dtype, b->constant->data, b->constant->size)) return 0;
+    return each_constant(t->fn_a, exchange, t);
+}
+
+/* ---- weights ---- */
+
+/* Element i of a constant as a number. */
+static double element(anm_dtype t, const uint8_t *p, uint64_t i)
+{
+    unsigned nibble;
+    switch (t) {
+    case ANM_DT_BOOL:
+    case ANM_DT_U8: return p[i];
+    case ANM_DT_I8: return (int8_t)p[i];
+    case ANM_DT_I4:
+        nibble = p[i / 2] >> (i % 2 ? 4 : 0) & 15u;
+        return nibble < 8 ? (int)nibble : (int)nibble - 16;
+    case ANM_DT_U4: return p[i / 2] >> (i % 2 ? 4 : 0) & 15u;
+    case ANM_DT_I16: return (int16_t)anm_ld16(p + 2 * i);
+    case ANM_DT_U16: return anm_ld16(p + 2 * i);
+    case ANM_DT_I32: return (int32_t)anm_ld32(p + 4 * i);
+    case ANM_DT_U32: return anm_ld32(p + 4 * i);
+    case ANM_DT_F16: return anm_f16_to_f32(anm_ld16(p + 2 * i));
+    case ANM_DT_BF16: return anm_bf16_to_f32(anm_ld16(p + 2 * i));
+    case ANM_DT_F32: return anm_ldf32(p + 4 * i);
+    default: return 0;
+    }
+}
+
+typedef struct distance {
+    double apart, norm; /* sums of squares: of the differences, of A's values */
+} distance;
+
+static double relative(distance d)
+{
+    return d.norm > 0 ? sqrt(d.apart / d.norm) : d.apart > 0 ? INFINITY : 0;
+}
+
+/* Notes a constant that differs and says how. */
+static void differ_constant(cmp_report *r, const char *where, const anm_mil_op *op, const anm_mil_arg *arg,
+                            const anm_mil_value *a, const anm_mil_value *b)
+{
+    char type[120];
+    int64_t n = 0, apart = 0;
+    double most = 0;
+    distance d = {0};
+    if (!anm_mil_type_equal(&a->type, &b->type) || a->type.dtype == ANM_DT_STRING) return; /* the graph's difference says so */
+    anm_mil_type_count(&a->type, &n);
+    for (int64_t i = 0; i < n; i++) {
+        double x = element(a->type.dtype, a->constant->data, (uint64_t)i), y = element(b->type.dtype, b->constant->data, (uint64_t)i);
+        d.norm += x * x;
+        if (x == y) continue;
+        apart++;
+        d.apart += (x - y) * (x - y);
+        if (fabs(x - y) > most) most = fabs(x - y);
+    }
+    const char *param = arg->param ? anm_mil_param_name(arg->param) : arg->foreign;
+    cmp_differ(r, where, "%s of %s: %s: %lld of %lld values differ, by %g at most, %.3g in relation", param,
+               op->n_outs ? op->outs[0]->name : "?", anm_mil_type_print(&a->type, type, sizeof type), (long long)apart,
+               (long long)n, most, relative(d));
+}
+
+/* Adds a quantised weight, multiplied out, to the distance: data [d0, d1, …] times scale [s0, s1, …], blocks of d/s. */
+static void add_blockwise(distance *d, const anm_mil_op *a, const anm_mil_op *b)
+{
+    const anm_mil_value *da = anm_mil_arg_of(a, ANM_P_DATA), *sa = anm_mil_arg_of(a, ANM_P_SCALE);
+    const anm_mil_value *db = anm_mil_arg_of(b, ANM_P_DATA), *sb = anm_mil_arg_of(b, ANM_P_SCALE);
+    if (!da || !sa || !db || !sb || !da->constant || !sa->constant || !db->constant || !sb->constant) return;
+    if (!anm_mil_type_equal(&da->type, &db->type) || !anm_mil_type_equal(&sa->type, &sb->type)) return;
+    int64_t n = 0, at[ANM_MIL_MAX_RANK] = {0};
+    int rank = da->type.rank;
+    if (rank != sa->type.rank || !anm_mil_type_count(&da->type, &n)) return;
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t s = 0;
+        for (int k = 0; k < rank; k++) s = s * (uint64_t)sa->type.dim[k] + (uint64_t)(at[k] / (da->type.dim[k] / sa->type.dim[k]));
+        double x = element(da->type.dtype, da->constant->data, (uint64_t)i) * element(sa->type.dtype, sa->constant->data, s);
+        double y = element(db->type.dtype, db->constant->data, (uint64_t)i) * element(sb->type.dtype, sb->constant->data, s);
+        d->norm += x * x;
+        d->apart += (x - y) * (x - y);
+        for (int k = rank - 1; k >= 0 && ++at[k] == da->type.dim[k]; k--) at[k] = 0;
+    }
+}
+
+/* Walks both graphs from their outputs as far as they have the same shape, and says of each constant that stands at the
+ * same place and differs how far it is apart. Ops are in order, so going back each is met after all its uses. */
+static int compare_weights(cmp_report *r, const char *where, anm_mil_function *a, anm_mil_function *b, anm_error *err)
+{
+    const anm_mil_value **pair = calloc((size_t)a->n_values + 1, sizeof *pair);
+    if (!pair) return anm_fail_memory(err, "a comparison");
+    distance all = {0};
+    for (uint32_t i = 0; i < a->n_outputs && i < b->n_outputs; i++) pair[a->outputs[i]->id] = b->outputs[i];
+    for (const anm_mil_op *op = a->last; op; op = op->prev) {
+        const anm_mil_op *other = NULL;
+        for (uint32_t i = 0; i < op->n_outs && !other; i++)
+            if (pair[op->outs[i]->id]) other = pair[op->outs[i]->id]->def;
+        if (!other || other->code != op->code || other->n_args != op->n_args) continue;
+        for (uint32_t k = 0; k < op->n_args; k++) {
+            const anm_mil_arg *x = &op->args[k], *y = &other->args[k];
+            if (x->param != y->param || x->count != y->count) break;
+            for (uint32_t i = 0; i < x->count; i++) {
+                const anm_mil_value *v = x->value[i], *w = y->value[i];
+                if (pair[v->id]) continue;
+                pair[v->id] = w;
+                if (!v->constant || !w->constant || !v->constant->data || !w->constant->data) continue;
+                if (v->constant->size != w->constant->size || memcmp(v->constant->data, w->constant->data, v->constant->size))
+                    differ_constant(r, where, op, x, v, w);
+            }
+        }
+        if (op->code == ANM_OP_CONSTEXPR_BLOCKWISE_SHIFT_SCALE) add_blockwise(&all, op, other);
+    }
+    if (all.apart > 0) printf("%s: quantised weights, multiplied out: %.3g apart in relation\n", where, relative(all));
+    free(pair);
+    return 0;
+}
+
+/* ---- functions ---- */
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The types of all ops, sorted; NULL: no memory. */
+static const char **op_names(const anm_mil_function *fn, size_t *n)
+{
+    size_t count = 0;
+    for (const anm_mil_op *op = fn->first; op; op = op->next) count++;
+    const char **name = calloc(count + 1, sizeof *name);
+    *n = 0;
+    for (const anm_mil_op *op = fn->first; op && name; op = op->next)
+        name[(*n)++] = op->code ? anm_mil_op_name(op->code) : op->foreign;
+    if (name) qsort(name, count, sizeof *name, by_text);
+    return name;
+}
+
+static int compare_counts(cmp_report *r, const char *where, const anm_mil_function *a, const anm_mil_function *b, anm_error *err)
+{
+    size_t na, nb, i = 0, k = 0;
+    const char **x = op_names(a, &na), **y = op_names(b, &nb);
+    int rc = x && y ? 0 : anm_fail_memory(err, "a comparison");
+    while (!rc && (i < na || k < nb)) {
+        const char *name = i == na ? y[k] : k == nb || strcmp(x[i], y[k]) < 0 ? x[i] : y[k];
+        size_t i0 = i, k0 = k;
+        while (i < na && strcmp(x[i], name) == 0) i++;
+        while (k < nb && strcmp(y[k], name) == 0) k++;
+        if (i - i0 != k - k0) cmp_differ(r, where, "%zu / %zu ops are %s", i - i0, k - k0, name);
+    }
+    free(x);
+    free(y);
+    return rc;
+}
+
+static void compare_signature(cmp_report *r, const char *where, const char *what, uint32_t na, anm_mil_value *const *a,
+                              uint32_t nb, anm_mil_value *const *b, bool names)
+{
+    char x[120], y[120];
+    if (na != nb) cmp_differ(r, where, "%u / %u %s", na, nb, what);
+    for (uint32_t i = 0; i < na && i < nb; i++) {
+        if (!anm_mil_type_equal(&a[i]->type, &b[i]->type))
+            cmp_differ(r, where, "%s %u, %s / %s: %s / %s", what, i, a[i]->name, b[i]->name,
+                       anm_mil_type_print(&a[i]->type, x, sizeof x), anm_mil_type_print(&b[i]->type, y, sizeof y));
+        if (names && strcmp(a[i]->name, b[i]->name)) cmp_differ(r, where, "%s %u is called %s / %s", what, i, a[i]->name, b[i]->name);
+    }
+}
+
+int cmp_functions(cmp_report *r, const char *where, anm_mil_function *a, anm_mil_function *b, bool names, anm_error *err)
+{
+    bool same = true;
+    anm_buf text = {0};
+    uint64_t before = r->found;
+    if (strcmp(a->opset, b->opset)) cmp_differ(r, where, "opset %s / %s", a->opset, b->opset);
+    compare_signature(r, where, "inputs", a->n_inputs, a->inputs, b->n_inputs, b->inputs, names);
+    compare_signature(r, where, "outputs", a->n_outputs, a->outputs, b->n_outputs, b->outputs, names);
+    int rc = compare_counts(r, where, a, b, err);
+    if (rc) return rc;
+    table_pair tables = {.fn_a = a, .fn_b = b};
+    if (each_constant(b, exchange_tables, &tables)) return anm_fail_memory(err, "a comparison");
+    rc = anm_mil_equal(&same, &text, a, b, err);
+    if (!rc && text.bad) rc = anm_fail_memory(err, "a comparison");
+    if (!rc && !same) {
+        cmp_differ(r, where, "%s", text.data ? (const char *)text.data : "the graphs differ");
+        rc = compare_weights(r, where, a, b, err);
+    } else if (!rc && r->found == before) {
+        size_t ops = 0;
+        for (const anm_mil_op *op = a->first; op; op = op->next) ops++;
+        printf("%s: the same %zu ops\n", where, ops);
+    }
+    anm_buf_free(&text);
+    return rc;
+}
