@@ -453,6 +453,9 @@ static void each_malformation_is_named(void **state)
     BREAK(m, "PK\x01\x02", "PK\x01\x03", "directory is damaged", "");
     BREAK(m, "module/data/0", "module/data/1", "another name in its own header", "");
     BREAK(m, "module/data.pkl", "module/dota.pkl", "another name in its own header", "module/data.pkl");
+    BREAK(m, "\x10\0\0\0\x10\0\0\0", "\x10\0\x10\0\x10\0\x10\0", "'module/data/0' lies outside the file", "cut short");
+    BREAK(m, "\x10\0\0\0\x10\0\0\0", "\x10\0\0\0\x11\0\0\0", "'module/data/0' is stored, but its two sizes differ", "");
+    BREAK(m, "\x10\0\0\0\x10\0\0\0", "\xff\xff\xff\xff\x10\0\0\0", "'module/data/0' lacks its zip64 sizes", "");
     BREAK(m, "little", "litter", "neither little nor big", "");
     BREAK(m, "FloatStorage", "BlastStorage", "wants torch.BlastStorage", "");
     BREAK(m, "K\x02K\x02\x86", "K\x02K\x03\x86", "reaches beyond its storage of 16 bytes", "weight");
@@ -466,6 +469,14 @@ static void each_malformation_is_named(void **state)
     BREAK(s, "{\"", "{ ", "header is not JSON", "");
     BREAK(g, "GGUF\x03", "GGUF\x01", "GGUF of version 1", "2 and 3");
     BREAK(g, "GGUF\x03\0\0\0", "GGUF\0\0\0\x03", "big-endian", "");
+#define TOKENS "tokenizer.ggml.tokens\x09\0\0\0"
+    BREAK(g, TOKENS "\x08\0\0\0\x03\0\0\0\0\0\0\0", TOKENS "\x08\0\0\0\xff\xff\xff\xff\xff\0\0\0", "metadata reach beyond its end", "");
+    BREAK(g, TOKENS "\x08\0\0\0\x03\0\0\0\0\0\0\0", TOKENS "\x04\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff", "metadata reach beyond its end", "");
+    BREAK(g, TOKENS "\x08", TOKENS "\x09", "is an array of values of kind 9, which is not read", "tokens");
+#undef TOKENS
+    BREAK(g, "ffn_norm.weight\x01\0\0\0", "ffn_norm.weight\x09\0\0\0", "has 9 dimensions", "ffn_norm.weight");
+    BREAK(g, "attn_q.weight\x02\0\0\0\x10\0\0\0\0", "attn_q.weight\x02\0\0\0\x10\0\0\0\x10", "lies outside the file", "");
+    BREAK(g, "blk.1.", "blk.0.", "is there twice", "'blk.0.");
     BREAK(g, "llama.block_count\x04", "llama.block_count\x63", "'llama.block_count' has a value of unknown kind 99", "");
 #undef BREAK
 }
