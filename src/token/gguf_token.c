@@ -251,7 +251,9 @@ static int read_llama(anm_tokenizer *t, const anm_gguf *g, anm_error *err)
         if (!anm_gguf_array_float(g, "tokenizer.ggml.scores", (size_t)i, &d) || d != d)
             return anm_fail(err, ANM_ERR_FORMAT, "tokenizer.ggml.scores is not a list of numbers");
         score[i] = (float)d;
-        if ((rc = anm_spm_set(t, i, s, n, flags_of_type(type_of(g, (size_t)i)), err))) return rc;
+        int type = type_of(g, (size_t)i);
+        unsigned flags = type == UNKNOWN ? ANM_PIECE_UNKNOWN : flags_of_type(type); /* it has a text of its own here */
+        if ((rc = anm_spm_set(t, i, s, n, flags, err))) return rc;
     }
     t->unk = id_key(g, "tokenizer.ggml.unknown_token_id", t->size);
     if (t->add_bos < 0) t->add_bos = 1;

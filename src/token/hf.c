@@ -127,6 +127,10 @@ static int read_added(anm_tokenizer *t, anm_hf *h, const json_t *added, anm_erro
         bool normalized = anm_hf_bool(v, "normalized", !a.special) && h->n_norms;
         if (normalized && (rc = anm_norm_run(&text, &n, h->norm, h->n_norms, text, n, &t->arena, err))) return rc;
         if (!n) continue;
+        if (normalized) { /* and it is decoded from that form */
+            p->spell = text;
+            p->spell_n = (uint32_t)n;
+        }
         a.text = text;
         a.n = (uint32_t)n;
         anm_addeds *to = normalized ? &h->normalized : &t->added;

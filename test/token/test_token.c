@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Tokenizers against the originals' stored answers (tools/token_oracle.py asked them): tiny ones of every format in
+ * test/data/token, and real ones in the folder that the environment's ANEMONE_TOKENIZERS names, where there is one.
+ */
+#include "test.h"
+
+#include "base/buf.h"
+#include "base/map.h"
+#include "token/token.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- answers ---- */
+
+static uint32_t hash(const void *data, size_t n)
+{
+    const uint8_t *p = data;
+    uint64_t h = 0xCBF29CE484222325u;
+    for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001B3u;
+    return (uint32_t)(h >> 32);
+}
+
+static uint32_t hash_ids(const int32_t *ids, size_t n)
+{
+    anm_buf b = {0};
+    for (size_t i = 0; i < n; i++) anm_buf_u32(&b, (uint32_t)ids[i]);
+    uint32_t h = hash(b.data, b.size);
+    anm_buf_free(&b);
+    return h;
+}
+
+static uint32_t stored(const json_t *list, size_t i)
+{
+    return (uint32_t)strtoul(json_string_value(json_array_get(list, i)), NULL, 16);
+}
+
+static uint32_t stored_at(const json_t *object, const char *key)
+{
+    return (uint32_t)strtoul(json_string_value(json_object_get(object, key)), NULL, 16);
+}
+
+struct asked {
+    const json_t *texts, *invalid, *atoms;
+    const char *folder, *file;
+    const anm_tokenizer *t;
+    int wrong;
+};
+
+static void wrong(struct asked *a, const char *what, size_t i)
+{
+    if (a->wrong++ < 20) print_error("%s: %s %zu differs from the original's\n", a->file, what, i);
+}
+
+static void encode(int32_t **ids, size_t *n, const struct asked *a, const char *text, size_t size, bool special)
+{
+    anm_error err = {0};
+    if (anm_tokenizer_encode(ids, n, a->t, text, size, special, &err)) fail_msg("%s: %s", a->file, err.text);
+}
+
+static uint32_t encode_hash(const struct asked *a, const char *text, size_t size, bool special)
+{
+    int32_t *ids;
+    size_t n;
+    encode(&ids, &n, a, text, size, special);
+    uint32_t h = hash_ids(ids, n);
+    free(ids);
+    return h;
+}
+
+static void decode(anm_buf *out, const struct asked *a, const int32_t *ids, size_t n)
+{
+    anm_error err = {0};
+    char *text;
+    size_t size;
+    if (anm_tokenizer_decode(&text, &size, a->t, ids, n, false, &err)) fail_msg("%s: %s", a->file, err.text);
+    assert_int_equal(text[size], 0);
+    anm_buf_put(out, text, size);
+    free(text);
+}
+
+static uint32_t decode_hash(const struct asked *a, const int32_t *ids, size_t n)
+{
+    anm_buf out = {0};
+    decode(&out, a, ids, n);
+    uint32_t h = hash(out.data, out.size);
+    anm_buf_free(&out);
+    return h;
+}
+
+static void compare_texts(struct asked *a, const json_t *answers)
+{
+    const json_t *special = json_object_get(answers, "special");
+    size_t i;
+    json_t *v;
+    json_array_foreach((json_t *)(uintptr_t)a->texts, i, v)
+    {
+        const char *text = json_string_value(v);
+        size_t n = json_string_length(v);
+        if (encode_hash(a, text, n, false) != stored(json_object_get(answers, "plain"), i)) wrong(a, "text", i);
+        if (special && encode_hash(a, text, n, true) != stored(special, i)) wrong(a, "text with special tokens", i);
+    }
+    json_array_foreach((json_t *)(uintptr_t)a->invalid, i, v)
+    {
+        const char *hex = json_string_value(v);
+        char bytes[64];
+        size_t n = 0;
+        for (unsigned byte; sscanf(hex + 2 * n, "%2x", &byte) == 1;) bytes[n++] = (char)byte;
+        if (encode_hash(a, bytes, n, false) != stored(json_object_get(answers, "invalid"), i)) wrong(a, "invalid text", i);
+    }
+}
+
+/* The generator of tools/token_oracle.py, mixed(). */
+static void compare_mixes(struct asked *a, const json_t *answers)
+{
+    size_t i;
+    json_t *v;
+    json_array_foreach(json_object_get(answers, "mixes"), i, v)
+    {
+        anm_buf text = {0};
+        uint64_t state = (uint64_t)json_integer_value(json_object_get(v, "seed"));
+        for (json_int_t k = json_integer_value(json_object_get(v, "atoms")); k > 0; k--) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            const json_t *atom = json_array_get(a->atoms, (size_t)(state >> 33) % json_array_size(a->atoms));
+            anm_buf_put(&text, json_string_value(atom), json_string_length(atom));
+        }
+        if (encode_hash(a, (char *)text.data, text.size, false) != stored_at(v, "ids")) wrong(a, "mix", i);
+        anm_buf_free(&text);
+    }
+}
+
+static void compare_decoding(struct asked *a, const json_t *answers)
+{
+    const json_t *decoded = json_object_get(answers, "decoded");
+    int32_t size = anm_tokenizer_size(a->t), odd[40], first[300], last[3] = {size - 1, size - 1, size - 1};
+    for (int32_t i = 0; i < 40; i++) odd[i] = (int32_t)((int64_t)i * 7919 % size);
+    for (int32_t i = 0; i < 300; i++) first[i] = i;
+    if (decode_hash(a, odd, 5) != stored(decoded, 0)) wrong(a, "decoding of sequence", 0);
+    if (decode_hash(a, odd + 5, 7) != stored(decoded, 1)) wrong(a, "decoding of sequence", 1);
+    if (decode_hash(a, odd + 12, 28) != stored(decoded, 2)) wrong(a, "decoding of sequence", 2);
+    if (decode_hash(a, first, size < 300 ? (size_t)size : 300) != stored(decoded, 3)) wrong(a, "decoding of sequence", 3);
+    if (decode_hash(a, last, 3) != stored(decoded, 4)) wrong(a, "decoding of sequence", 4);
+    size_t i;
+    json_t *v;
+    json_array_foreach((json_t *)(uintptr_t)a->texts, i, v)
+    {
+        int32_t *ids;
+        size_t n;
+        encode(&ids, &n, a, json_string_value(v), json_string_length(v), false);
+        if (decode_hash(a, ids, n) != stored(decoded, i + 5)) wrong(a, "decoding of text", i);
+        free(ids);
+    }
+    anm_buf each = {0};
+    for (int32_t id = 0; id < size; id++) {
+        decode(&each, a, &id, 1);
+        anm_buf_u8(&each, '\n');
+    }
+    if (hash(each.data, each.size) != stored_at(answers, "each")) wrong(a, "decoding of every id alone", 0);
+    anm_buf_free(&each);
+}
+
+static void compare_long(struct asked *a, const json_t *answers)
+{
+    const json_t *v = json_object_get(answers, "long");
+    char path[1024];
+    anm_map map;
+    anm_error err = {0};
+    int32_t *ids;
+    size_t n;
+    if (!v) return;
+    snprintf(path, sizeof path, "%s/%s", a->folder, json_string_value(json_object_get(v, "file")));
+    if (anm_map_open(&map, path, &err)) fail_msg("%s", err.text);
+    encode(&ids, &n, a, (const char *)map.data, (size_t)map.size, false);
+    if ((json_int_t)n != json_integer_value(json_object_get(v, "n")) || hash_ids(ids, n) != stored_at(v, "ids"))
+        wrong(a, "the long text", 0);
+    free(ids);
+    anm_map_close(&map);
+}
+
+static void compare_folder(const char *folder)
+{
+    char path[1024];
+    json_error_t why;
+    size_t i;
+    json_t *answers;
+    snprintf(path, sizeof path, "%s/answers.json", folder);
+    json_t *root = json_load_file(path, JSON_ALLOW_NUL, &why);
+    if (!root) fail_msg("%s: %s", path, why.text);
+    int bad = 0;
+    json_array_foreach(json_object_get(root, "tokenizers"), i, answers)
+    {
+        anm_tokenizer *t;
+        anm_error err = {0};
+        struct asked a = {json_object_get(root, "texts"), json_object_get(root, "invalid"), json_object_get(root, "atoms"),
+                          folder, json_string_value(json_object_get(answers, "file")), NULL, 0};
+        snprintf(path, sizeof path, "%s/%s", folder, a.file);
+        if (anm_tokenizer_open(&t, path, NULL, &err)) fail_msg("%s", err.text);
+        a.t = t;
+        if (anm_tokenizer_size(t) != json_integer_value(json_object_get(answers, "size"))) wrong(&a, "size", 0);
+        if (anm_tokenizer_bos(t) != json_integer_value(json_object_get(answers, "bos"))) wrong(&a, "bos", 0);
+        if (anm_tokenizer_eos(t) != json_integer_value(json_object_get(answers, "eos"))) wrong(&a, "eos", 0);
+        if (anm_tokenizer_add_bos(t) != json_integer_value(json_object_get(answers, "add_bos"))) wrong(&a, "add_bos", 0);
+        compare_texts(&a, answers);
+        compare_mixes(&a, answers);
+        compare_decoding(&a, answers);
+        compare_long(&a, answers);
+        bad += a.wrong;
+        anm_tokenizer_free(t);
+    }
+    assert_true(i > 0);
+    json_decref(root);
+    assert_int_equal(bad, 0);
+}
+
+static void tiny_tokenizers_answer_as_their_originals(void **state)
+{
+    (void)state;
+    compare_folder("test/data/token");
+}
+
+static void real_tokenizers_answer_as_their_originals(void **state)
+{
+    (void)state;
+    const char *folder = getenv("ANEMONE_TOKENIZERS");
+    if (!folder || !*folder) skip();
+    compare_folder(folder);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tiny_tokenizers_answer_as_their_originals),
+        cmocka_unit_test(real_tokenizers_answer_as_their_originals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
