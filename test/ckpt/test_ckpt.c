@@ -26,7 +26,7 @@ static void refused(const char *path, const char *a, const char *b)
 {
     anm_ckpt *c = NULL;
     anm_error err = {0};
-    if (anm_ckpt_open(&c, path, &err) == 0) fail_msg("%s was read", path);
+    if (anm_ckpt_open(&c, path, &err) == 0) fail_msg("%s was read; it should say: %s", path, a);
     assert_null(c);
     if (!strstr(err.text, a) || !strstr(err.text, b)) fail_msg("'%s' should say '%s' and '%s'", err.text, a, b);
     assert_null(strchr(err.text, '\n'));
@@ -453,9 +453,9 @@ static void each_malformation_is_named(void **state)
     BREAK(m, "PK\x01\x02", "PK\x01\x03", "directory is damaged", "");
     BREAK(m, "module/data/0", "module/data/1", "another name in its own header", "");
     BREAK(m, "module/data.pkl", "module/dota.pkl", "another name in its own header", "module/data.pkl");
-    BREAK(m, "\x10\0\0\0\x10\0\0\0", "\x10\0\x10\0\x10\0\x10\0", "'module/data/0' lies outside the file", "cut short");
-    BREAK(m, "\x10\0\0\0\x10\0\0\0", "\x10\0\0\0\x11\0\0\0", "'module/data/0' is stored, but its two sizes differ", "");
-    BREAK(m, "\x10\0\0\0\x10\0\0\0", "\xff\xff\xff\xff\x10\0\0\0", "'module/data/0' lacks its zip64 sizes", "");
+    BREAK(m, "\x10\0\0\0\x10\0\0\0\x0d", "\x10\0\x10\0\x10\0\x10\0\x0d", "'module/data/0' lies outside the file", "cut short");
+    BREAK(m, "\x10\0\0\0\x10\0\0\0\x0d", "\x10\0\0\0\x11\0\0\0\x0d", "'module/data/0' is stored, but its two sizes differ", "");
+    BREAK(m, "\x10\0\0\0\x10\0\0\0\x0d", "\xff\xff\xff\xff\x10\0\0\0\x0d", "'module/data/0' lacks its zip64 sizes", "");
     BREAK(m, "little", "litter", "neither little nor big", "");
     BREAK(m, "FloatStorage", "BlastStorage", "wants torch.BlastStorage", "");
     BREAK(m, "K\x02K\x02\x86", "K\x02K\x03\x86", "reaches beyond its storage of 16 bytes", "weight");
