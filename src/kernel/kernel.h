@@ -30,21 +30,40 @@ typedef enum anm_scales {
 } anm_scales;
 
 /*
- * A matrix of 4-bit integers, packed in tiles of 16 rows so that a vector lane is a row:
- *   tile: scales (16, or 16 per group), padded to 64 bytes; then for every group of 32 inputs 256 bytes:
- *   4 vectors of 16 lanes of 4 bytes; the 8 nibbles of lane r of vector j, low first, are inputs 8j … 8j + 7 of row r,
- *   each with 8 added.
- * Rows and inputs beyond the matrix hold zero weights. The order of nibbles is that of the file, so packing moves whole
- * 4-byte words.
+ * A matrix of 4-bit integers, packed in tiles of 16 rows so that a vector lane is a row. A tile is read from its start
+ * to its end and nowhere else, so that the processor reads ahead at full speed:
+ *   ROW:       16 fp32 scales (64 bytes), then the groups
+ *   GROUP_F16: for two groups their 2 * 16 fp16 scales (64 bytes), then the two (the last may be alone)
+ *   GROUP_F32: for each group its 16 fp32 scales, then the group
+ * A group of 32 inputs is 256 bytes: 4 vectors of 16 lanes of 4 bytes; the 8 nibbles of lane r of vector j, low first,
+ * are inputs 8j … 8j + 7 of row r, each with 8 added. Rows and inputs beyond the matrix hold zero weights. The order of
+ * nibbles is that of the file, so packing moves whole 4-byte words.
  */
 typedef struct anm_q4 {
     int64_t rows, cols;    /* as the matrix is */
     int64_t tiles, groups; /* rows / 16 and cols / 32, rounded up */
     anm_scales scales;
-    bool round_f16;        /* weights are declared fp16: scale times integer is rounded to it (exact forms) */
-    size_t tile_bytes, nibbles_at; /* of a tile; where its nibbles begin */
-    uint8_t *data;         /* tiles * tile_bytes, 64-byte aligned */
+    bool round_f16;    /* weights are declared fp16: scale times integer is rounded to it (exact forms) */
+    size_t tile_bytes;
+    uint8_t *data; /* tiles * tile_bytes, 64-byte aligned */
 } anm_q4;
+
+static inline size_t anm_q4_tile_bytes(anm_scales scales, int64_t groups)
+{
+    size_t n = (size_t)groups * 256;
+    return n + (scales == ANM_SCALES_ROW ? 64 : scales == ANM_SCALES_GROUP_F16 ? ((size_t)groups + 1) / 2 * 64 : (size_t)groups * 64);
+}
+/* Where in a tile a group's nibbles begin, and its scales. */
+static inline size_t anm_q4_nibbles_at(anm_scales scales, int64_t g)
+{
+    size_t n = (size_t)g * 256 + 64;
+    return n + (scales == ANM_SCALES_ROW ? 0 : scales == ANM_SCALES_GROUP_F16 ? (size_t)g / 2 * 64 : (size_t)g * 64);
+}
+static inline size_t anm_q4_scales_at(anm_scales scales, int64_t g)
+{
+    if (scales == ANM_SCALES_ROW) return 0;
+    return scales == ANM_SCALES_GROUP_F16 ? (size_t)g / 2 * 576 + (size_t)(g & 1) * 32 : (size_t)g * 320;
+}
 
 /* A matrix of floats, packed likewise: tile, then input, then 16 rows. */
 typedef struct anm_wf {

@@ -31,11 +31,18 @@ typedef struct anm_packed {
     bool is_q4;
     anm_q4 q4;
     anm_wf wf;
-    void *memory;
+    size_t size; /* bytes */
 } anm_packed;
 
-int anm_pack(anm_packed *out, const anm_matrix_spec *m, anm_pool *pool, anm_error *err);
-void anm_packed_free(anm_packed *p);
+/* How a matrix will be packed, and its size; false when that overflows. */
+bool anm_pack_layout(anm_packed *out, const anm_matrix_spec *m);
+/* Packs it into `size` zeroed bytes, 64-byte aligned. */
+void anm_pack(anm_packed *p, const anm_matrix_spec *m, uint8_t *memory, anm_pool *pool);
+/* Zeroed memory for all weights of a plan, in large pages where the system has them: with small ones the processor
+ * does not read ahead far enough, and half the time of packing goes into page faults. Free the result; the aligned
+ * bytes begin at *start. NULL: no memory. */
+void *anm_weight_memory(size_t n, uint8_t **start);
+
 /* Row `row` of a weight as fp32, for embeddings: out[cols]. */
 void anm_weight_row(float *out, const anm_weight *w, int64_t row);
 /* Can anm_weight_row and anm_pack read it? */
@@ -110,6 +117,7 @@ struct anm_plan {
     int32_t n_bufs, room_bufs;
     int32_t tail;       /* the first step that only wanted rows need */
     int64_t row_floats; /* floats of the arena per row */
+    void *weights;      /* all packed matrices */
     int64_t widest_in;  /* the most inputs that a linear takes */
 };
 

@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #endif
 
-enum { ALIGN = 64, HUGE_PAGE = 2 << 20 };
+enum { ALIGN = 64, HUGE_PAGE = 2 << 20, TASK_BYTES = 64 << 10 };
 
 /* ---- reading ---- */
 
@@ -63,23 +63,21 @@ bool anm_weight_readable(const anm_weight *w)
            d->type.rank == 2 && d->type.dim[0] == w->rows && d->type.dim[1] == w->cols && block_of(w) > 0;
 }
 
-void anm_weight_row(float *out, const anm_weight *w, int64_t row)
+static float value_at(const anm_weight *w, int64_t row, int64_t col)
 {
     const uint8_t *data = w->data->constant->data;
     anm_dtype t = w->data->type.dtype;
-    if (!w->scale) {
-        for (int64_t k = 0; k < w->cols; k++) out[k] = float_at(data, t, row * w->cols + k);
-        return;
-    }
-    int64_t block = block_of(w), blocks = w->cols / block;
-    const uint8_t *scales = w->scale->constant->data;
-    for (int64_t b = 0; b < blocks; b++) {
-        float s = float_at(scales, w->scale->type.dtype, row * blocks + b);
-        for (int64_t k = b * block; k < (b + 1) * block; k++) {
-            float v = s * (float)integer_at(data, t, row * w->cols + k);
-            out[k] = w->declared == ANM_DT_F16 ? anm_round_f16(v) : v;
-        }
-    }
+    int64_t at = row * w->cols + col;
+    if (!w->scale) return float_at(data, t, at);
+    int64_t block = block_of(w);
+    float s = float_at(w->scale->constant->data, w->scale->type.dtype, row * (w->cols / block) + col / block);
+    float v = s * (float)integer_at(data, t, at);
+    return w->declared == ANM_DT_F16 ? anm_round_f16(v) : v;
+}
+
+void anm_weight_row(float *out, const anm_weight *w, int64_t row)
+{
+    for (int64_t k = 0; k < w->cols; k++) out[k] = value_at(w, row, k);
 }
 
 /* ---- packing ---- */
@@ -114,65 +112,65 @@ typedef struct packing {
 } packing;
 
 /* A row's 4-byte words into lane `lane` of its tile. */
-static void pack_row(uint8_t *nibbles, const anm_weight *w, int64_t row, int lane, int64_t groups)
+static void pack_row(uint8_t *tile, const anm_q4 *q, const anm_weight *w, int64_t row, int lane)
 {
     const uint8_t *data = w->data->constant->data;
-    int64_t words = w->cols / 8;
-    if (w->cols % 8 == 0) {
-        const uint8_t *from = data + row * words * 4;
-        for (int64_t j = 0; j < words; j++) {
+    int64_t whole = w->cols % 8 ? 0 : w->cols / ANM_GROUP; /* groups of whole words at whole bytes */
+    for (int64_t g = 0; g < whole; g++) {
+        const uint8_t *from = data + row * w->cols / 2 + g * (ANM_GROUP / 2);
+        uint8_t *to = tile + anm_q4_nibbles_at(q->scales, g) + lane * 4;
+        for (int j = 0; j < 4; j++) {
             uint32_t v;
             memcpy(&v, from + 4 * j, 4);
             v ^= 0x88888888u;
-            memcpy(nibbles + j * 64 + lane * 4, &v, 4);
+            memcpy(to + 64 * j, &v, 4);
         }
-    } else {
-        words = 0;
     }
-    for (int64_t j = words; j < groups * 4; j++) { /* the ragged end, and zeros behind it */
+    for (int64_t j = whole * 4; j < q->groups * 4; j++) { /* the ragged end, and zeros behind it */
         uint32_t v = 0;
         for (int64_t k = 0; k < 8; k++) {
             int64_t col = j * 8 + k;
             uint32_t n = col < w->cols ? (uint32_t)(integer_at(data, ANM_DT_I4, row * w->cols + col) + 8) : 8;
             v |= n << (4 * k);
         }
-        anm_st32(nibbles + j * 64 + lane * 4, v);
+        anm_st32(tile + anm_q4_nibbles_at(q->scales, j / 4) + j % 4 * 64 + lane * 4, v);
     }
 }
 
 static void pack_q4_tile(const anm_matrix_spec *m, const anm_q4 *q, int64_t t)
 {
-    uint8_t *tile = q->data + (size_t)t * q->tile_bytes, *nibbles = tile + q->nibbles_at;
+    uint8_t *tile = q->data + (size_t)t * q->tile_bytes;
     for (int i = 0; i < ANM_TILE; i++) {
         source s = source_of(m, t, i);
         if (!s.w) {
-            for (int64_t j = 0; j < q->groups * 4; j++) memset(nibbles + j * 64 + i * 4, 0x88, 4);
+            for (int64_t j = 0; j < q->groups * 4; j++)
+                memset(tile + anm_q4_nibbles_at(q->scales, j / 4) + j % 4 * 64 + i * 4, 0x88, 4);
             continue; /* its scales are zero as the memory came */
         }
-        pack_row(nibbles, s.w, s.row, i, q->groups);
+        pack_row(tile, q, s.w, s.row, i);
         const anm_mil_value *sv = s.w->scale;
         int64_t blocks = sv->type.dim[1], per = block_of(s.w) / ANM_GROUP;
         for (int64_t g = 0; g < (q->scales == ANM_SCALES_ROW ? 1 : q->groups); g++) {
             int64_t at = s.row * blocks + (q->scales == ANM_SCALES_ROW ? 0 : g / per);
+            uint8_t *to = tile + anm_q4_scales_at(q->scales, g);
             if (q->scales == ANM_SCALES_GROUP_F16)
-                memcpy(tile + 2 * (g * ANM_TILE + i), sv->constant->data + 2 * at, 2);
+                memcpy(to + 2 * i, sv->constant->data + 2 * at, 2);
             else
-                anm_stf32(tile + 4 * (g * ANM_TILE + i), float_at(sv->constant->data, sv->type.dtype, at));
+                anm_stf32(to + 4 * i, float_at(sv->constant->data, sv->type.dtype, at));
         }
     }
 }
 
-/* A float tile; `row` is scratch for one row. */
-static void pack_float_tile(const anm_matrix_spec *m, const anm_wf *f, int64_t t, float *row)
+static void pack_float_tile(const anm_matrix_spec *m, const anm_wf *f, int64_t t)
 {
     uint8_t *tile = f->data + (size_t)t * f->tile_bytes;
     for (int i = 0; i < ANM_TILE; i++) {
         source s = source_of(m, t, i);
         if (!s.w) continue;
-        anm_weight_row(row, s.w, s.row);
         for (int64_t k = 0; k < f->cols; k++) {
-            if (f->f16) anm_st16(tile + 2 * (k * ANM_TILE + i), anm_f32_to_f16(row[k]));
-            else anm_stf32(tile + 4 * (k * ANM_TILE + i), row[k]);
+            float v = value_at(s.w, s.row, k);
+            if (f->f16) anm_st16(tile + 2 * (k * ANM_TILE + i), anm_f32_to_f16(v));
+            else anm_stf32(tile + 4 * (k * ANM_TILE + i), v);
         }
     }
 }
@@ -185,6 +183,7 @@ static void pack_some(void *ctx, uint32_t i, unsigned thread)
     int64_t end = ((int64_t)i + 1) * k->per_task < tiles ? ((int64_t)i + 1) * k->per_task : tiles;
     for (int64_t t = (int64_t)i * k->per_task; t < end; t++)
         if (k->p->is_q4) pack_q4_tile(k->m, &k->p->q4, t);
+        else pack_float_tile(k->m, &k->p->wf, t);
 }
 
 /* All weights of a matrix as 4-bit integers of one kind of scale? */
@@ -207,54 +206,21 @@ static bool fits_q4(const anm_matrix_spec *m, anm_scales *scales, bool *round)
     return true;
 }
 
-/* Zeroed memory for weights, in large pages where the system has them: half the time of packing is page faults. */
-static void *weight_memory(size_t n, uint8_t **start)
-{
-    size_t align = n >= HUGE_PAGE ? HUGE_PAGE : ALIGN, size;
-    void *p = NULL;
-    *start = NULL;
-    if (!anm_add_size(n, align, &size)) return NULL;
-#if defined(__linux__)
-    if (n >= HUGE_PAGE) {
-        p = calloc(1, size);
-        if (p) {
-            *start = (uint8_t *)(((uintptr_t)p + align - 1) & ~(uintptr_t)(align - 1));
-            (void)madvise(*start, n, MADV_HUGEPAGE);
-        }
-        return p;
-    }
-#endif
-    p = calloc(1, size);
-    if (p) *start = (uint8_t *)(((uintptr_t)p + align - 1) & ~(uintptr_t)(align - 1));
-    return p;
-}
-
-static int pack_floats(anm_packed *out, const anm_matrix_spec *m, int64_t tiles, anm_error *err)
-{
-    anm_wf *f = &out->wf;
-    bool f16 = true;
-    for (uint32_t i = 0; i < m->n_parts + m->n_up; i++)
-        f16 &= (i < m->n_parts ? m->part[i] : m->up[i - m->n_parts]).declared == ANM_DT_F16;
-    *f = (anm_wf){.rows = m->rows, .cols = m->cols, .tiles = tiles, .f16 = f16};
-    size_t size;
-    float *row = malloc((size_t)m->cols * sizeof *row);
-    if (row && anm_mul_size((size_t)m->cols * ANM_TILE, f16 ? 2 : 4, &f->tile_bytes) &&
-        anm_mul_size(f->tile_bytes, (size_t)tiles, &size))
-        out->memory = weight_memory(size, &f->data);
-    if (out->memory)
-        for (int64_t t = 0; t < tiles; t++) pack_float_tile(m, f, t, row);
-    free(row);
-    return out->memory ? 0 : anm_fail_memory(err, "weights");
-}
-
-int anm_pack(anm_packed *out, const anm_matrix_spec *m, anm_pool *pool, anm_error *err)
+bool anm_pack_layout(anm_packed *out, const anm_matrix_spec *m)
 {
     memset(out, 0, sizeof *out);
     anm_scales scales = ANM_SCALES_ROW;
-    bool round = false;
+    bool round = false, f16 = true;
     int64_t tiles = (m->rows + ANM_TILE - 1) / ANM_TILE * (m->n_up ? 2 : 1);
     out->is_q4 = fits_q4(m, &scales, &round);
-    if (!out->is_q4) return pack_floats(out, m, tiles, err);
+    if (!out->is_q4) {
+        for (uint32_t i = 0; i < m->n_parts + m->n_up; i++)
+            f16 &= (i < m->n_parts ? m->part[i] : m->up[i - m->n_parts]).declared == ANM_DT_F16;
+        anm_wf *f = &out->wf;
+        *f = (anm_wf){.rows = m->rows, .cols = m->cols, .tiles = tiles, .f16 = f16};
+        return anm_mul_size((size_t)m->cols * ANM_TILE, f16 ? 2 : 4, &f->tile_bytes) &&
+               anm_mul_size(f->tile_bytes, (size_t)tiles, &out->size);
+    }
     anm_q4 *q = &out->q4;
     *q = (anm_q4){.rows = m->rows,
                   .cols = m->cols,
@@ -262,18 +228,29 @@ int anm_pack(anm_packed *out, const anm_matrix_spec *m, anm_pool *pool, anm_erro
                   .groups = (m->cols + ANM_GROUP - 1) / ANM_GROUP,
                   .scales = scales,
                   .round_f16 = round};
-    size_t per = scales == ANM_SCALES_GROUP_F16 ? 2 : 4, n = scales == ANM_SCALES_ROW ? 1 : (size_t)q->groups, size = 0;
-    q->nibbles_at = (size_t)anm_align_up(n * ANM_TILE * per, ALIGN);
-    q->tile_bytes = q->nibbles_at + (size_t)q->groups * 256;
-    if (anm_mul_size(q->tile_bytes, (size_t)tiles, &size)) out->memory = weight_memory(size, &q->data);
-    if (!out->memory) return anm_fail_memory(err, "weights");
-    packing k = {m, out, (uint32_t)(1 + (64 << 10) / q->tile_bytes)};
-    anm_pool_run(pool, pack_some, &k, (uint32_t)((tiles + k.per_task - 1) / k.per_task));
-    return 0;
+    q->tile_bytes = anm_q4_tile_bytes(scales, q->groups);
+    return anm_mul_size(q->tile_bytes, (size_t)tiles, &out->size);
 }
 
-void anm_packed_free(anm_packed *p)
+void anm_pack(anm_packed *p, const anm_matrix_spec *m, uint8_t *memory, anm_pool *pool)
 {
-    free(p->memory);
-    memset(p, 0, sizeof *p);
+    int64_t tiles = p->is_q4 ? p->q4.tiles : p->wf.tiles;
+    size_t tile_bytes = p->is_q4 ? p->q4.tile_bytes : p->wf.tile_bytes;
+    p->q4.data = p->is_q4 ? memory : NULL;
+    p->wf.data = p->is_q4 ? NULL : memory;
+    packing k = {m, p, (uint32_t)(1 + TASK_BYTES / tile_bytes)};
+    anm_pool_run(pool, pack_some, &k, (uint32_t)((tiles + k.per_task - 1) / k.per_task));
+}
+
+void *anm_weight_memory(size_t n, uint8_t **start)
+{
+    size_t align = n >= HUGE_PAGE ? HUGE_PAGE : ALIGN, size;
+    if (!anm_add_size(n, align, &size)) return NULL;
+    void *p = calloc(1, size);
+    if (!p) return NULL;
+    *start = (uint8_t *)(((uintptr_t)p + align - 1) & ~(uintptr_t)(align - 1));
+#if defined(__linux__)
+    if (n >= HUGE_PAGE) (void)madvise(*start, n, MADV_HUGEPAGE);
+#endif
+    return p;
 }

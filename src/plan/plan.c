@@ -17,12 +17,34 @@ static anm_plan *new_plan(const anm_method *m)
 void anm_plan_free(anm_plan *p)
 {
     if (!p) return;
-    for (int32_t i = 0; i < p->n_steps; i++)
-        for (uint32_t k = 0; k < p->step[i].n_parts; k++) anm_packed_free(&p->step[i].part[k].packed);
+    free(p->weights);
     free(p->step);
     free(p->buf);
     anm_arena_free(&p->arena);
     free(p);
+}
+
+static int pack_all(anm_plan *p, anm_pool *pool, anm_error *err)
+{
+    size_t total = 0;
+    bool fits = true;
+    for (int32_t i = 0; i < p->n_steps; i++)
+        for (uint32_t k = 0; k < p->step[i].n_parts; k++) {
+            anm_linear_part *part = &p->step[i].part[k];
+            if (part->spec.cols > p->widest_in) p->widest_in = part->spec.cols;
+            fits = fits && anm_pack_layout(&part->packed, &part->spec) && part->packed.size < SIZE_MAX / 2 &&
+                   anm_add_size(total, (size_t)anm_align_up(part->packed.size, 64), &total);
+        }
+    uint8_t *at = NULL;
+    if (fits) p->weights = anm_weight_memory(total, &at);
+    if (!p->weights) return anm_fail_memory(err, "weights");
+    for (int32_t i = 0; i < p->n_steps; i++)
+        for (uint32_t k = 0; k < p->step[i].n_parts; k++) {
+            anm_linear_part *part = &p->step[i].part[k];
+            anm_pack(&part->packed, &part->spec, at, pool);
+            at += anm_align_up(part->packed.size, 64);
+        }
+    return 0;
 }
 
 int anm_plan_new(anm_plan **out, const anm_method *m, const anm_plan_opts *opts, anm_error *err)
@@ -33,12 +55,7 @@ int anm_plan_new(anm_plan **out, const anm_method *m, const anm_plan_opts *opts,
     p->exact = opts->exact;
     p->k = opts->kernels;
     int rc = anm_plan_lower(p, m, err);
-    for (int32_t i = 0; i < p->n_steps && !rc; i++)
-        for (uint32_t k = 0; k < p->step[i].n_parts && !rc; k++) {
-            anm_linear_part *part = &p->step[i].part[k];
-            if (part->spec.cols > p->widest_in) p->widest_in = part->spec.cols;
-            rc = anm_pack(&part->packed, &part->spec, opts->pool, err);
-        }
+    if (!rc) rc = pack_all(p, opts->pool, err);
     if (rc) {
         anm_plan_free(p);
         return rc;

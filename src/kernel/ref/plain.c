@@ -38,11 +38,8 @@ void anm_k_quantize_plain(int8_t *q, float *scale, int32_t *offset, const float 
 /* The weight scale of a row in a group. */
 static float scale_at(const anm_q4 *w, const uint8_t *tile, int64_t group, int row)
 {
-    switch (w->scales) {
-    case ANM_SCALES_GROUP_F16: return anm_f16_to_f32(anm_ld16(tile + 2 * (group * ANM_TILE + row)));
-    case ANM_SCALES_GROUP_F32: return anm_ldf32(tile + 4 * (group * ANM_TILE + row));
-    default: return anm_ldf32(tile + 4 * row);
-    }
+    const uint8_t *s = tile + anm_q4_scales_at(w->scales, group);
+    return w->scales == ANM_SCALES_GROUP_F16 ? anm_f16_to_f32(anm_ld16(s + 2 * row)) : anm_ldf32(s + 4 * row);
 }
 
 static int nibble(const uint8_t *group, int row, int input)
@@ -58,7 +55,7 @@ void anm_k_q4_q8_plain(float *out, const anm_q4 *w, int64_t tile, const anm_q8 *
         for (int i = 0; i < ANM_TILE; i++) {
             float sum = 0;
             for (int64_t g = 0; g < w->groups; g++) {
-                const uint8_t *nib = t + w->nibbles_at + g * 256;
+                const uint8_t *nib = t + anm_q4_nibbles_at(w->scales, g);
                 const int8_t *q = x->q + ((row + r) * x->groups + g) * ANM_GROUP;
                 int32_t dot = x->offset[(row + r) * x->groups + g];
                 for (int k = 0; k < ANM_GROUP; k++)
@@ -78,7 +75,7 @@ void anm_k_q4_f32_plain(float *out, const anm_q4 *w, int64_t tile, const float *
         for (int i = 0; i < ANM_TILE; i++) {
             float total = 0;
             for (int64_t g = 0; g < w->groups; g++) {
-                const uint8_t *nib = t + w->nibbles_at + g * 256;
+                const uint8_t *nib = t + anm_q4_nibbles_at(w->scales, g);
                 float s = scale_at(w, t, g, i), sum = 0;
                 for (int k = 0; k < ANM_GROUP && g * ANM_GROUP + k < w->cols; k++) {
                     float v = s * (float)(nibble(nib, i, k) - 8);

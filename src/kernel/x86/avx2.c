@@ -122,12 +122,14 @@ void anm_k_quantize_avx2(int8_t *q, float *scale, int32_t *offset, const float *
 
 /* ---- 4-bit weights ---- */
 
+enum { AHEAD = 2048 }; /* bytes: weights are asked for this long before they are used; the caches do not look as far */
+
 /* Scales of half a tile: rows 8 * half and up. */
-static inline __m256 half_scales(const anm_q4 *w, const uint8_t *tile, int64_t g, int half)
+static inline __m256 half_scales(anm_scales kind, const uint8_t *tile, int64_t g, int half)
 {
-    if (w->scales == ANM_SCALES_GROUP_F16)
-        return _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(const void *)(tile + g * 32 + half * 16)));
-    return _mm256_loadu_ps((const float *)(const void *)tile + g * 16 + half * 8);
+    const uint8_t *s = tile + anm_q4_scales_at(kind, g);
+    if (kind == ANM_SCALES_GROUP_F16) return _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(const void *)(s + half * 16)));
+    return _mm256_load_ps((const float *)(const void *)s + half * 8);
 }
 
 /*
@@ -135,20 +137,22 @@ static inline __m256 half_scales(const anm_q4 *w, const uint8_t *tile, int64_t g
  * at most 3810 and the eight of a group stay within 16 bits: 30480.
  */
 static inline __attribute__((always_inline)) void q4_q8_rows(float *out, const anm_q4 *w, const uint8_t *t, int half,
-                                                             const anm_q8 *x, int32_t row, int M, bool grouped)
+                                                             const anm_q8 *x, int32_t row, int M, anm_scales kind)
 {
     const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
     __m256 sum[4];
     for (int r = 0; r < M; r++) sum[r] = _mm256_setzero_ps();
-    const uint8_t *nib = t + w->nibbles_at + 32 * half;
-    for (int64_t g = 0; g < w->groups; g++, nib += 256) {
+    const bool grouped = kind != ANM_SCALES_ROW;
+    for (int64_t g = 0; g < w->groups; g++) {
+        const uint8_t *nib = t + anm_q4_nibbles_at(kind, g) + 32 * half;
         __m256i v[8];
         for (int j = 0; j < 4; j++) {
             __m256i p = _mm256_load_si256((const __m256i *)(const void *)(nib + 64 * j));
+            if (half == 0) _mm_prefetch((const char *)nib + AHEAD + 64 * j, _MM_HINT_T0);
             v[2 * j] = _mm256_and_si256(p, low);
             v[2 * j + 1] = _mm256_and_si256(_mm256_srli_epi16(p, 4), low);
         }
-        __m256 ws = grouped ? half_scales(w, t, g, half) : _mm256_setzero_ps();
+        __m256 ws = grouped ? half_scales(kind, t, g, half) : _mm256_setzero_ps();
         for (int r = 0; r < M; r++) {
             int64_t at = (row + r) * x->groups + g;
             const int8_t *q = x->q + at * ANM_GROUP;
@@ -176,14 +180,14 @@ static inline __attribute__((always_inline)) void q4_q8_rows(float *out, const a
 void anm_k_q4_q8_avx2(float *out, const anm_q4 *w, int64_t tile, const anm_q8 *x, int32_t row, int32_t rows)
 {
     const uint8_t *t = w->data + (size_t)tile * w->tile_bytes;
-    bool grouped = w->scales != ANM_SCALES_ROW;
     while (rows > 0) {
         int m = rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
         for (int half = 0; half < 2; half++) {
 #define ROWS(M)                                                                                                        \
     case M:                                                                                                            \
-        if (grouped) q4_q8_rows(out, w, t, half, x, row, M, true);                                                     \
-        else q4_q8_rows(out, w, t, half, x, row, M, false);                                                            \
+        if (w->scales == ANM_SCALES_ROW) q4_q8_rows(out, w, t, half, x, row, M, ANM_SCALES_ROW);                       \
+        else if (w->scales == ANM_SCALES_GROUP_F16) q4_q8_rows(out, w, t, half, x, row, M, ANM_SCALES_GROUP_F16);      \
+        else q4_q8_rows(out, w, t, half, x, row, M, ANM_SCALES_GROUP_F32);                                             \
         break
             switch (m) {
                 ROWS(4);
@@ -204,10 +208,10 @@ static inline __attribute__((always_inline)) void q4_f32_rows(float *out, const 
     const __m256i low = _mm256_set1_epi32(15), eight = _mm256_set1_epi32(8);
     __m256 total[4];
     for (int r = 0; r < M; r++) total[r] = _mm256_setzero_ps();
-    __m256 ws = half_scales(w, t, 0, half);
-    const uint8_t *nib = t + w->nibbles_at + 32 * half;
-    for (int64_t g = 0; g < w->groups; g++, nib += 256) {
-        if (w->scales != ANM_SCALES_ROW) ws = half_scales(w, t, g, half);
+    __m256 ws = half_scales(w->scales, t, 0, half);
+    for (int64_t g = 0; g < w->groups; g++) {
+        const uint8_t *nib = t + anm_q4_nibbles_at(w->scales, g) + 32 * half;
+        if (w->scales != ANM_SCALES_ROW) ws = half_scales(w->scales, t, g, half);
         __m256 sum[4];
         for (int r = 0; r < M; r++) sum[r] = _mm256_setzero_ps();
         int64_t left = w->cols - g * ANM_GROUP;

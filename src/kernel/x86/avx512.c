@@ -50,27 +50,33 @@ void anm_k_quantize_avx512(int8_t *q, float *scale, int32_t *offset, const float
 
 /* ---- 4-bit weights ---- */
 
-static inline __m512 group_scales(const anm_q4 *w, const uint8_t *tile, int64_t g)
+enum { AHEAD = 2048 }; /* bytes: weights are asked for this long before they are used; the caches do not look as far */
+
+static inline __m512 group_scales(anm_scales kind, const uint8_t *tile, int64_t g)
 {
-    return w->scales == ANM_SCALES_GROUP_F16 ? half16(tile + g * 32) : _mm512_loadu_ps((const float *)(const void *)tile + g * 16);
+    const uint8_t *s = tile + anm_q4_scales_at(kind, g);
+    return kind == ANM_SCALES_GROUP_F16 ? half16(s) : _mm512_load_ps((const float *)(const void *)s);
 }
 
 /* `M` rows of activations against one tile; M is a constant where this is inlined. */
 static inline __attribute__((always_inline)) void q4_q8_rows(float *out, const anm_q4 *w, const uint8_t *t,
-                                                             const anm_q8 *x, int32_t row, int M, bool grouped)
+                                                             const anm_q8 *x, int32_t row, int M, anm_scales kind)
 {
     const __m512i low = _mm512_set1_epi8(15);
     __m512 sum[8];
     for (int r = 0; r < M; r++) sum[r] = _mm512_setzero_ps();
-    const uint8_t *nib = t + w->nibbles_at;
-    for (int64_t g = 0; g < w->groups; g++, nib += 256) {
+    const bool grouped = kind != ANM_SCALES_ROW;
+    for (int64_t g = 0; g < w->groups; g++) {
+        const uint8_t *nib = t + anm_q4_nibbles_at(kind, g);
         __m512i v[8];
+        if (grouped) _mm_prefetch((const char *)t + anm_q4_scales_at(kind, g) + AHEAD, _MM_HINT_T0);
         for (int j = 0; j < 4; j++) {
             __m512i p = _mm512_load_si512(nib + 64 * j);
+            _mm_prefetch((const char *)nib + AHEAD + 64 * j, _MM_HINT_T0);
             v[2 * j] = _mm512_and_si512(p, low);
             v[2 * j + 1] = _mm512_and_si512(_mm512_srli_epi16(p, 4), low);
         }
-        __m512 ws = grouped ? group_scales(w, t, g) : _mm512_setzero_ps();
+        __m512 ws = grouped ? group_scales(kind, t, g) : _mm512_setzero_ps();
         for (int r = 0; r < M; r++) {
             int64_t at = (row + r) * x->groups + g;
             const int8_t *q = x->q + at * ANM_GROUP;
@@ -93,13 +99,13 @@ static inline __attribute__((always_inline)) void q4_q8_rows(float *out, const a
 void anm_k_q4_q8_avx512(float *out, const anm_q4 *w, int64_t tile, const anm_q8 *x, int32_t row, int32_t rows)
 {
     const uint8_t *t = w->data + (size_t)tile * w->tile_bytes;
-    bool grouped = w->scales != ANM_SCALES_ROW;
     while (rows > 0) {
         int m = rows >= 8 ? 8 : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
 #define ROWS(M)                                                                                                        \
     case M:                                                                                                            \
-        if (grouped) q4_q8_rows(out, w, t, x, row, M, true);                                                           \
-        else q4_q8_rows(out, w, t, x, row, M, false);                                                                  \
+        if (w->scales == ANM_SCALES_ROW) q4_q8_rows(out, w, t, x, row, M, ANM_SCALES_ROW);                             \
+        else if (w->scales == ANM_SCALES_GROUP_F16) q4_q8_rows(out, w, t, x, row, M, ANM_SCALES_GROUP_F16);            \
+        else q4_q8_rows(out, w, t, x, row, M, ANM_SCALES_GROUP_F32);                                                   \
         break
         switch (m) {
             ROWS(8);
@@ -120,10 +126,10 @@ static inline __attribute__((always_inline)) void q4_f32_rows(float *out, const 
     const __m512i low = _mm512_set1_epi32(15), eight = _mm512_set1_epi32(8);
     __m512 total[8];
     for (int r = 0; r < M; r++) total[r] = _mm512_setzero_ps();
-    __m512 ws = w->scales == ANM_SCALES_ROW ? group_scales(w, t, 0) : _mm512_setzero_ps();
-    const uint8_t *nib = t + w->nibbles_at;
-    for (int64_t g = 0; g < w->groups; g++, nib += 256) {
-        if (w->scales != ANM_SCALES_ROW) ws = group_scales(w, t, g);
+    __m512 ws = w->scales == ANM_SCALES_ROW ? group_scales(ANM_SCALES_ROW, t, 0) : _mm512_setzero_ps();
+    for (int64_t g = 0; g < w->groups; g++) {
+        const uint8_t *nib = t + anm_q4_nibbles_at(w->scales, g);
+        if (w->scales != ANM_SCALES_ROW) ws = group_scales(w->scales, t, g);
         __m512 sum[8];
         for (int r = 0; r < M; r++) sum[r] = _mm512_setzero_ps();
         int64_t left = w->cols - g * ANM_GROUP;
