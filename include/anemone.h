@@ -141,8 +141,8 @@ ANM_API int anm_session_set_sampling(anm_session *s, const anm_sampling *how, an
 /* Forgets everything fed; sampling stays as set. */
 ANM_API void anm_session_reset(anm_session *s);
 
-/* Feeds n tokens after those fed before. On an error (an id outside the vocabulary; ANM_ERR_LIMIT: more than the
- * context holds) nothing is fed. */
+/* Feeds n tokens after those fed before. ANM_ERR_LIMIT: an id is outside the vocabulary, or they are more than
+ * the context holds; then nothing is fed. */
 ANM_API int anm_session_feed(anm_session *s, const int32_t *ids, size_t n, anm_error *err);
 
 /* The tokens fed so far; *ids points into the session until its next call. */

@@ -1,53 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* anemone tokenize: text to ids, or ids to text. */
-#include "base/buf.h"
-#include "base/map.h"
 #include "cli/cli.h"
+#include "cli/input.h"
 #include "cli/opt.h"
 #include "token/token.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* The whole of a file, or of standard input for "-"; an empty one is an empty text. */
-static int read_all(anm_buf *out, const char *path, anm_error *err)
-{
-    bool input = strcmp(path, "-") == 0;
-    FILE *f = input ? stdin : fopen(path, "rb");
-    if (!f) return anm_fail(err, ANM_ERR_IO, "%s: cannot be opened", path);
-    char part[1 << 16];
-    size_t n;
-    while ((n = fread(part, 1, sizeof part, f)) > 0) anm_buf_put(out, part, n);
-    bool failed = ferror(f);
-    if (!input) fclose(f);
-    if (failed) return anm_fail(err, ANM_ERR_IO, "%s: cannot be read", path);
-    return out->bad ? anm_fail_memory(err, path) : 0;
-}
-
-/* Numbers with spaces, commas or line ends between them. */
-static int read_ids(int32_t **ids, size_t *count, const char *text, size_t n, const char *path, anm_error *err)
-{
-    size_t room = n / 2 + 1;
-    int32_t *p = room > SIZE_MAX / sizeof *p ? NULL : malloc(room * sizeof *p);
-    if (!p) return anm_fail_memory(err, path);
-    *count = 0;
-    for (size_t i = 0; i < n;) {
-        if (strchr(" ,\n\r\t", text[i]) && text[i]) {
-            i++;
-            continue;
-        }
-        int64_t v = 0;
-        size_t from = i;
-        while (i < n && text[i] >= '0' && text[i] <= '9' && v <= INT32_MAX) v = v * 10 + (text[i++] - '0');
-        if (i == from || v > INT32_MAX) {
-            free(p);
-            return anm_fail_at(err, ANM_ERR_USAGE, from, "%s: not a token id at byte %zu", path, from);
-        }
-        p[(*count)++] = (int32_t)v;
-    }
-    *ids = p;
-    return 0;
-}
 
 /* A piece on a line of its own: what would not show is escaped. */
 static void print_piece(const anm_tokenizer *t, int32_t id)
@@ -91,7 +50,7 @@ static int decode(const anm_tokenizer *t, const anm_buf *text, bool special, boo
     int32_t *ids = NULL;
     size_t count = 0, n;
     char *out = NULL;
-    int rc = read_ids(&ids, &count, text->data ? (char *)text->data : "", text->size, path, err);
+    int rc = cli_read_ids(&ids, &count, text->data ? (char *)text->data : "", text->size, path, err);
     if (rc) return rc;
     if (!(rc = anm_tokenizer_decode(&out, &n, t, ids, count, special, err))) {
         if (pieces)
@@ -129,7 +88,7 @@ int cmd_tokenize(int argc, char **argv)
     if (!rc && !tokenizer) rc = anm_fail(&err, ANM_ERR_USAGE, "tokenize: -t FILE says which tokenizer; it is missing");
     if (!rc && !words) rc = anm_fail(&err, ANM_ERR_USAGE, "tokenize: the file is missing (- for standard input)");
     if (!rc) rc = anm_tokenizer_open(&t, tokenizer, config, &err);
-    if (!rc) rc = read_all(&text, path, &err);
+    if (!rc) rc = cli_read_text(&text, path, &err);
     if (!rc) rc = decoding ? decode(t, &text, special, pieces, path, &err) : encode(t, &text, bos, special, pieces, &err);
     anm_buf_free(&text);
     anm_tokenizer_free(t);

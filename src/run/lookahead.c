@@ -70,7 +70,7 @@ static int check(const anm_session *s, const anm_lookahead *how, anm_error *err)
         return anm_fail(err, ANM_ERR_USAGE, "lookahead: n_verifications %d must be at least 1", how->n_verifications);
     int64_t rows = ((int64_t)how->ngram_size - 1) * ((int64_t)how->window_size + how->n_verifications);
     if (rows > s->info->input_len)
-        return anm_fail(err, ANM_ERR_USAGE,
+        return anm_fail(err, ANM_ERR_LIMIT,
                         "lookahead: (ngram_size %d - 1) * (window_size %d + n_verifications %d) = %lld rows are more than "
                         "the file's input_len %lld",
                         how->ngram_size, how->window_size, how->n_verifications, (long long)rows,
@@ -136,7 +136,7 @@ int anm_session_seed_ngrams(anm_session *s, const anm_lookahead *how, const int3
     if (rc) return rc;
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= s->info->vocab_size)
-            return anm_fail(err, ANM_ERR_USAGE, "token %ld is outside the vocabulary of %lld tokens", (long)ids[i],
+            return anm_fail(err, ANM_ERR_LIMIT, "token %ld is outside the vocabulary of %lld tokens", (long)ids[i],
                             (long long)s->info->vocab_size);
     for (size_t i = 0; i + (size_t)how->ngram_size <= n; i++) anm_ngrams_add(s->look->pool, ids[i], ids + i + 1);
     return 0;

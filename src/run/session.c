@@ -138,7 +138,7 @@ static int check_feed(const anm_session *s, const int32_t *ids, size_t n, anm_er
 {
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= s->info->vocab_size)
-            return anm_fail(err, ANM_ERR_USAGE, "token %ld is outside the vocabulary of %lld tokens", (long)ids[i],
+            return anm_fail(err, ANM_ERR_LIMIT, "token %ld is outside the vocabulary of %lld tokens", (long)ids[i],
                             (long long)s->info->vocab_size);
     if (n > (size_t)(s->capacity - s->fed))
         return anm_fail(err, ANM_ERR_LIMIT, "%zu tokens do not fit: the context holds %lld and %lld of it are used", n,
@@ -146,7 +146,7 @@ static int check_feed(const anm_session *s, const int32_t *ids, size_t n, anm_er
     return 0;
 }
 
-int anm_session_feed_rows(float *rows, anm_session *s, const int32_t *ids, size_t n, anm_error *err)
+static int feed(float *rows, anm_session *s, const int32_t *ids, size_t n, anm_error *err)
 {
     int rc = check_feed(s, ids, n, err);
     if (rc || n == 0) return rc;
@@ -176,14 +176,19 @@ int anm_session_feed_rows(float *rows, anm_session *s, const int32_t *ids, size_
     return 0;
 }
 
-int anm_session_feed(anm_session *s, const int32_t *ids, size_t n, anm_error *err)
+int anm_session_feed_rows(float *rows, anm_session *s, const int32_t *ids, size_t n, anm_error *err)
 {
     double start = anm_seconds();
     int64_t before = s->fed;
-    int rc = anm_session_feed_rows(NULL, s, ids, n, err);
+    int rc = feed(rows, s, ids, n, err);
     s->stats.feed_seconds += anm_seconds() - start;
     s->stats.fed_tokens += s->fed - before;
     return rc;
+}
+
+int anm_session_feed(anm_session *s, const int32_t *ids, size_t n, anm_error *err)
+{
+    return anm_session_feed_rows(NULL, s, ids, n, err);
 }
 
 int anm_session_sample(int32_t *id, anm_session *s, anm_error *err)
@@ -229,7 +234,7 @@ int anm_session_generate(anm_end *end, anm_session *s, const anm_generation *g, 
             if (look) {
                 rc = anm_look_step(&id, &done, s, &m, err);
             } else {
-                rc = anm_session_feed_rows(NULL, s, &id, 1, err);
+                rc = feed(NULL, s, &id, 1, err);
                 if (!rc && (rc = anm_session_sample(&id, s, err)) == 0) done = anm_making_give(&m, id);
             }
         }

@@ -287,13 +287,14 @@ static void settings_that_do_not_fit_are_named(void **state)
     (void)state;
     const struct {
         anm_lookahead how;
+        int code;
         const char *says;
     } bad[] = {
-        {{ANM_LOOKAHEAD_ALWAYS, 1, 4, 4}, "ngram_size 1"},
-        {{ANM_LOOKAHEAD_AUTO, 5, -1, 4}, "window_size -1"},
-        {{ANM_LOOKAHEAD_AUTO, 5, 4, 0}, "n_verifications 0"},
-        {{ANM_LOOKAHEAD_ALWAYS, 5, 5, 4}, "36 rows are more than the file's input_len 32"},
-        {{ANM_LOOKAHEAD_ALWAYS, INT32_MAX, INT32_MAX, INT32_MAX}, "input_len 32"},
+        {{ANM_LOOKAHEAD_ALWAYS, 1, 4, 4}, ANM_ERR_USAGE, "ngram_size 1"},
+        {{ANM_LOOKAHEAD_AUTO, 5, -1, 4}, ANM_ERR_USAGE, "window_size -1"},
+        {{ANM_LOOKAHEAD_AUTO, 5, 4, 0}, ANM_ERR_USAGE, "n_verifications 0"},
+        {{ANM_LOOKAHEAD_ALWAYS, 5, 5, 4}, ANM_ERR_LIMIT, "36 rows are more than the file's input_len 32"},
+        {{ANM_LOOKAHEAD_ALWAYS, INT32_MAX, INT32_MAX, INT32_MAX}, ANM_ERR_LIMIT, "input_len 32"},
     };
     char path[128];
     fake_single(path, sizeof path, 48, 200, 32);
@@ -306,7 +307,7 @@ static void settings_that_do_not_fit_are_named(void **state)
     assert_int_equal(anm_session_feed(s, &one, 1, NULL), 0);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         const anm_generation g = {.max_new = 5, .lookahead = bad[i].how};
-        assert_int_equal(anm_session_generate(&end, s, &g, &err), ANM_ERR_USAGE);
+        assert_int_equal(anm_session_generate(&end, s, &g, &err), bad[i].code);
         assert_non_null(strstr(err.text, bad[i].says));
     }
     anm_session_free(s);

@@ -139,9 +139,9 @@ static void what_does_not_fit_is_refused_and_changes_nothing(void **state)
     assert_int_equal(anm_session_feed(s, prompt, 65, &err), ANM_ERR_LIMIT);
     assert_non_null(strstr(err.text, "65 tokens"));
     assert_non_null(strstr(err.text, "64"));
-    assert_int_equal(anm_session_feed(s, bad, 3, &err), ANM_ERR_USAGE);
+    assert_int_equal(anm_session_feed(s, bad, 3, &err), ANM_ERR_LIMIT);
     assert_non_null(strstr(err.text, "token 50 is outside the vocabulary of 50"));
-    assert_int_equal(anm_session_feed(s, negative, 1, &err), ANM_ERR_USAGE);
+    assert_int_equal(anm_session_feed(s, negative, 1, &err), ANM_ERR_LIMIT);
     assert_int_equal(anm_session_fed(NULL, s), 0);
     assert_int_equal(anm_session_feed(s, prompt, 60, &err), 0);
     float before[VOCAB];

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* anemone run: a prompt, a program, a text. Standard output takes the text and nothing else. */
+#include "base/map.h"
+#include "cli/cli.h"
+#include "cli/input.h"
+#include "cli/npy.h"
+#include "cli/opt.h"
+#include "cli/run_report.h"
+#include "model/model.h"
+#include "run/session.h"
+#include "run/stream.h"
+#include "token/token.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef struct options {
+    const char *model, *params, *tokenizer, *tokenizer_config;
+    const char *prompt, *prompt_file, *tokens, *logits, *stop, *ngrams_seed;
+    const char *precision, *lookahead;
+    int64_t max_new_tokens, input_len, cache_len, max_context_len, ngram_size, window_size, n_verifications;
+    int64_t top_k, repeat_last, seed, threads;
+    double temperature, top_p, min_p, repeat_penalty;
+    bool exact, precise, bos, no_bos, parse_special, ignore_eos, greedy, print_tokens, echo, json, stats;
+    bool gave_prompt, gave_seed, gave_precision, gave_input, gave_cache, gave_context_len;
+} options;
+
+/* Everything that is open while the command runs. */
+typedef struct running {
+    options o;
+    anm_llm *llm;
+    anm_tokenizer *tok;
+    anm_session *session;
+    const anm_engine_info *info;
+    anm_lookahead look;
+    uint64_t seed;
+    int32_t *prompt, *stop_ids;
+    size_t n_prompt, n_stop;
+    anm_stream stream;
+    anm_buf ids; /* the new tokens, for --print_tokens */
+    bool show_text, show_ids;
+} running;
+
+static int parse(options *o, int argc, char **argv, anm_error *err)
+{
+    *o = (options){.prompt = "Once upon a time,", .max_new_tokens = 100, .temperature = 0.6, .top_p = 0.9,
+                   .repeat_penalty = 1, .repeat_last = 64, .ngram_size = 5, .window_size = 4, .n_verifications = 4,
+                   .precision = "default"};
+    const cli_opt table[] = {
+        {0, NULL, CLI_HEADING, NULL, NULL, "What runs:", NULL},
+        {'m', "model", CLI_STRING, &o->model, "FILE", "the program (.pte), whoever exported it", NULL},
+        {'t', "tokenizer", CLI_STRING, &o->tokenizer, "FILE",
+         "tiktoken's or SentencePiece's .model, tokenizer.json, or a GGUF file", NULL},
+        {0, "tokenizer_config", CLI_STRING, &o->tokenizer_config, "FILE",
+         "tokenizer_config.json; left out, the one beside the tokenizer where there is one", NULL},
+        {'p', "params", CLI_STRING, &o->params, "FILE", "params.json; never needed: if given, it must fit the program", NULL},
+        {0, "input_len", CLI_INT, &o->input_len, "N", "these three are in the program; if given, they must fit it",
+         &o->gave_input},
+        {0, "cache_len", CLI_INT, &o->cache_len, "N", "", &o->gave_cache},
+        {0, "max_context_len", CLI_INT, &o->max_context_len, "N", "", &o->gave_context_len},
+        {0, NULL, CLI_HEADING, NULL, NULL, "What it is given:", NULL},
+        {0, "prompt", CLI_STRING, &o->prompt, "TEXT", "the text to go on with (\"Once upon a time,\")", &o->gave_prompt},
+        {0, "prompt_file", CLI_STRING, &o->prompt_file, "FILE", "the same from a file; - is standard input", NULL},
+        {0, "tokens", CLI_STRING, &o->tokens, "IDS", "token ids, 1,2,3: needs no tokenizer", NULL},
+        {0, "bos", CLI_FLAG, &o->bos, NULL, "begin with the token for the beginning of a text; without these two as the", NULL},
+        {0, "no_bos", CLI_FLAG, &o->no_bos, NULL, "tokenizer's own data says, and where that is silent with it", NULL},
+        {0, "parse_special", CLI_FLAG, &o->parse_special, NULL, "special tokens spelled in the prompt are special", NULL},
+        {0, NULL, CLI_HEADING, NULL, NULL, "How the next token is chosen:", NULL},
+        {0, "max_new_tokens", CLI_INT, &o->max_new_tokens, "N", "the most new tokens (100)", NULL},
+        {0, "temperature", CLI_FLOAT, &o->temperature, "X", "0 takes the likeliest (0.6)", NULL},
+        {0, "greedy", CLI_FLAG, &o->greedy, NULL, "the same as --temperature 0", NULL},
+        {0, "top_p", CLI_FLOAT, &o->top_p, "X", "only the likeliest tokens, together this probable (0.9; 1: all)", NULL},
+        {0, "top_k", CLI_INT, &o->top_k, "N", "only the N likeliest (0: all)", NULL},
+        {0, "min_p", CLI_FLOAT, &o->min_p, "X", "only those X times as probable as the likeliest (0: all)", NULL},
+        {0, "repeat_penalty", CLI_FLOAT, &o->repeat_penalty, "X", "above 1: recent tokens become less likely (1)", NULL},
+        {0, "repeat_last", CLI_INT, &o->repeat_last, "N", "how many tokens are recent (64; 0: all)", NULL},
+        {0, "seed", CLI_INT, &o->seed, "N", "of the random numbers; the same seed gives the same text", &o->gave_seed},
+        {0, "stop", CLI_STRING, &o->stop, "TEXT", "end before this text", NULL},
+        {0, "ignore_eos", CLI_FLAG, &o->ignore_eos, NULL, "go on after tokens that end a text", NULL},
+        {0, NULL, CLI_HEADING, NULL, NULL, "Several tokens a step, with the same answer:", NULL},
+        {0, "lookahead", CLI_OPTIONAL, &o->lookahead, "auto|always",
+         "guess ahead; auto (the default when given) only where it is measured to pay", NULL},
+        {0, "ngram_size", CLI_INT, &o->ngram_size, "N", "a guess is N - 1 tokens long (5)", NULL},
+        {0, "window_size", CLI_INT, &o->window_size, "N", "columns of the window (4)", NULL},
+        {0, "n_verifications", CLI_INT, &o->n_verifications, "N", "guesses tried in a step (4)", NULL},
+        {0, "ngrams_seed", CLI_STRING, &o->ngrams_seed, "TEXT", "text from which guesses may come", NULL},
+        {0, NULL, CLI_HEADING, NULL, NULL, "How it is computed:", NULL},
+        {0, "exact", CLI_FLAG, &o->exact, NULL, "fp32 activations", NULL},
+        {0, "precise", CLI_FLAG, &o->precise, NULL, "finer activations than the default's", NULL},
+        {0, "precision", CLI_CHOICE, &o->precision, "default|precise|exact|fp16",
+         "the same by name; fp16 rounds after every operation, as a device would", &o->gave_precision},
+        {'j', "threads", CLI_INT, &o->threads, "N", "threads (0: one per processor)", NULL},
+        {0, NULL, CLI_HEADING, NULL, NULL, "What comes out:", NULL},
+        {0, "echo", CLI_FLAG, &o->echo, NULL, "print the prompt before the answer", NULL},
+        {0, "print_tokens", CLI_FLAG, &o->print_tokens, NULL, "the new ids on one line, instead of text", NULL},
+        {0, "logits", CLI_STRING, &o->logits, "FILE.npy", "write the prompt's logits: fp32, [tokens, vocabulary]", NULL},
+        {0, "json", CLI_FLAG, &o->json, NULL, "figures as a JSON object, the last line of standard error", NULL},
+        {0, "stats", CLI_FLAG, &o->stats, NULL, "more figures", NULL},
+        {0},
+    };
+    return cli_parse(table, "anemone run -m MODEL.pte -t TOKENIZER --prompt TEXT [OPTION…]", argc, argv, NULL, 0, NULL, err);
+}
+
+static int check_words(const options *o, anm_error *err)
+{
+    if (!o->model) return anm_fail(err, ANM_ERR_USAGE, "run: -m FILE says which program; it is missing");
+    if ((o->tokens != NULL) + (o->prompt_file != NULL) + o->gave_prompt > 1)
+        return anm_fail(err, ANM_ERR_USAGE, "run: only one of --prompt, --prompt_file and --tokens can be given");
+    if (!o->tokens && !o->tokenizer)
+        return anm_fail(err, ANM_ERR_USAGE, "run: -t FILE says which tokenizer; it is missing (or give ids: --tokens 1,2,3)");
+    if (o->bos && o->no_bos) return anm_fail(err, ANM_ERR_USAGE, "run: --bos and --no_bos exclude each other");
+    if (o->exact + o->precise + o->gave_precision > 1)
+        return anm_fail(err, ANM_ERR_USAGE, "run: only one of --exact, --precise and --precision can be given");
+    if (o->max_new_tokens < 0) return anm_fail(err, ANM_ERR_USAGE, "run: --max_new_tokens must be 0 or more");
+    if (o->threads < 0 || o->threads > 1024) return anm_fail(err, ANM_ERR_USAGE, "run: -j must be between 0 and 1024");
+    if (o->lookahead && *o->lookahead && strcmp(o->lookahead, "auto") != 0 && strcmp(o->lookahead, "always") != 0)
+        return anm_fail(err, ANM_ERR_USAGE, "--lookahead=%s: must be auto or always", o->lookahead);
+    if (o->ngrams_seed && !o->lookahead) return anm_fail(err, ANM_ERR_USAGE, "run: --ngrams_seed needs --lookahead");
+    if ((o->stop || o->ngrams_seed || o->echo) && !o->tokenizer)
+        return anm_fail(err, ANM_ERR_USAGE, "run: --stop, --ngrams_seed and --echo need a tokenizer (-t)");
+    const int64_t look[] = {o->ngram_size, o->window_size, o->n_verifications};
+    for (int i = 0; i < 3; i++)
+        if (look[i] < 0 || look[i] > INT32_MAX)
+            return anm_fail(err, ANM_ERR_USAGE, "run: lookahead's sizes must be between 0 and %d", INT32_MAX);
+    return 0;
+}
+
+static anm_precision precision_of(const options *o)
+{
+    if (o->exact || strcmp(o->precision, "exact") == 0) return ANM_PRECISION_EXACT;
+    if (o->precise || strcmp(o->precision, "precise") == 0) return ANM_PRECISION_PRECISE;
+    return strcmp(o->precision, "fp16") == 0 ? ANM_PRECISION_FP16 : ANM_PRECISION_DEFAULT;
+}
+
+/* An option that repeats what the file says must say the same. */
+static int same(const options *o, const char *from, const char *name, int64_t said, int64_t is, anm_error *err)
+{
+    if (said == is) return 0;
+    return anm_fail(err, ANM_ERR_LIMIT, "%s: its %s is %lld, but %s says %lld", o->model, name, (long long)is, from,
+                    (long long)said);
+}
+
+static int check_params(const running *r, anm_error *err)
+{
+    const char *path = r->o.params;
+    anm_map map;
+    anm_params p;
+    int rc = anm_map_open(&map, path, err);
+    if (rc) return rc;
+    rc = anm_params_parse(&p, (const char *)map.data, map.size, err);
+    anm_map_close(&map);
+    if (rc) return anm_error_prefix(err, path);
+    if (!rc) rc = same(&r->o, path, "number of layers", p.n_layers, r->info->n_layers, err);
+    if (!rc) rc = same(&r->o, path, "number of key/value heads", p.n_kv_heads, r->info->n_kv_heads, err);
+    if (!rc) rc = same(&r->o, path, "head size", p.head_dim, r->info->head_dim, err);
+    if (!rc && p.vocab_size > 0) rc = same(&r->o, path, "vocabulary", p.vocab_size, r->info->vocab_size, err);
+    return rc;
+}
+
+/* Vocabularies may be padded in the model, but not by much, and never in the tokenizer. */
+static int check_tokenizer(const running *r, anm_error *err)
+{
+    int64_t model = r->info->vocab_size, tok = anm_tokenizer_size(r->tok), pad = model / 32 > 1024 ? model / 32 : 1024;
+    if (tok <= model && tok >= model - pad) return 0;
+    return anm_fail(err, ANM_ERR_LIMIT, "%s: its vocabulary of %lld tokens does not fit the model's of %lld (%s)", r->o.tokenizer,
+                    (long long)tok, (long long)model, r->o.model);
+}
+
+static int open_all(running *r, anm_error *err)
+{
+    const options *o = &r->o;
+    const anm_llm_opts how = {.precision = precision_of(o), .threads = (unsigned)o->threads};
+    int rc = anm_llm_open(&r->llm, o->model, &how, err);
+    if (rc) return rc;
+    r->info = anm_engine_get_info(r->llm->engine);
+    if (o->gave_input) rc = same(o, "--input_len", "input_len", o->input_len, r->info->input_len, err);
+    if (!rc && o->gave_cache) rc = same(o, "--cache_len", "cache_len", o->cache_len, r->info->cache_len, err);
+    if (!rc && o->gave_context_len)
+        rc = same(o, "--max_context_len", "max_context_len", o->max_context_len, r->info->max_context, err);
+    if (!rc && o->params) rc = check_params(r, err);
+    if (!rc && o->tokenizer) rc = anm_tokenizer_open(&r->tok, o->tokenizer, o->tokenizer_config, err);
+    if (!rc && r->tok) rc = check_tokenizer(r, err);
+    if (!rc) rc = anm_session_new(&r->session, r->llm, err);
+    return rc;
+}
+
+static int read_prompt(running *r, anm_error *err)
+{
+    const options *o = &r->o;
+    anm_buf text = {0};
+    int32_t *ids = NULL;
+    size_t n = 0;
+    int rc = 0;
+    if (o->tokens) return cli_read_ids(&r->prompt, &r->n_prompt, o->tokens, strlen(o->tokens), "--tokens", err);
+    if (o->prompt_file) rc = cli_read_text(&text, o->prompt_file, err);
+    else anm_buf_puts(&text, o->prompt);
+    if (!rc && text.bad) rc = anm_fail_memory(err, "the prompt");
+    if (!rc) rc = anm_tokenizer_encode(&ids, &n, r->tok, text.data ? (char *)text.data : "", text.size, o->parse_special, err);
+    int32_t bos = anm_tokenizer_bos(r->tok);
+    if (!rc && o->bos && bos < 0)
+        rc = anm_fail(err, ANM_ERR_USAGE, "--bos: the tokenizer has no token for the beginning of a text");
+    bool add = o->bos || (!o->no_bos && bos >= 0 && anm_tokenizer_add_bos(r->tok) != 0);
+    if (!rc && !(r->prompt = malloc((n + 1) * sizeof *r->prompt))) rc = anm_fail_memory(err, "the prompt");
+    if (!rc) {
+        if (add) r->prompt[r->n_prompt++] = bos;
+        memcpy(r->prompt + r->n_prompt, ids, n * sizeof *ids);
+        r->n_prompt += n;
+        if (o->echo) anm_stream_push(&r->stream, text.data ? (char *)text.data : "", text.size);
+    }
+    free(ids);
+    anm_buf_free(&text);
+    return rc;
+}
+
+static int check_prompt(const running *r, anm_error *err)
+{
+    if (r->n_prompt == 0) return anm_fail(err, ANM_ERR_USAGE, "run: the prompt is empty");
+    if (r->n_prompt <= (size_t)r->session->capacity) return 0;
+    return anm_fail(err, ANM_ERR_LIMIT,
+                    "%s: the prompt has %zu tokens, and the context holds %lld: shorten it, or export with a larger "
+                    "--max_context_len",
+                    r->o.model, r->n_prompt, (long long)r->session->capacity);
+}
+
+static int find_stops(running *r, anm_error *err)
+{
+    if (!r->tok || r->o.ignore_eos) return 0;
+    int32_t size = anm_tokenizer_size(r->tok);
+    for (int pass = 0; pass < 2; pass++) {
+        size_t n = 0;
+        for (int32_t id = 0; id < size; id++)
+            if (anm_tokenizer_is_stop(r->tok, id)) {
+                if (pass) r->stop_ids[n] = id;
+                n++;
+            }
+        r->n_stop = n;
+        if (pass == 0 && !(r->stop_ids = calloc(n + 1, sizeof *r->stop_ids))) return anm_fail_memory(err, "stop tokens");
+    }
+    return 0;
+}
+
+static int set_up(running *r, anm_error *err)
+{
+    const options *o = &r->o;
+    r->seed = o->gave_seed ? (uint64_t)o->seed : (uint64_t)time(NULL) * 1000003u ^ (uint64_t)getpid();
+    const anm_sampling how = {.temperature = o->greedy ? 0 : o->temperature, .top_p = o->top_p, .min_p = o->min_p,
+                              .top_k = o->top_k, .repeat_penalty = o->repeat_penalty, .repeat_last = o->repeat_last,
+                              .seed = r->seed};
+    int rc = anm_session_set_sampling(r->session, &how, err);
+    if (rc || !o->lookahead) return rc;
+    r->look = (anm_lookahead){strcmp(o->lookahead, "always") == 0 ? ANM_LOOKAHEAD_ALWAYS : ANM_LOOKAHEAD_AUTO,
+                              (int32_t)o->ngram_size, (int32_t)o->window_size, (int32_t)o->n_verifications};
+    int32_t *ids = NULL;
+    size_t n = 0;
+    if (o->ngrams_seed) rc = anm_tokenizer_encode(&ids, &n, r->tok, o->ngrams_seed, strlen(o->ngrams_seed), false, err);
+    if (!rc && (rc = anm_session_seed_ngrams(r->session, &r->look, ids, n, err))) anm_error_prefix(err, o->model);
+    free(ids);
+    return rc;
+}
+
+/* Feeds the prompt, and on the way writes its logits, a step's rows at a time. */
+static int feed_prompt(running *r, anm_error *err)
+{
+    anm_session *s = r->session;
+    if (!r->o.logits) return anm_session_feed(s, r->prompt, r->n_prompt, err);
+    bool all = r->info->all_logits;
+    size_t vocab = (size_t)r->info->vocab_size, step = all ? (size_t)r->info->input_len : r->n_prompt;
+    cli_npy f = {0};
+    float *rows = all ? malloc(step * vocab * sizeof *rows) : NULL;
+    if (all && !rows) return anm_fail_memory(err, "the logits");
+    int rc = cli_npy_open(&f, r->o.logits, all ? r->n_prompt : 1, vocab, err);
+    for (size_t i = 0; i < r->n_prompt && !rc; i += step) {
+        size_t n = r->n_prompt - i < step ? r->n_prompt - i : step;
+        rc = anm_session_feed_rows(rows, s, r->prompt + i, n, err);
+        if (!rc) rc = cli_npy_write(&f, all ? rows : anm_session_logits(s), (all ? n : 1) * vocab, err);
+    }
+    if (!rc) rc = cli_npy_commit(&f, err);
+    cli_npy_abort(&f);
+    free(rows);
+    return rc;
+}
+
+static void show(running *r)
+{
+    if (!r->stream.ready.size) return;
+    fwrite(r->stream.ready.data, 1, r->stream.ready.size, stdout);
+    fflush(stdout);
+    r->stream.ready.size = 0;
+}
+
+/* One new token: its text goes out as far as it is whole characters. */
+static int on_token(void *ctx, int32_t id)
+{
+    running *r = ctx;
+    if (r->show_ids) anm_buf_printf(&r->ids, r->ids.size ? " %d" : "%d", id);
+    bool ends = false;
+    for (size_t i = 0; i < r->n_stop; i++) ends |= r->stop_ids[i] == id;
+    if (r->tok && !ends && id < anm_tokenizer_size(r->tok)) {
+        const char *bytes;
+        size_t n;
+        anm_tokenizer_piece(&bytes, &n, r->tok, id, false);
+        anm_stream_push(&r->stream, bytes, n);
+        if (r->show_text) show(r);
+    }
+    return r->stream.stopped || cli_stop_asked() || ferror(stdout);
+}
+
+static int generate(running *r, anm_end *end, anm_error *err)
+{
+    if (r->show_text) show(r);
+    const anm_generation g = {.max_new = r->o.max_new_tokens, .stop = r->stop_ids, .n_stop = r->n_stop,
+                              .lookahead = r->look, .token = on_token, .ctx = r};
+    cli_handle_stop(true);
+    int rc = anm_session_generate(end, r->session, &g, err);
+    anm_stream_end(&r->stream);
+    if (r->show_text) {
+        show(r);
+        if (isatty(STDOUT_FILENO)) putchar('\n');
+    }
+    if (r->show_ids) printf("%s\n", r->ids.data ? (char *)r->ids.data : "");
+    fflush(stdout);
+    if (!rc && (r->ids.bad || r->stream.ready.bad || r->stream.held.bad)) rc = anm_fail_memory(err, "the answer");
+    return rc ? anm_error_prefix(err, r->o.model) : 0;
+}
+
+static void report(const running *r, anm_end end)
+{
+    const options *o = &r->o;
+    run_report rep = {.model = o->model, .seed = r->seed, .end = end, .stopped_by_text = r->stream.stopped,
+                      .interrupted = cli_stop_asked(), .multifunction = r->info->multifunction,
+                      .context = r->session->capacity, .lookahead = o->lookahead != NULL, .greedy = o->greedy || o->temperature == 0};
+    anm_session_get_stats(&rep.stats, r->session);
+    if (o->json) run_report_json(stderr, &rep);
+    else run_report_text(stderr, &rep, o->stats);
+}
+
+int cmd_run(int argc, char **argv)
+{
+    running r = {0};
+    anm_error err = {0};
+    anm_end end = ANM_END_MAX;
+    int rc = parse(&r.o, argc, argv, &err);
+    if (rc == CLI_HELPED) return EXIT_OK;
+    if (!rc) rc = check_words(&r.o, &err);
+    if (!rc) rc = open_all(&r, &err);
+    r.show_ids = r.o.print_tokens || !r.tok;
+    r.show_text = !r.show_ids;
+    r.stream.stop = r.o.stop;
+    if (!rc) rc = read_prompt(&r, &err);
+    if (!rc) rc = check_prompt(&r, &err);
+    if (!rc) rc = find_stops(&r, &err);
+    if (!rc) rc = set_up(&r, &err);
+    if (!rc && (rc = feed_prompt(&r, &err)) && !r.o.logits) anm_error_prefix(&err, r.o.model);
+    if (!rc) rc = generate(&r, &end, &err);
+    if (!rc && precision_of(&r.o) == ANM_PRECISION_FP16) anm_state_print_range(stderr, r.session->state);
+    if (!rc) report(&r, end);
+    anm_stream_free(&r.stream);
+    anm_buf_free(&r.ids);
+    free(r.prompt);
+    free(r.stop_ids);
+    anm_session_free(r.session);
+    anm_tokenizer_free(r.tok);
+    anm_llm_free(r.llm);
+    return rc ? cli_fail(&err) : EXIT_OK;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What a run says of itself at its end, on standard error. */
+#ifndef ANM_CLI_RUN_REPORT_H
+#define ANM_CLI_RUN_REPORT_H
+
+#include "anemone.h"
+
+#include <stdio.h>
+
+typedef struct run_report {
+    const char *model;
+    anm_session_stats stats;
+    anm_end end;
+    uint64_t seed;
+    int64_t context; /* tokens that it holds */
+    bool stopped_by_text, interrupted, multifunction, lookahead, greedy;
+} run_report;
+
+void run_report_text(FILE *to, const run_report *r, bool more);
+
+/* One line: {"prompt_tokens": …, "new_tokens": …, "steps": …, …}. */
+void run_report_json(FILE *to, const run_report *r);
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Text as it is made: tokens bring bytes, perhaps parts of characters; out come whole UTF-8 characters, and nothing of
+ * a stop text, however it is spread over tokens. Bytes that cannot become UTF-8 become U+FFFD, one for each maximal
+ * part of a character (as Unicode recommends, and as decoders of web pages do).
+ */
+#ifndef ANM_RUN_STREAM_H
+#define ANM_RUN_STREAM_H
+
+#include "base/buf.h"
+
+typedef struct anm_stream {
+    const char *stop;  /* ends the text; NULL or "": none */
+    bool stopped;      /* it was seen: what follows is dropped */
+    anm_buf ready;     /* to be shown; the caller empties it (ready.size = 0) */
+    anm_buf held;      /* whole characters that may begin the stop text */
+    uint8_t part[4];   /* the beginning of a character */
+    unsigned n_part;
+} anm_stream;
+
+/* Begin with a zeroed struct and `stop` set. */
+void anm_stream_push(anm_stream *s, const char *bytes, size_t n);
+void anm_stream_end(anm_stream *s); /* nothing follows: what was held back is ready */
+void anm_stream_free(anm_stream *s);
+
+#endif
