@@ -32,24 +32,36 @@ static void q4_1(float *out, const uint8_t *p)
     }
 }
 
-/* The fifth bits of all 32 values stand together in 4 bytes. */
+/* The fifth bits of all 32 values stand together in 4 bytes: 16 where they are set. */
+static inline void fifth_bits(int32_t out[32], const uint8_t *p)
+{
+    static const uint32_t bit[16] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+    uint32_t low = anm_ld16(p), high = anm_ld16(p + 2);
+    for (int i = 0; i < 16; i++) {
+        out[i] = low & bit[i] ? 16 : 0;
+        out[i + 16] = high & bit[i] ? 16 : 0;
+    }
+}
+
 static void q5_0(float *out, const uint8_t *p)
 {
     float d = scale_at(p);
-    uint32_t high = anm_ld32(p + 2);
+    int32_t high[32];
+    fifth_bits(high, p + 2);
     for (int i = 0; i < 16; i++) {
-        out[i] = d * (float)((int)((p[6 + i] & 15u) | (high >> i & 1u) << 4) - 16);
-        out[i + 16] = d * (float)((int)(p[6 + i] >> 4 | (high >> (i + 16) & 1u) << 4) - 16);
+        out[i] = d * (float)((p[6 + i] & 15) + high[i] - 16);
+        out[i + 16] = d * (float)((p[6 + i] >> 4) + high[i + 16] - 16);
     }
 }
 
 static void q5_1(float *out, const uint8_t *p)
 {
     float d = scale_at(p), m = scale_at(p + 2);
-    uint32_t high = anm_ld32(p + 4);
+    int32_t high[32];
+    fifth_bits(high, p + 4);
     for (int i = 0; i < 16; i++) {
-        out[i] = d * (float)((p[8 + i] & 15u) | (high >> i & 1u) << 4) + m;
-        out[i + 16] = d * (float)(p[8 + i] >> 4 | (high >> (i + 16) & 1u) << 4) + m;
+        out[i] = d * (float)((p[8 + i] & 15) + high[i]) + m;
+        out[i + 16] = d * (float)((p[8 + i] >> 4) + high[i + 16]) + m;
     }
 }
 
@@ -64,11 +76,13 @@ static void q8_0(float *out, const uint8_t *p)
 /* 16 groups of 16; scales 4 bits, minima 4 bits. 2-bit values: 32 bytes hold four runs of 32, bits 0-1 first. */
 static void q2_k(float *out, const uint8_t *p)
 {
-    const uint8_t *scales = p, *q = p + 16;
+    const uint8_t *scales = p;
     float d = scale_at(p + 80), dmin = scale_at(p + 82);
-    for (int i = 0; i < 256; i++) {
-        int group = i / 16, byte = i / 128 * 32 + i % 32, shift = i % 128 / 32 * 2;
-        out[i] = d * (float)(scales[group] & 15) * (float)(q[byte] >> shift & 3) - dmin * (float)(scales[group] >> 4);
+    for (int g = 0; g < 16; g++) {
+        const uint8_t *q = p + 16 + g / 8 * 32 + g % 2 * 16;
+        int shift = g % 8 / 2 * 2;
+        float ds = d * (float)(scales[g] & 15), dm = dmin * (float)(scales[g] >> 4);
+        for (int i = 0; i < 16; i++) out[g * 16 + i] = ds * (float)(q[i] >> shift & 3) - dm;
     }
 }
 
@@ -76,15 +90,14 @@ static void q2_k(float *out, const uint8_t *p)
  * less 4 where the high mask's bit is clear. */
 static void q3_k(float *out, const uint8_t *p)
 {
-    const uint8_t *mask = p, *q = p + 32, *s = p + 96;
-    float d = scale_at(p + 108), scale[16];
+    const uint8_t *s = p + 96;
+    float d = scale_at(p + 108);
     for (int g = 0; g < 16; g++) {
+        const uint8_t *mask = p + g % 2 * 16, *q = p + 32 + g / 8 * 32 + g % 2 * 16;
+        int shift = g % 8 / 2 * 2, bit = 1 << g / 2;
         int low = s[g % 8] >> (g / 8 * 4) & 15, high = s[8 + g % 4] >> (g / 4 * 2) & 3;
-        scale[g] = d * (float)((low | high << 4) - 32);
-    }
-    for (int i = 0; i < 256; i++) {
-        int byte = i / 128 * 32 + i % 32, shift = i % 128 / 32 * 2, set = mask[i % 32] >> (i / 32) & 1;
-        out[i] = scale[i / 16] * (float)((q[byte] >> shift & 3) - (set ? 0 : 4));
+        float ds = d * (float)((low | high << 4) - 32);
+        for (int i = 0; i < 16; i++) out[g * 16 + i] = ds * (float)((q[i] >> shift & 3) - (mask[i] & bit ? 0 : 4));
     }
 }
 
@@ -134,12 +147,14 @@ static void q5_k(float *out, const uint8_t *p)
  * in 64 (32 hold four runs of 32). */
 static void q6_k(float *out, const uint8_t *p)
 {
-    const uint8_t *low = p, *high = p + 128, *scales = p + 192;
+    const uint8_t *scales = p + 192;
     float d = scale_at(p + 208);
-    for (int i = 0; i < 256; i++) {
-        int half = i / 128, in = i % 128;
-        int v = (low[half * 64 + in % 64] >> (in / 64 * 4) & 15) | (high[half * 32 + in % 32] >> (in / 32 * 2) & 3) << 4;
-        out[i] = d * (float)(int8_t)scales[i / 16] * (float)(v - 32);
+    for (int g = 0; g < 16; g++) {
+        const uint8_t *low = p + g / 8 * 64 + g % 4 * 16, *high = p + 128 + g / 8 * 32 + g % 2 * 16;
+        int low_shift = g % 8 / 4 * 4, high_shift = g % 8 / 2 * 2;
+        float ds = d * (float)(int8_t)scales[g];
+        for (int i = 0; i < 16; i++)
+            out[g * 16 + i] = ds * (float)(((low[i] >> low_shift & 15) | (high[i] >> high_shift & 3) << 4) - 32);
     }
 }
 

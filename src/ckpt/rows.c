@@ -19,12 +19,14 @@ static inline uint16_t half_at(const uint8_t *p)
     return h;
 }
 
-/* anm_f16_to_f32 without branches: the exponent is mended by one exact multiplication, subnormals too. */
+/* anm_f16_to_f32 without branches, and without arithmetic on subnormal floats, which is slow. */
 static inline float widen_f16(uint16_t h)
 {
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = (uint32_t)(h & 0x7fffu) << 13;
-    uint32_t finite = anm_f32_bits(anm_bits_f32(rest) * 0x1p112f), special = rest | 0x7f800000u;
-    return anm_bits_f32(sign | ((h & 0x7c00u) == 0x7c00u ? special : finite));
+    int32_t sign = (h & 0x8000) << 16, exp = h & 0x7c00, man = h & 0x3ff;
+    int32_t normal = ((h & 0x7fff) << 13) + 0x38000000;
+    int32_t special = -(exp == 0x7c00) & 0x38000000; /* infinity, NaN: all ones in the wider exponent too */
+    int32_t small = (int32_t)anm_f32_bits((float)man * 0x1p-24f), is_small = -(exp == 0);
+    return anm_bits_f32((uint32_t)(sign | ((normal + special) & ~is_small) | (small & is_small)));
 }
 
 static void widen_bf16(float *out, const uint8_t *p, size_t n)
