@@ -60,7 +60,7 @@ int anm_engine_open(anm_engine **out, const char *path, const anm_engine_opts *o
     e->pool = opts ? opts->pool : NULL;
     int rc = anm_loaded_open(&e->l, path, err);
     if (!rc && e->precision == ANM_PRECISION_FP16) rc = mark_masked(e, err);
-    else if (!rc && !getenv("ANEMONE_INTERPRET")) rc = make_plans(e, err);
+    else if (!rc && !(opts && opts->interpret)) rc = make_plans(e, err);
     if (rc) {
         anm_engine_free(e);
         return rc;

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The engine on programs that the reference exporter wrote (test/data/golden, and ../shared/golden where it is there):
+ * the plan against the interpreter, and one answer whatever the chunk, the threads, the instruction set.
+ */
+#include "test.h"
+
+#include "base/map.h"
+#include "run/engine.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { PROMPT = 21, TOKENS_MAX = 64 };
+
+static const char *const program[] = {
+    "test/data/golden/mha.pte",
+    "test/data/golden/tiny_multi.pte",
+    "../shared/golden/single/model.pte",
+    "../shared/golden/single_fp32/model.pte",
+    "../shared/golden/single_b4w_e4g32/model.pte",
+    "../shared/golden/single_e8g32/model.pte",
+    "../shared/golden/single_nobreak/model.pte",
+    "../shared/golden/multi/model.pte",
+    "../shared/golden/multi_b4w_e4g32/model.pte",
+    "../shared/golden/lookahead/model.pte",
+    "../shared/golden/vocab40k/model.pte",
+};
+enum { PROGRAMS = sizeof program / sizeof *program };
+
+/* A run's logits: one row per token of the prompt. */
+typedef struct answer {
+    float *logits;
+    size_t count;
+    int64_t vocab;
+    bool planned;
+} answer;
+
+static void free_answer(answer *a)
+{
+    free(a->logits);
+
+}
+
+static anm_engine *open_engine(const char *path, anm_engine_opts opts)
+{
+    anm_error err;
+    anm_engine *e = NULL;
+    if (anm_engine_open(&e, path, &opts, &err)) fail_msg("%s", err.text);
+    return e;
+}
+
+static int32_t token_at(int i, int64_t vocab)
+{
+    return (int32_t)((i * 7919 + 13) % vocab);
+}
+
+/* The prompt in chunks of at most `chunk`, committed as it goes. */
+static answer run(const char *path, anm_engine_opts opts, int chunk)
+{
+    anm_error err;
+    anm_engine *e = open_engine(path, opts);
+    const anm_engine_info *info = anm_engine_get_info(e);
+    anm_state *s = NULL;
+    if (anm_state_new(&s, e, &err)) fail_msg("%s", err.text);
+    answer a = {.vocab = info->vocab_size, .count = PROMPT * (size_t)info->vocab_size,
+                .planned = !anm_engine_unplanned(e) && !opts.interpret};
+    a.logits = calloc(a.count, sizeof *a.logits);
+    if (chunk > info->input_len) chunk = (int)info->input_len;
+    for (int at = 0; at < PROMPT; at += chunk) {
+        int32_t token[TOKENS_MAX], pos[TOKENS_MAX];
+        uint8_t want[TOKENS_MAX];
+        int n = PROMPT - at < chunk ? PROMPT - at : chunk;
+        for (int i = 0; i < n; i++) {
+            token[i] = token_at(at + i, a.vocab);
+            pos[i] = at + i;
+            want[i] = 1;
+        }
+        anm_step step = {n, token, pos, NULL, want};
+        if (anm_state_step(a.logits + at * a.vocab, s, &step, &err)) fail_msg("%s", err.text);
+        if (anm_state_commit(s, 0, n, &err)) fail_msg("%s", err.text);
+        assert_int_equal(anm_state_cached(s), at + n);
+    }
+    anm_state_free(s);
+    anm_engine_free(e);
+    return a;
+}
+
+static float distance(const answer *a, const answer *b)
+{
+    float most = 0;
+    assert_int_equal(a->count, b->count);
+    for (size_t i = 0; i < a->count; i++) {
+        float d = fabsf(a->logits[i] - b->logits[i]);
+        if (!(d <= most)) most = d;
+    }
+    return most;
+}
+
+static void test_plan_is_the_interpreter(void **state)
+{
+    (void)state;
+    for (int i = 0; i < PROGRAMS; i++) {
+        if (access(program[i], R_OK)) continue;
+        answer slow = run(program[i], (anm_engine_opts){ANM_PRECISION_EXACT, NULL, true}, 32);
+        answer plan = run(program[i], (anm_engine_opts){ANM_PRECISION_EXACT, NULL, false}, 32);
+        answer fast = run(program[i], (anm_engine_opts){ANM_PRECISION_DEFAULT, NULL, false}, 32);
+        assert_true(plan.planned && fast.planned);
+        /* The interpreter does not round fresh keys and values to the cache's fp16 before it uses them. */
+        float d = distance(&slow, &plan), f = distance(&slow, &fast);
+        if (!(d < 0.02f)) fail_msg("%s: exact plan and interpreter differ by %g", program[i], (double)d);
+        if (strstr(program[i], "fp32") && !(d < 1e-4f)) fail_msg("%s: differ by %g", program[i], (double)d);
+        if (!(f < 1.0f)) fail_msg("%s: int8 activations differ by %g", program[i], (double)f);
+        free_answer(&slow);
+        free_answer(&plan);
+        free_answer(&fast);
+    }
+}
+
+static void same_answer(const answer *a, const answer *b, const char *path, const char *what)
+{
+    assert_int_equal(a->count, b->count);
+    if (memcmp(a->logits, b->logits, a->count * sizeof *a->logits)) fail_msg("%s: %s changes the answer", path, what);
+}
+
+static void test_one_answer(void **state)
+{
+    (void)state;
+    for (int i = 0; i < PROGRAMS; i++) {
+        if (access(program[i], R_OK)) continue;
+        for (anm_precision p = ANM_PRECISION_DEFAULT; p <= ANM_PRECISION_EXACT; p++) {
+            anm_pool *pool;
+            assert_int_equal(anm_pool_new(&pool, 3, NULL), 0);
+            anm_engine_opts alone = {p, NULL, false}, many = {p, pool, false};
+            answer a = run(program[i], alone, 1), b = run(program[i], alone, 4), c = run(program[i], many, 32);
+            same_answer(&a, &b, program[i], "the chunk");
+            same_answer(&a, &c, program[i], "the number of threads");
+            setenv("ANEMONE_ISA", "plain", 1);
+            answer d = run(program[i], alone, 7);
+            unsetenv("ANEMONE_ISA");
+            same_answer(&a, &d, program[i], "the instruction set");
+            free_answer(&a);
+            free_answer(&b);
+            free_answer(&c);
+            free_answer(&d);
+            anm_pool_free(pool);
+        }
+    }
+}
+
+/* Rows in a tree, as lookahead takes them: a branch's answer is what the branch alone would get. */
+static void test_branches(void **state)
+{
+    (void)state;
+    for (int i = 0; i < PROGRAMS; i++) {
+        anm_engine *e;
+        anm_error err;
+        anm_state *s;
+        if (access(program[i], R_OK)) continue;
+        e = open_engine(program[i], (anm_engine_opts){ANM_PRECISION_DEFAULT, NULL, false});
+        int64_t vocab = anm_engine_get_info(e)->vocab_size;
+        assert_int_equal(anm_state_new(&s, e, &err), 0);
+        float *y = malloc((size_t)vocab * 5 * sizeof *y), *z = malloc((size_t)vocab * 3 * sizeof *z);
+        /* Row 0, and from it two branches: 1 2 and 3 4. */
+        int32_t token[5] = {1, 2, 3, 4, 5}, pos[5] = {0, 1, 2, 1, 2};
+        uint8_t see[25] = {1, 0, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1, 1, 0, 0, 1, 0, 0, 1, 0, 1, 0, 0, 1, 1}, want[5] = {1, 1, 1, 1, 1};
+        anm_step tree = {5, token, pos, see, want};
+        if (anm_state_step(y, s, &tree, &err)) fail_msg("%s", err.text);
+        int32_t line[3] = {1, 4, 5}, line_pos[3] = {0, 1, 2};
+        anm_step alone = {3, line, line_pos, NULL, want};
+        if (anm_state_step(z, s, &alone, &err)) fail_msg("%s", err.text);
+        assert_memory_equal(y, z, (size_t)vocab * sizeof *y);
+        assert_memory_equal(y + 3 * vocab, z + vocab, (size_t)vocab * 2 * sizeof *y);
+        /* Rows 0, then 3 and 4, committed from the tree, give what the line would have left in the cache. */
+        if (anm_state_step(y, s, &tree, &err)) fail_msg("%s", err.text);
+        assert_int_equal(anm_state_commit(s, 0, 1, &err), 0);
+        assert_int_equal(anm_state_commit(s, 3, 2, &err), 0);
+        assert_int_equal(anm_state_commit(s, 3, 3, &err), ANM_ERR_USAGE);
+        int32_t next = 7, at = 3;
+        anm_step one = {1, &next, &at, NULL, NULL};
+        assert_int_equal(anm_state_step(y, s, &one, &err), 0);
+        anm_state_truncate(s, 0);
+        assert_int_equal(anm_state_step(z, s, &alone, &err), 0);
+        assert_int_equal(anm_state_commit(s, 0, 3, &err), 0);
+        assert_int_equal(anm_state_step(z, s, &one, &err), 0);
+        assert_memory_equal(y, z, (size_t)vocab * sizeof *y);
+        free(y);
+        free(z);
+        anm_state_free(s);
+        anm_engine_free(e);
+    }
+}
+
+static void test_wrong_steps(void **state)
+{
+    (void)state;
+    anm_error err;
+    anm_state *s;
+    anm_engine *e = open_engine(program[0], (anm_engine_opts){0});
+    const anm_engine_info *info = anm_engine_get_info(e);
+    assert_int_equal(info->vocab_size, 300);
+    assert_int_equal(info->input_len, 5);
+    assert_int_equal(info->cache_len, 59);
+    assert_int_equal(info->max_context, 64);
+    assert_true(info->all_logits && info->fp16_cache && !info->multifunction);
+    assert_int_equal(anm_state_new(&s, e, &err), 0);
+    float y[300];
+    int32_t token[6] = {0}, pos[6] = {0};
+    uint8_t see[4] = {1, 1, 1, 0};
+    anm_step step = {6, token, pos, NULL, NULL};
+    assert_int_equal(anm_state_step(y, s, &step, &err), ANM_ERR_USAGE);
+    step.n = 1;
+    token[0] = 300;
+    assert_int_equal(anm_state_step(y, s, &step, &err), ANM_ERR_LIMIT);
+    token[0] = -1;
+    assert_int_equal(anm_state_step(y, s, &step, &err), ANM_ERR_LIMIT);
+    token[0] = 299;
+    pos[0] = 64;
+    assert_int_equal(anm_state_step(y, s, &step, &err), ANM_ERR_LIMIT);
+    pos[0] = 63;
+    step.n = 2;
+    step.see = see;
+    assert_int_equal(anm_state_step(y, s, &step, &err), ANM_ERR_USAGE);
+    step.n = 1;
+    for (int i = 0; i < 59; i++) {
+        assert_int_equal(anm_state_step(y, s, &step, &err), 0);
+        assert_int_equal(anm_state_commit(s, 0, 1, &err), 0);
+    }
+    assert_int_equal(anm_state_step(y, s, &step, &err), 0);
+    assert_int_equal(anm_state_commit(s, 0, 1, &err), ANM_ERR_LIMIT);
+    anm_state_free(s);
+    anm_engine_free(e);
+}
+
+/* fp16, op by op: another answer, near the exact one; and its range is told. */
+static void test_fp16(void **state)
+{
+    (void)state;
+    anm_error err;
+    answer exact = run(program[0], (anm_engine_opts){ANM_PRECISION_EXACT, NULL, false}, 5);
+    answer fp16 = run(program[0], (anm_engine_opts){ANM_PRECISION_FP16, NULL, false}, 5);
+    float d = distance(&exact, &fp16);
+    assert_true(d > 0 && d < 0.1f);
+    free_answer(&exact);
+    free_answer(&fp16);
+    anm_engine *e = open_engine(program[0], (anm_engine_opts){ANM_PRECISION_FP16, NULL, false});
+    anm_state *s;
+    assert_int_equal(anm_state_new(&s, e, &err), 0);
+    float y[300];
+    int32_t token = 3, pos = 0;
+    anm_step step = {1, &token, &pos, NULL, NULL};
+    assert_int_equal(anm_state_step(y, s, &step, &err), 0);
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    anm_state_print_range(f, s);
+    fclose(f);
+    assert_non_null(strstr(text, "nothing overflowed"));
+    assert_non_null(strstr(text, " linear "));
+    free(text);
+    anm_state_free(s);
+    anm_engine_free(e);
+}
+
+/* A program cut short at any place, or with bytes changed, is refused or runs; nothing else. */
+static void test_damaged(void **state)
+{
+    (void)state;
+    anm_map map;
+    anm_error err;
+    assert_int_equal(anm_map_open(&map, program[0], &err), 0);
+    char path[] = "/tmp/anemone_test_XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    uint8_t *copy = malloc((size_t)map.size);
+    uint32_t bits = 1;
+    for (int i = 0; i < 60; i++) {
+        size_t size = (size_t)map.size;
+        memcpy(copy, map.data, size);
+        if (i < 30) {
+            size = size * (size_t)i / 30;
+        } else {
+            for (int k = 0; k < 20; k++) {
+                bits = bits * 1664525u + 1013904223u;
+                copy[bits % (i & 1 ? 65536 : size)] ^= (uint8_t)(1u << (bits >> 29));
+            }
+        }
+        assert_int_equal(ftruncate(fd, 0), 0);
+        assert_int_equal(pwrite(fd, copy, size, 0), (ssize_t)size);
+        anm_engine *e = NULL;
+        if (anm_engine_open(&e, path, NULL, &err)) {
+            assert_null(e);
+            assert_true(err.code < 0 && err.text[0]);
+            continue;
+        }
+        anm_state *s;
+        if (!anm_state_new(&s, e, &err)) {
+            float *y = malloc((size_t)anm_engine_get_info(e)->vocab_size * sizeof *y);
+            int32_t token = 0, pos = 0;
+            anm_step step = {1, &token, &pos, NULL, NULL};
+            (void)anm_state_step(y, s, &step, &err);
+            free(y);
+            anm_state_free(s);
+        }
+        anm_engine_free(e);
+    }
+    free(copy);
+    close(fd);
+    unlink(path);
+    anm_map_close(&map);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_plan_is_the_interpreter), cmocka_unit_test(test_one_answer),
+        cmocka_unit_test(test_branches),                cmocka_unit_test(test_wrong_steps),
+        cmocka_unit_test(test_fp16),                    cmocka_unit_test(test_damaged),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
