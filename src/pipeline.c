@@ -54,6 +54,8 @@ typedef struct road {
     struct timespec since;
     anm_ckpt *ckpt;
     anm_model *model;
+    anm_calibrated calibrated;
+    const anm_model *exported; /* the model, or what calibration made of it */
     making *makings;
     anm_pool *pool;
 } road;
@@ -74,7 +76,26 @@ static int open_model(road *r, anm_error *err)
     int rc = anm_ckpt_open(&r->ckpt, r->job->checkpoint, err);
     if (!rc) rc = anm_model_open(&r->model, r->ckpt, r->job->params, err);
     if (!rc && r->job->model) rc = r->job->model(r->job->ctx, r->model, err);
+    if (!rc) rc = anm_pool_new(&r->pool, r->job->threads, err);
+    r->exported = r->model;
     note_time(r, ANM_STAGE_OPEN);
+    return rc;
+}
+
+static int calibrate(road *r, anm_error *err)
+{
+    const anm_export_calibration *c = r->job->calibration;
+    const anm_recipe *recipe = &r->job->recipe;
+    if (!c) return 0;
+    anm_calib_opts how = c->how;
+    how.linear_bits = 4;
+    how.linear_group = recipe->linear_group;
+    how.embed_bits = recipe->embedding_bits;
+    how.embed_group = recipe->embedding_group;
+    how.fp16 = recipe->type == ANM_DT_F16;
+    int rc = anm_calibrate(&r->calibrated, r->model, c->tokens, &how, r->pool, err);
+    r->exported = &r->calibrated.model;
+    note_time(r, ANM_STAGE_CALIBRATE);
     return rc;
 }
 
@@ -82,7 +103,7 @@ static int plan(road *r, making *m, const anm_export_output *out, anm_error *err
 {
     anm_recipe recipe = r->job->recipe;
     if (out->max_context_len) recipe.max_context_len = out->max_context_len;
-    int rc = anm_graph_plan(&m->graph, r->model, &recipe, err);
+    int rc = anm_graph_plan(&m->graph, r->exported, &recipe, err);
     if (rc) return rc;
     size_t n = (size_t)m->graph.n_pieces;
     anm_arena *a = &m->graph.arena;
@@ -157,9 +178,9 @@ static int open_outputs(road *r, anm_error *err)
 
 static int write_weights(road *r, anm_error *err)
 {
-    int n = r->job->n_outputs, rc = anm_pool_new(&r->pool, r->job->threads, err);
-    anm_stream_target *t = calloc((size_t)n, sizeof *t);
-    if (!rc && !t) rc = anm_fail_memory(err, "the writer");
+    int n = r->job->n_outputs, rc = 0;
+    anm_stream_target *t = n > 0 ? calloc((size_t)n, sizeof *t) : NULL;
+    if (!t) rc = anm_fail_memory(err, "the writer");
     for (int i = 0; i < n && !rc; i++) t[i] = (anm_stream_target){.file = &r->makings[i].file, .layout = &r->makings[i].layout};
     const anm_stream_opts opts = {r->pool, r->job->progress, r->job->ctx};
     if (!rc) rc = anm_stream_write(t, n, &opts, err);
@@ -251,6 +272,7 @@ static void free_road(road *r)
         anm_graph_free(&m->graph);
     }
     free(r->makings);
+    anm_calibrated_free(&r->calibrated);
     anm_pool_free(r->pool);
     anm_model_free(r->model);
     anm_ckpt_close(r->ckpt);
@@ -266,6 +288,7 @@ int anm_export(anm_export_report *report, const anm_export_job *job, anm_error *
     int rc = r.makings ? 0 : anm_fail_memory(err, "an export");
 
     if (!rc) rc = open_model(&r, err);                                  /* checkpoint -> tensors -> model */
+    if (!rc) rc = calibrate(&r, err);                                   /* weights chosen by a text, where one is given */
     for (int i = 0; i < job->n_outputs && !rc; i++) {
         making *m = r.makings + i;
         rc = plan(&r, m, job->outputs + i, err);                        /* model -> parts, pieces, methods */

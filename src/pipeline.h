@@ -4,6 +4,7 @@
 #define ANM_PIPELINE_H
 
 #include "base/pool.h"
+#include "calib/calibrate.h"
 #include "graph/graph.h"
 
 #include <stdbool.h>
@@ -16,13 +17,20 @@ typedef struct anm_export_output {
 } anm_export_output;
 
 /* Stages as a caller sees them: times in the report, places at which a graph can be looked at. */
-#define ANM_EXPORT_STAGES(X) X(OPEN, "open") X(BUILD, "build") X(PASSES, "passes") X(PACKAGE, "package") X(WRITE, "write") X(SYNC, "sync")
+#define ANM_EXPORT_STAGES(X) X(OPEN, "open") X(CALIBRATE, "calibrate") X(BUILD, "build") X(PASSES, "passes") X(PACKAGE, "package") X(WRITE, "write") X(SYNC, "sync")
 typedef enum anm_export_stage {
 #define X(id, name) ANM_STAGE_##id,
     ANM_EXPORT_STAGES(X)
 #undef X
         ANM_STAGE_COUNT
 } anm_export_stage;
+
+/* Weights chosen by what they do to a text instead of rounded: see calib/calibrate.h. Bits, groups and types are the
+ * recipe's, whatever `how` says of them. */
+typedef struct anm_export_calibration {
+    const int32_t *tokens; /* [how.windows * how.len] */
+    anm_calib_opts how;
+} anm_export_calibration;
 
 typedef struct anm_export_job {
     const char *checkpoint;
@@ -32,6 +40,7 @@ typedef struct anm_export_job {
     int n_outputs;
     bool sync;        /* wait until the disk has it */
     unsigned threads; /* 0: one per processor */
+    const anm_export_calibration *calibration; /* or NULL: round */
     /* All may be NULL. `model`: once it is open, for its notes. `look`: after a pass ("build" is the first), with each
      * piece's program. `progress`: bytes of weights written, on the calling thread. */
     int (*model)(void *ctx, const anm_model *m, anm_error *err);

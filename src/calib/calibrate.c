@@ -24,6 +24,12 @@ typedef struct work {
     float *residual[2]; /* and its residual before attention and before the MLP write to it */
 } work;
 
+anm_calib_opts anm_calib_defaults(void)
+{
+    return (anm_calib_opts){.linear_bits = 4, .embed_bits = 8, .fp16 = true, .seed = 1, .rotate = true, .damp = 0.01, .ridge = -1,
+                            .tries = 3, .rounds = 2};
+}
+
 static int make_room(anm_made *m, int64_t rows, int64_t cols, int64_t group, anm_error *err)
 {
     *m = (anm_made){.rows = rows, .cols = cols, .groups = group ? cols / group : 1};

@@ -28,6 +28,9 @@ typedef struct anm_calib_opts {
     void *ctx;
 } anm_calib_opts;
 
+/* What measured best: see docs/quality.md. Bits, groups and windows are left to the caller. */
+anm_calib_opts anm_calib_defaults(void);
+
 enum { ANM_WQ, ANM_WK, ANM_WV, ANM_WO, ANM_W1, ANM_W2, ANM_W3, ANM_LINEARS };
 
 typedef struct anm_calibrated {

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* anemone eval: perplexity on a text, and the distance to another file or to the checkpoint itself. */
-#include "base/map.h"
 #include "base/pool.h"
 #include "cli/cli.h"
 #include "cli/opt.h"
+#include "cli/text.h"
 #include "eval/eval.h"
-#include "token/token.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -71,44 +70,6 @@ static int open_side(side *s, const options *o, const int32_t *tokens, size_t wi
     if (!rc) rc = anm_model_open(&s->model, s->ckpt, o->params, err);
     if (!rc)
         rc = anm_scorer_checkpoint(&s->scorer, s->model, tokens, windows, (size_t)o->window, tell ? say_layer : NULL, s, pool, err);
-    return rc;
-}
-
-/* The windows of the text: *tokens [*windows * window], the caller's. */
-static int cut(int32_t **tokens, size_t *windows, const options *o, anm_error *err)
-{
-    anm_map text = {0};
-    anm_tokenizer *t = NULL;
-    int32_t *ids = NULL;
-    size_t n = 0, own = (size_t)o->window - (o->bos ? 1 : 0), skip = (size_t)o->skip;
-    *tokens = NULL;
-    int rc = anm_tokenizer_open(&t, o->tokenizer, o->config, err);
-    if (!rc) rc = anm_map_open(&text, o->text, err);
-    if (!rc) rc = anm_tokenizer_encode(&ids, &n, t, (const char *)text.data, (size_t)text.size, false, err);
-    if (!rc && o->bos && anm_tokenizer_bos(t) < 0)
-        rc = anm_fail(err, ANM_ERR_USAGE, "%s: this tokenizer has no BOS token; leave --bos out", o->tokenizer);
-    if (rc) goto done;
-    *windows = n / own > skip ? n / own - skip : 0;
-    if (o->max_windows && *windows > (size_t)o->max_windows) *windows = (size_t)o->max_windows;
-    if (!*windows) {
-        rc = anm_fail(err, ANM_ERR_LIMIT, "%s: %zu tokens are too few for a window of %lld after %zu skipped ones", o->text, n,
-                      (long long)o->window, skip);
-        goto done;
-    }
-    *tokens = malloc(*windows * (size_t)o->window * sizeof **tokens);
-    if (!*tokens) {
-        rc = anm_fail_memory(err, "tokens");
-        goto done;
-    }
-    for (size_t w = 0; w < *windows; w++) {
-        int32_t *to = *tokens + w * (size_t)o->window;
-        if (o->bos) *to++ = anm_tokenizer_bos(t);
-        memcpy(to, ids + (w + skip) * own, own * sizeof *to);
-    }
-done:
-    free(ids);
-    anm_map_close(&text);
-    anm_tokenizer_free(t);
     return rc;
 }
 
@@ -180,7 +141,9 @@ int cmd_eval(int argc, char **argv)
     a.path = o.model;
     b.path = o.against;
     rc = anm_pool_new(&pool, (unsigned)o.threads, &err);
-    if (!rc) rc = cut(&tokens, &windows, &o, &err);
+    const cli_text text = {.path = o.text, .tokenizer = o.tokenizer, .config = o.config, .window = (size_t)o.window, .skip = (size_t)o.skip,
+                           .most = (size_t)o.max_windows, .bos = o.bos};
+    if (!rc) rc = cli_text_windows(&tokens, &windows, &text, &err);
     clock_gettime(CLOCK_MONOTONIC, &t0);
     if (!rc) rc = open_side(&a, &o, tokens, windows, pool, &err);
     if (!rc && b.path) rc = open_side(&b, &o, tokens, windows, pool, &err);

@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "cli/cli.h"
 #include "cli/opt.h"
+#include "cli/text.h"
 #include "pipeline.h"
 
 #include <jansson.h>
@@ -16,8 +17,10 @@ enum { MOST_CONTEXTS = 16 };
 /* The words of the command line. */
 typedef struct words {
     const char *checkpoint, *params, *output, *contexts, *dtype, *embedding, *linear, *logits, *norm, *graph, *dump;
+    const char *calibrate, *tokenizer, *tokenizer_config;
+    int64_t calibrate_windows, seed;
     int64_t input_len, cache_len, split_size, max_splits, max_piece_mb, threads;
-    bool multifunction, no_breaks, split_fit, dot, json, quiet, no_sync, split_given, splits_given;
+    bool multifunction, no_breaks, split_fit, dot, json, quiet, no_sync, split_given, splits_given, calibrated;
 } words;
 
 /* ---- words into a job ---- */
@@ -92,6 +95,7 @@ static int make_recipe(anm_recipe *r, const words *w, anm_error *err)
 /* ---- what the user sees ---- */
 
 typedef struct view {
+    size_t layers; /* of the model that is calibrated */
     const words *w;
     bool terminal; /* progress is drawn there */
     double began;
@@ -107,8 +111,9 @@ static double now(void)
 
 static int show_notes(void *ctx, const anm_model *m, anm_error *err)
 {
-    const view *v = ctx;
+    view *v = ctx;
     (void)err;
+    v->layers = (size_t)m->params.n_layers;
     if (v->w->quiet) return 0;
     for (size_t i = 0; i < m->n_notes; i++) fprintf(stderr, "anemone: note: %s\n", m->note[i]);
     if (m->n_unexpected)
@@ -123,6 +128,18 @@ static void show_progress(void *ctx, uint64_t done, uint64_t total)
     double seconds = now() - v->began, rate = seconds > 0 ? (double)done / seconds : 0;
     fprintf(stderr, "\rwriting weights: %3.0f %%  %.0f of %.0f MB  %.0f MB/s  %.0f s left ", 100.0 * (double)done / (double)total,
             (double)done / 1e6, (double)total / 1e6, rate / 1e6, rate > 0 ? (double)(total - done) / rate : 0);
+    v->drawn = true;
+}
+
+static void show_layer(void *ctx, size_t layer, const char *what, double rounding, double reached)
+{
+    view *v = ctx;
+    if (!v->terminal) return;
+    double seconds = now() - v->began, done = (double)layer / (double)(v->layers + 1);
+    fprintf(stderr, "\rcalibrating: %s %zu of %zu, %s's error %.0f %% of rounding's", layer < v->layers ? "layer" : "head",
+            layer < v->layers ? layer + 1 : v->layers, v->layers, what, rounding > 0 ? 100 * reached / rounding : 100);
+    if (layer) fprintf(stderr, ", %.0f s left ", seconds / done * (1 - done));
+    fprintf(stderr, "\033[K");
     v->drawn = true;
 }
 
@@ -160,6 +177,22 @@ static int print_json(const anm_export_report *r, const anm_export_job *job)
 
 /* ---- the command ---- */
 
+enum { CALIBRATION_WINDOW = 512 };
+
+static int read_calibration(anm_export_calibration *c, int32_t **tokens, const words *w, view *v, anm_error *err)
+{
+    cli_text text = {.path = w->calibrate, .config = w->tokenizer_config, .window = CALIBRATION_WINDOW, .most = (size_t)w->calibrate_windows};
+    text.tokenizer = w->tokenizer ? w->tokenizer : w->checkpoint; /* a GGUF holds its own */
+    *c = (anm_export_calibration){.how = anm_calib_defaults()};
+    c->how.len = text.window;
+    c->how.seed = (uint64_t)w->seed;
+    c->how.progress = show_layer;
+    c->how.ctx = v;
+    int rc = cli_text_windows(tokens, &c->how.windows, &text, err);
+    c->tokens = *tokens;
+    return rc;
+}
+
 static int run(const words *w, anm_error *err)
 {
     view v = {.w = w, .terminal = !w->quiet && isatty(STDERR_FILENO), .began = now()};
@@ -177,17 +210,24 @@ static int run(const words *w, anm_error *err)
         outputs[i] = (anm_export_output){job.n_outputs > 1 ? paths[i] : w->output, contexts[i]};
     }
     job.outputs = outputs;
+    anm_export_calibration calibration;
+    int32_t *tokens = NULL;
+    if (!rc && w->calibrated) {
+        rc = read_calibration(&calibration, &tokens, w, &v, err);
+        job.calibration = &calibration;
+    }
     if (!rc) rc = anm_export(&report, &job, err);
     if (v.drawn) fprintf(stderr, "\r\033[K");
     if (!rc && !w->quiet) show_summary(&report, outputs[0].path);
     if (!rc && w->json) rc = print_json(&report, &job);
     for (int i = 0; i < job.n_outputs; i++) free(paths[i]);
+    free(tokens);
     return rc;
 }
 
 int cmd_export(int argc, char **argv)
 {
-    words w = {.output = "model.pte", .contexts = "1024", .dtype = "fp16", .embedding = "8,0", .linear = "c4w", .input_len = 32,
+    words w = {.calibrate_windows = 32, .seed = 1, .output = "model.pte", .contexts = "1024", .dtype = "fp16", .embedding = "8,0", .linear = "c4w", .input_len = 32,
                .cache_len = -1, .split_size = 1024, .max_splits = 8};
     const cli_opt table[] = {
         {'c', "checkpoint", CLI_STRING, &w.checkpoint, "FILE", "checkpoint: .pth, .safetensors, .gguf, or a folder", NULL},
@@ -205,6 +245,11 @@ int cmd_export(int argc, char **argv)
         {0, "target_split_size", CLI_INT, &w.split_size, "N", "rows of a linear layer that stay together (default: 1024)", NULL},
         {0, "max_splits", CLI_INT, &w.max_splits, "N", "most parts of a linear layer (default: 8)", NULL},
         {0, "split_fit", CLI_FLAG, &w.split_fit, NULL, "where a split leaves a remainder, take the next smaller count that fits", NULL},
+        {0, "calibrate", CLI_STRING, &w.calibrate, "TEXT", "choose the 4-bit weights by what they do to this text, not by rounding", &w.calibrated},
+        {'t', "tokenizer", CLI_STRING, &w.tokenizer, "FILE", "tokenizer of the text (default: the one inside a GGUF checkpoint)", NULL},
+        {0, "tokenizer_config", CLI_STRING, &w.tokenizer_config, "FILE", "tokenizer_config.json, where it is not beside the tokenizer", NULL},
+        {0, "calibrate_windows", CLI_INT, &w.calibrate_windows, "N", "windows of 512 tokens taken from the text, at most (default: 32)", NULL},
+        {0, "seed", CLI_INT, &w.seed, "N", "of the calibration's rotation (default: 1)", NULL},
         {0, NULL, CLI_HEADING, NULL, NULL, "Work", NULL},
         {0, "threads", CLI_INT, &w.threads, "N", "threads (default: one per processor)", NULL},
         {0, "no_sync", CLI_FLAG, &w.no_sync, NULL, "do not wait until the disk has the file", NULL},
@@ -217,6 +262,7 @@ int cmd_export(int argc, char **argv)
     if (rc == CLI_HELPED) return EXIT_OK;
     if (!rc && !w.checkpoint) rc = anm_fail(&err, ANM_ERR_USAGE, "export: no checkpoint is given; name one with -c");
     if (!rc && (w.threads < 0 || w.threads > 1024)) rc = anm_fail(&err, ANM_ERR_USAGE, "--threads: must be 1 to 1024, or 0 for one per processor");
+    if (!rc && w.calibrate_windows < 1) rc = anm_fail(&err, ANM_ERR_USAGE, "--calibrate_windows: must be 1 or more");
     if (!rc) rc = run(&w, &err);
     return rc ? cli_fail(&err) : EXIT_OK;
 }

@@ -61,7 +61,8 @@ static int store(const cli_opt *o, const char *value, anm_error *err)
     if (o->given) *o->given = true;
     switch (o->kind) {
     case CLI_STRING:
-    case CLI_OPTIONAL: *(const char **)o->to = value; return 0;
+    case CLI_OPTIONAL:
+    case CLI_MAYBE: *(const char **)o->to = value; return 0;
     case CLI_INT:
         if (cli_int(value, o->to)) return 0;
         return anm_fail(err, ANM_ERR_USAGE, "--%s takes a whole number, not '%s'", o->name, value);
@@ -95,7 +96,8 @@ static void help(const cli_opt *table, const char *usage)
         }
         char left[96], letter[8] = "    ";
         if (o->letter) snprintf(letter, sizeof letter, "-%c, ", o->letter);
-        if (o->kind == CLI_OPTIONAL) snprintf(left, sizeof left, "%s--%s[=%s]", letter, o->name, o->arg);
+        if (o->kind == CLI_MAYBE) snprintf(left, sizeof left, "%s--%s [%s]", letter, o->name, o->arg);
+        else if (o->kind == CLI_OPTIONAL) snprintf(left, sizeof left, "%s--%s[=%s]", letter, o->name, o->arg);
         else snprintf(left, sizeof left, "%s--%s %s", letter, o->name, o->arg ? o->arg : "");
         printf("  %-36s %s\n", left, o->help);
     }
@@ -134,8 +136,9 @@ static int long_option(const cli_opt *table, int argc, char **argv, int *i, anm_
         return 0;
     }
     if (word[n]) return store(o, word + n + 1, err);
-    if (o->kind == CLI_OPTIONAL) return store(o, "", err);
-    if (*i + 1 >= argc) return anm_fail(err, ANM_ERR_USAGE, "--%s needs a value (%s)", o->name, o->arg);
+    bool more = *i + 1 < argc;
+    if (o->kind == CLI_OPTIONAL || (o->kind == CLI_MAYBE && (!more || argv[*i + 1][0] == '-'))) return store(o, "", err);
+    if (!more) return anm_fail(err, ANM_ERR_USAGE, "--%s needs a value (%s)", o->name, o->arg);
     return store(o, argv[++*i], err);
 }
 

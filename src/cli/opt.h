@@ -19,6 +19,7 @@ typedef enum cli_kind {
     CLI_FLOAT,    /* double * */
     CLI_CHOICE,   /* const char **: one of the words of `arg`, "fp16|fp32"; stored as it stands in `arg`'s spelling */
     CLI_OPTIONAL, /* const char **: "--name" alone stores "", "--name=value" the value; the next word is never taken */
+    CLI_MAYBE,    /* const char **: as CLI_OPTIONAL, but the next word is the value if it does not begin with '-' */
     CLI_HEADING,  /* no option: `help` is a heading in the help text */
 } cli_kind;
 

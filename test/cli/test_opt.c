@@ -6,7 +6,7 @@
 #include <string.h>
 
 typedef struct {
-    const char *checkpoint, *dtype, *look, *quant;
+    const char *checkpoint, *dtype, *look, *quant, *calibrate;
     int64_t len;
     double heat;
     bool breaks, given;
@@ -26,6 +26,7 @@ static int parse(values *v, anm_error *err, int argc, const char **argv)
         {0, "max", CLI_INT, &v->len, "N", "a whole name that is a prefix of others", NULL},
         {0, "temperature", CLI_FLOAT, &v->heat, "T", "heat", NULL},
         {0, "lookahead", CLI_OPTIONAL, &v->look, "always", "look", NULL},
+        {0, "calibrate", CLI_MAYBE, &v->calibrate, "FILE", "text", NULL},
         {'n', "no_graph_breaks", CLI_FLAG, &v->breaks, NULL, "whole", NULL},
         {0},
     };
@@ -59,6 +60,13 @@ static void takes_what_argparse_takes(void **state)
     assert_true(v.heat == -1e-3);
     assert_int_equal(PARSE(v, err, "--lookahead=always"), 0);
     assert_string_equal(v.look, "always");
+    assert_int_equal(PARSE(v, err, "--calibrate", "-n"), 0);
+    assert_string_equal(v.calibrate, "");
+    assert_int_equal(PARSE(v, err, "--calibrate", "text", "w"), 0);
+    assert_string_equal(v.calibrate, "text");
+    assert_string_equal(v.word[0], "w");
+    assert_int_equal(PARSE(v, err, "--calibrate"), 0);
+    assert_string_equal(v.calibrate, "");
 }
 
 static void refuses_by_name(void **state)
