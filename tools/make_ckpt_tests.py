@@ -200,6 +200,15 @@ def safetensors(llama, qwen2, qwen3):
         del sd["lm_head.weight"]  # tied
         save_file(sd, path(name, "model.safetensors"))
         put(m.config(name, sliding_window=4096, use_sliding_window=False), name, "config.json")
+    # Hugging Face's older form, without word on tying, in two files.
+    sd = {k: t.half() for k, t in qwen2.named("HF", halves=True).items() if k != "lm_head.weight"}
+    files = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]
+    for i, f in enumerate(files):
+        torch.save({k: t for j, (k, t) in enumerate(sd.items()) if j % 2 == i}, path("bin", f))
+    put({"weight_map": {k: files[j % 2] for j, k in enumerate(sd)}}, "bin", "pytorch_model.bin.index.json")
+    config = qwen2.config("qwen2", layer_types=["full_attention"])
+    del config["tie_word_embeddings"]
+    put(config, "bin", "config.json")
     # The reference's own form of Qwen3: Meta's names, rows in halves, rotated in halves.
     torch.save({k: t.bfloat16() for k, t in qwen3.named("META", halves=True).items()}, path("qwen3_meta", "model.pth"))
     put(qwen3.params(head_dim=qwen3.head_dim, use_hf_rope=True, use_qk_norm=True, qk_norm_before_rope=True),

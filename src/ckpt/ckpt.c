@@ -107,7 +107,8 @@ static int read_gguf(anm_ckpt *c, shard *s, const anm_map *m, const char *file, 
     return 0;
 }
 
-/* The file's tensors join their shard: each .pth is one of its own, safetensors files are one together. */
+/* The file's tensors join their shard: each .pth is one of its own, unless an index says that they are one whole, as
+ * safetensors files always are. */
 static int read_file(anm_ckpt *c, size_t i, anm_error *err)
 {
     const char *file = c->files.path[i];
@@ -122,7 +123,7 @@ static int read_file(anm_ckpt *c, size_t i, anm_error *err)
         return anm_fail(err, ANM_ERR_FORMAT, "%s: is of another format than %s", file, c->files.path[0]);
     if (i > 0 && kind == ANM_CKPT_GGUF)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: GGUF files in several parts are not read; merge them first", file);
-    if (i == 0 || kind == ANM_CKPT_PTH) c->shards++;
+    if (i == 0 || (kind == ANM_CKPT_PTH && !c->files.index)) c->shards++;
     shard *s = &c->shard[c->shards - 1];
     size_t before = s->list.n;
 

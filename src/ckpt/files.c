@@ -55,7 +55,7 @@ static int find_config(anm_files *f, anm_arena *arena, const char *folder, bool 
     return 0;
 }
 
-/* ---- a safetensors index: {"weight_map": {"tensor": "file", …}} ---- */
+/* ---- the index of a checkpoint in several files: {"weight_map": {"tensor": "file", …}} ---- */
 
 static int files_of_map(anm_files *f, anm_arena *arena, const char *folder, json_t *map, anm_error *err)
 {
@@ -135,6 +135,10 @@ static bool is_index(const char *s)
 {
     return ends_with(s, ".safetensors.index.json");
 }
+static bool is_bin_index(const char *s)
+{
+    return !strcmp(s, "pytorch_model.bin.index.json");
+}
 static bool is_safetensors(const char *s)
 {
     return ends_with(s, ".safetensors");
@@ -158,8 +162,13 @@ static const struct {
     bool many;
     const char *what;
 } choices[] = {
-    {is_index, false, "safetensors indexes"}, {is_model_safetensors, false, ""}, {is_safetensors, false, "safetensors files"},
-    {is_shard, true, ""},                     {is_pth, false, "PyTorch files"},  {is_gguf, false, "GGUF files"},
+    {is_index, false, "safetensors indexes"},
+    {is_model_safetensors, false, ""},
+    {is_safetensors, false, "safetensors files"},
+    {is_shard, true, ""},
+    {is_bin_index, false, ""},
+    {is_pth, false, "PyTorch files"},
+    {is_gguf, false, "GGUF files"},
 };
 
 static int list_folder(char ***names, size_t *count, anm_arena *arena, const char *path, anm_error *err)
@@ -206,7 +215,7 @@ static int folder_files(anm_files *f, anm_arena *arena, const char *path, anm_er
             f->path[f->n] = anm_arena_printf(arena, "%s%s", folder, name[i]);
             if (!f->path[f->n++]) return no_memory(err);
         }
-        if (f->n && choices[c].fits == is_index) {
+        if (f->n && (choices[c].fits == is_index || choices[c].fits == is_bin_index)) {
             char *index = f->path[0];
             *f = (anm_files){0};
             return one_file(f, arena, index, err);

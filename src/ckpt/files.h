@@ -12,10 +12,10 @@ typedef struct anm_files {
     char **path; /* in the order of the shards */
     size_t n;
     char *config; /* params.json or config.json, or NULL */
-    char *index;  /* the safetensors index that named the files, or NULL */
+    char *index;  /* the index that named the files, which then make up one whole, or NULL */
 } anm_files;
 
-/* `path` is a file, a folder or a shell pattern; a safetensors index names its files. Strings lie in the arena.
+/* `path` is a file, a folder or a shell pattern; an index (*.json) names its files. Strings lie in the arena.
  * Messages name the file. */
 int anm_files_find(anm_files *out, anm_arena *arena, const char *path, anm_error *err);
 

@@ -71,6 +71,13 @@ static int refuse_features(json_t *o, const char *type, anm_error *err)
     bool qwen2 = !strcmp(type, "qwen2"), qwen3 = !strcmp(type, "qwen3");
     json_t *window = given(o, "sliding_window");
     bool slides = window && !((qwen2 || qwen3) && !is_true(o, "use_sliding_window"));
+    json_t *layers = given(o, "layer_types"), *kind;
+    size_t k;
+    json_array_foreach(layers, k, kind) {
+        const char *s = json_string_value(kind);
+        if (!s || strcmp(s, "full_attention"))
+            return anm_fail(err, ANM_ERR_UNSUPPORTED, "layer_types: only full_attention is exported, layer %zu is %.32s", k, s ? s : "?");
+    }
     const char *act = json_string_value(json_object_get(o, "hidden_act"));
     if (slides)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "sliding_window: attention over a window is not exported");
@@ -111,7 +118,7 @@ int anm_params_of_hf(anm_params *out, anm_origin *from, const void *json_object,
     p.attention_qkv_bias = !strcmp(type, "qwen2");
     p.use_qk_norm = p.qk_norm_before_rope = !strcmp(type, "qwen3");
     from->tied = is_true(o, "tie_word_embeddings");
-    from->untied = !from->tied;
+    from->untied = json_is_false(json_object_get(o, "tie_word_embeddings"));
     *out = p;
     return 0;
 }

@@ -292,6 +292,15 @@ static int take_weights(opener *o, anm_error *err)
     return rc ? rc : take_rope_freqs(o, err);
 }
 
+/* The reference ignores what it does not expect, in checkpoints of its own form. In the other forms a bias that no role
+ * takes means a feature that the parameters were silent about, and the answers would be wrong. */
+static int refuse_bias(const opener *o, const anm_tensor *t, anm_error *err)
+{
+    size_t n = strlen(t->name);
+    if (o->scheme == META || n < 5 || strcmp(t->name + n - 5, ".bias")) return 0;
+    return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: tensor '%s' is a bias that is not exported", t->file, t->name);
+}
+
 static int list_unexpected(opener *o, anm_error *err)
 {
     size_t count = anm_ckpt_count(o->pub.ckpt, 0);
@@ -299,6 +308,8 @@ static int list_unexpected(opener *o, anm_error *err)
     if (!o->pub.unexpected) return anm_fail_memory(err, "the model");
     for (size_t i = 0; i < count; i++) {
         if (o->used[i]) continue;
+        int rc = refuse_bias(o, anm_ckpt_at(o->pub.ckpt, 0, i), err);
+        if (rc) return rc;
         char *name = anm_arena_strdup(&o->arena, anm_ckpt_at(o->pub.ckpt, 0, i)->name);
         if (!name) return anm_fail_memory(err, "the model");
         o->pub.unexpected[o->pub.n_unexpected++] = name;

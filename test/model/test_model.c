@@ -103,7 +103,7 @@ static void every_format_gives_the_weights(void **state)
         {"hf", "llama.f32"},              {"llama.gguf", "llama.f32"},
         {"qwen2", "qwen2.f32"},           {"qwen2.gguf", "qwen2.f32"},
         {"qwen3", "qwen3.f32"},           {"qwen3.gguf", "qwen3.f32"},
-        {"qwen3_meta", "qwen3_meta.f32"},
+        {"qwen3_meta", "qwen3_meta.f32"}, {"bin", "qwen2.f32"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char path[100], values[100];
@@ -234,6 +234,7 @@ static void parameters_are_checked(void **state)
     params_refused(HF("\"model_type\": \"gemma\""), "model_type gemma");
     params_refused(HF("\"model_type\": \"mistral\", \"sliding_window\": 4096"), "sliding_window");
     params_refused(HF("\"model_type\": \"qwen2\", \"sliding_window\": 4096, \"use_sliding_window\": true"), "sliding_window");
+    params_refused(HF("\"model_type\": \"qwen3\", \"layer_types\": [\"full_attention\", \"sliding_attention\"]"), "layer_types");
     params_refused(HF("\"model_type\": \"llama\", \"hidden_act\": \"gelu\""), "hidden_act gelu");
     params_refused(HF("\"model_type\": \"llama\", \"attention_bias\": true"), "attention_bias");
     params_refused(HF("\"model_type\": \"llama\", \"mlp_bias\": true"), "mlp_bias");
@@ -288,6 +289,14 @@ static void unreadable_types_are_named(void **state)
     write_bytes(scratch("ints.safetensors"), f.data, f.size);
     refused(scratch("ints.safetensors"), DATA "qwen3/config.json", "is of type int16, which is not read as a", "tensor '");
     free(f.data);
+}
+
+/* Biases that the parameters are silent about would be lost. */
+static void lost_biases_are_named(void **state)
+{
+    (void)state;
+    other_params(DATA "qwen2", "{\"dim\": 16, \"n_layers\": 1, \"n_heads\": 2, \"n_kv_heads\": 1, \"vocab_size\": 10, \"hidden_dim\": 16}",
+                 "is a bias that is not exported", "self_attn");
 }
 
 /* A checkpoint without the head: tied where the kind of file or its configuration says so, else refused. */
@@ -400,6 +409,7 @@ int main(void)
         cmocka_unit_test(parameters_are_checked),
         cmocka_unit_test(misfits_are_named),
         cmocka_unit_test(unreadable_types_are_named),
+        cmocka_unit_test(lost_biases_are_named),
         cmocka_unit_test(missing_heads),
         cmocka_unit_test(odd_scaling_is_noted),
         cmocka_unit_test(rotary_tables_are_the_reference_s),
