@@ -222,7 +222,7 @@ static int folder_files(anm_files *f, anm_arena *arena, const char *path, anm_er
         }
     }
     if (!f->n)
-        return anm_fail(err, ANM_ERR_USAGE, "%s: holds no checkpoint (safetensors, .pth or .gguf)", path);
+        return anm_fail(err, ANM_ERR_FORMAT, "%s: holds no checkpoint (safetensors, .pth or .gguf)", path);
     return find_config(f, arena, folder, !is_safetensors(f->path[0]), err);
 }
 

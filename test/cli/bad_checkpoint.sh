@@ -54,7 +54,7 @@ export_pth "parameters: more layers than there are" "layers.1" "$whole" deep.jso
 sed 's/"n_layers": 1/"n_layers": 1000000000000/' "$data/params.json" >deep.json
 export_pth "parameters: a million million layers" "n_layers\|layers.1" "$whole" deep.json
 
-export_pth "a width that does not split" "split" "$whole" "" --target_split_size 7
+export_pth "a width that does not split" "split" "$whole" "" --target_split_size 10
 export_pth "no folder for the output" "nodir/out.pte: " "$whole" "" -o nodir/out.pte
 export_pth "the output is a folder" "folder: .*director" "$whole" "" -o folder
 

@@ -7,7 +7,7 @@ fails "a command that there is not" 2 "frobnicate" frobnicate
 for command in export run; do
     fails "$command: an option that there is not" 2 "frobnicate" $command --frobnicate
     fails "$command: an option without its value" 2 "needs a value" $command --max_context_len
-    fails "$command: letters for a number" 2 "number" $command --max_context_len many
+    fails "$command: letters for a number" 2 "number" $command --input_len many
     fails "$command: nothing at all" 2 "" $command
     succeeds "$command --help" $command --help
 done
