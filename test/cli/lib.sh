@@ -2,7 +2,10 @@
 # Sourced by the tests of the command line: a scratch folder, and checks that print TAP.
 # The test's first argument is the program.
 set -u
-exe=$1
+case $1 in
+    /*) exe=$1 ;;
+    *) exe=$PWD/$1 ;;
+esac
 here=$(cd "$(dirname "$0")" && pwd)
 data=$here/data
 tiny=$here/../../models/tiny/tiny.gguf
