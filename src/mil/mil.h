@@ -258,10 +258,11 @@ int anm_mil_dot(struct anm_buf *out, const anm_mil_function *fn, anm_error *err)
 
 /* ---- comparing (equal.c) ---- */
 
-/* Are two functions the same dataflow graph? Value names, the order of independent ops and repeated constants
- * are free; op types, operands, attribute values, types and constants' bytes are not. 0 and *same; when not
- * the same, `where` says in words the first place at which they part, walking down from the first differing
- * output. */
+/* Are two functions, which must verify, the same dataflow graph? Names (also the function's and the opset's), the order
+ * of independent ops, repeated constants and where a constant is kept are free; op types, how often an op occurs,
+ * operands, attribute values, types and constants' bytes are not (constants without bytes are told apart by where
+ * those will come from). 0 and *same; when not the same, `where` says in words the first place at which they part,
+ * walking down from the first differing output. */
 int anm_mil_equal(bool *same, struct anm_buf *where, const anm_mil_function *a, const anm_mil_function *b,
                   anm_error *err);
 

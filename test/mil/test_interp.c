@@ -155,6 +155,12 @@ static const struct {
     {"constexpr_blockwise_shift_scale(data=int8[3](1, 2, 3), scale=fp32[3](1, 2, 3), offset=fp32[3](0.5, 0, "
      "1))",
      "fp32[3]", "0.5, 4, 6"},
+    {"constexpr_blockwise_shift_scale(data=int8[4,4](1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16), "
+     "scale=fp32[2,2](1, 10, 100, 1000))",
+     "fp32[4,4]", "1, 2, 30, 40, 5, 6, 70, 80, 900, 1000, 11000, 12000, 1300, 1400, 15000, 16000"},
+    {"constexpr_blockwise_shift_scale(data=int8[2,2,2](1, 2, 3, 4, 5, 6, 7, 8), scale=fp32[2,1,2](1, 10, "
+     "100, 1000))",
+     "fp32[2,2,2]", "1, 20, 3, 40, 500, 6000, 700, 8000"},
     /* 7 times the fp16 nearest to 0.1, and that rounded to fp16 */
     {"constexpr_blockwise_shift_scale(data=int8[1](7), scale=fp16[1](0.1))", "fp16[1]", "0.69970703125"},
 };

@@ -302,6 +302,10 @@ static const struct {
           "y=fp16[2](1, 2))\n"
           "%n: fp16[2] = exp(x=%a)\n}",
      "%a, %a: y of add: fp16(1), fp16(2)"},
+    {HEAD "%a: fp16[2] = add(x=%x, y=fp16[1](1))\n%m: fp16[2] = mul(x=%a, y=%y)\n%o: fp16[2] = sub(x=%m, "
+          "y=fp16[2](1, 2))\n"
+          "%n: fp16[2] = exp(x=%a)\n}",
+     "%a, %a: y of add: fp16(1), fp16[1](1)"},
     {HEAD "%a: fp16[2] = add(x=%x, y=fp16(1))\n%m: fp16[2] = mul(x=%y, y=%a)\n%o: fp16[2] = sub(x=%m, "
           "y=fp16[2](1, 2))\n"
           "%n: fp16[2] = exp(x=%a)\n}",
