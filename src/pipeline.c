@@ -29,6 +29,20 @@ static const struct {
     {"remove_unused", anm_pass_remove_unused},
 };
 
+enum { PASSES = sizeof export_passes / sizeof *export_passes };
+
+bool anm_export_has_pass(const char *name)
+{
+    bool has = !strcmp(name, "build");
+    for (size_t i = 0; i < PASSES; i++) has |= !strcmp(name, export_passes[i].name);
+    return has;
+}
+
+const char *anm_export_last_pass(void)
+{
+    return export_passes[PASSES - 1].name;
+}
+
 #define KEY_PREFIX "coreml_executorch_"
 enum { UUID_TEXT = 36 };
 
@@ -127,7 +141,7 @@ static int run_passes(road *r, making *m, int32_t piece, anm_error *err)
 {
     anm_mil_program *p = m->programs + piece;
     int rc = look(r, "build", piece, m, err);
-    for (size_t i = 0; i < sizeof export_passes / sizeof *export_passes && !rc; i++) {
+    for (size_t i = 0; i < PASSES && !rc; i++) {
         for (anm_mil_function *fn = p->functions; fn && !rc; fn = fn->next) rc = export_passes[i].run(fn, err);
 #ifndef NDEBUG
         if (!rc) rc = anm_mil_verify(p, true, err);

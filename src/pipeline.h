@@ -49,6 +49,10 @@ typedef struct anm_export_job {
     void *ctx;
 } anm_export_job;
 
+/* The names that `look` is called with: "build", then those of the passes in order. */
+bool anm_export_has_pass(const char *name);
+const char *anm_export_last_pass(void);
+
 /* What came out, of the first output. */
 typedef struct anm_export_report {
     int32_t pieces, functions;

@@ -20,7 +20,7 @@ typedef struct words {
     const char *calibrate, *tokenizer, *tokenizer_config;
     int64_t calibrate_windows, seed;
     int64_t input_len, cache_len, split_size, max_splits, max_piece_mb, threads;
-    bool multifunction, no_breaks, split_fit, dot, json, quiet, no_sync, split_given, splits_given, calibrated;
+    bool multifunction, no_breaks, split_fit, dot, json, quiet, no_sync, cache_given, split_given, splits_given, calibrated;
 } words;
 
 /* ---- words into a job ---- */
@@ -89,6 +89,15 @@ static int make_recipe(anm_recipe *r, const words *w, anm_error *err)
     r->max_splits = w->max_splits;
     r->split_fit = w->split_fit;
     r->linear_group = strcmp(w->linear, "b4w") ? 0 : 32;
+    r->cache_len = w->cache_len;
+    if (w->cache_given && w->cache_len < 1) return anm_fail(err, ANM_ERR_USAGE, "--cache_len: must be 1 or more, not %lld", (long long)w->cache_len);
+    if (w->logits) r->logits = strcmp(w->logits, "all") ? ANM_LOGITS_LAST : ANM_LOGITS_ALL;
+    if (w->max_piece_mb < 0 || w->max_piece_mb > 1 << 20)
+        return anm_fail(err, ANM_ERR_USAGE, "--max_piece_mb: %lld is no size in megabytes", (long long)w->max_piece_mb);
+    if (w->max_piece_mb && w->no_breaks) return anm_fail(err, ANM_ERR_USAGE, "--max_piece_mb: needs the graph breaks that --no_graph_breaks takes away");
+    r->max_piece_bytes = w->max_piece_mb * 1000000;
+    r->norm = strcmp(w->norm, "safe") ? ANM_NORM_REFERENCE : ANM_NORM_SAFE;
+    r->lean = !strcmp(w->graph, "lean");
     return parse_embedding(r, w->embedding, err);
 }
 
@@ -141,6 +150,36 @@ static void show_layer(void *ctx, size_t layer, const char *what, double roundin
     if (layer) fprintf(stderr, ", %.0f s left ", seconds / done * (1 - done));
     fprintf(stderr, "\033[K");
     v->drawn = true;
+}
+
+/* ---- pictures of the graph ---- */
+
+static const char *wanted_pass(const words *w)
+{
+    return w->dump ? w->dump + strlen("after:") : anm_export_last_pass();
+}
+
+static int show_graph(void *ctx, const char *after, int32_t piece, const anm_mil_program *p, anm_error *err)
+{
+    const words *w = ((const view *)ctx)->w;
+    if ((!w->dump && !w->dot) || strcmp(after, wanted_pass(w))) return 0;
+    anm_buf text = {0};
+    int rc = 0;
+    if (!w->dot) {
+        printf("# piece %d, after %s\n", (int)piece, after);
+        rc = anm_mil_print(&text, p, false, err);
+    }
+    for (const anm_mil_function *fn = p->functions; fn && w->dot && !rc; fn = fn->next) rc = anm_mil_dot(&text, fn, err);
+    if (!rc && text.bad) rc = anm_fail_memory(err, "a graph's text");
+    if (!rc) fwrite(text.data, 1, text.size, stdout);
+    anm_buf_free(&text);
+    return rc;
+}
+
+static int check_dump(const words *w, anm_error *err)
+{
+    if (!w->dump || (!strncmp(w->dump, "after:", 6) && anm_export_has_pass(w->dump + 6))) return 0;
+    return anm_fail(err, ANM_ERR_USAGE, "--dump: '%s' is not after:PASS; --help lists the passes", w->dump);
 }
 
 static const char *stage_names[] = {
@@ -197,12 +236,13 @@ static int run(const words *w, anm_error *err)
 {
     view v = {.w = w, .terminal = !w->quiet && isatty(STDERR_FILENO), .began = now()};
     anm_export_job job = {.checkpoint = w->checkpoint, .params = w->params, .sync = !w->no_sync, .threads = (unsigned)w->threads,
-                          .model = show_notes, .progress = show_progress, .ctx = &v};
+                          .model = show_notes, .look = show_graph, .progress = show_progress, .ctx = &v};
     anm_export_output outputs[MOST_CONTEXTS] = {{0}};
     int64_t contexts[MOST_CONTEXTS];
     char *paths[MOST_CONTEXTS] = {0};
     anm_export_report report;
-    int rc = make_recipe(&job.recipe, w, err);
+    int rc = check_dump(w, err);
+    if (!rc) rc = make_recipe(&job.recipe, w, err);
     if (!rc) rc = parse_contexts(contexts, &job.n_outputs, w->contexts, err);
     if (!rc && is_directory(w->output)) rc = anm_fail(err, ANM_ERR_IO, "%s: is a directory; name a file to write", w->output);
     for (int i = 0; i < job.n_outputs && !rc; i++) {
@@ -227,7 +267,8 @@ static int run(const words *w, anm_error *err)
 
 int cmd_export(int argc, char **argv)
 {
-    words w = {.calibrate_windows = 32, .seed = 1, .output = "model.pte", .contexts = "1024", .dtype = "fp16", .embedding = "8,0", .linear = "c4w", .input_len = 32,
+    words w = {.calibrate_windows = 32, .seed = 1, .output = "model.pte", .contexts = "1024", .dtype = "fp16", .norm = "reference",
+               .graph = "reference", .embedding = "8,0", .linear = "c4w", .input_len = 32,
                .cache_len = -1, .split_size = 1024, .max_splits = 8};
     const cli_opt table[] = {
         {'c', "checkpoint", CLI_STRING, &w.checkpoint, "FILE", "checkpoint: .pth, .safetensors, .gguf, or a folder", NULL},
@@ -238,12 +279,17 @@ int cmd_export(int argc, char **argv)
         {0, "input_len", CLI_INT, &w.input_len, "N", "tokens of a step; with --multifunction of a prefill step (default: 32)", NULL},
         {0, "multifunction", CLI_FLAG, &w.multifunction, NULL, "two methods over one set of weights: forward for one token, prefill for many", NULL},
         {0, "dtype", CLI_CHOICE, &w.dtype, "fp16|fp32", "type of activations (default: fp16, which the Neural Engine requires)", NULL},
+        {0, "cache_len", CLI_INT, &w.cache_len, "N", "cached positions (default: what a step of forward leaves of the context)", &w.cache_given},
+        {0, "logits", CLI_CHOICE, &w.logits, "all|last", "rows of a step with logits (default: all; with --multifunction the last)", NULL},
+        {0, "norm", CLI_CHOICE, &w.norm, "reference|safe", "safe: norms that fp16 can hold whatever the model (default: reference)", NULL},
+        {0, "graph", CLI_CHOICE, &w.graph, "reference|lean", "lean: fewer ops, no 5-D tensor, the same weights (default: reference)", NULL},
         {0, "no_graph_breaks", CLI_FLAG, &w.no_breaks, NULL, "one Core ML program, not embedding, layers and head apart", NULL},
+        {0, "max_piece_mb", CLI_INT, &w.max_piece_mb, "N", "more graph breaks: no Core ML program of layers larger than N MB", NULL},
         {0, NULL, CLI_HEADING, NULL, NULL, "Weights", NULL},
         {'E', "embedding_quantize", CLI_STRING, &w.embedding, "B,G", "bits and group of the embedding: 8,0 per row (default), 4,32; '' for floats", NULL},
         {0, "linear_quantize", CLI_CHOICE, &w.linear, "b4w|c4w", "4 bits, a scale per 32 columns, or per row (default: c4w, for the Neural Engine)", NULL},
-        {0, "target_split_size", CLI_INT, &w.split_size, "N", "rows of a linear layer that stay together (default: 1024)", NULL},
-        {0, "max_splits", CLI_INT, &w.max_splits, "N", "most parts of a linear layer (default: 8)", NULL},
+        {0, "target_split_size", CLI_INT, &w.split_size, "N", "rows of a linear layer that stay together (default: 1024)", &w.split_given},
+        {0, "max_splits", CLI_INT, &w.max_splits, "N", "most parts of a linear layer (default: 8)", &w.splits_given},
         {0, "split_fit", CLI_FLAG, &w.split_fit, NULL, "where a split leaves a remainder, take the next smaller count that fits", NULL},
         {0, "calibrate", CLI_STRING, &w.calibrate, "TEXT", "choose the 4-bit weights by what they do to this text, not by rounding", &w.calibrated},
         {'t', "tokenizer", CLI_STRING, &w.tokenizer, "FILE", "tokenizer of the text (default: the one inside a GGUF checkpoint)", NULL},
@@ -253,6 +299,9 @@ int cmd_export(int argc, char **argv)
         {0, NULL, CLI_HEADING, NULL, NULL, "Work", NULL},
         {0, "threads", CLI_INT, &w.threads, "N", "threads (default: one per processor)", NULL},
         {0, "no_sync", CLI_FLAG, &w.no_sync, NULL, "do not wait until the disk has the file", NULL},
+        {0, "dump", CLI_STRING, &w.dump, "after:PASS", "print the graph as text after a pass: build, remove_noops, merge_reshapes, remove_noops_again, "
+                                                      "remove_repeated, remove_unused", NULL},
+        {0, "dot", CLI_FLAG, &w.dot, NULL, "print the graph as a picture for Graphviz instead, after that pass or the last", NULL},
         {'q', "quiet", CLI_FLAG, &w.quiet, NULL, "no progress, notes or summary", NULL},
         {0, "json", CLI_FLAG, &w.json, NULL, "the summary as JSON on standard output", NULL},
         {0},

@@ -64,6 +64,7 @@ static int compare_weights(const anm_weight *a, const anm_weight *b)
     if (a->rows != b->rows) return a->rows < b->rows ? -1 : 1;
     if (a->bits != b->bits) return a->bits < b->bits ? -1 : 1;
     if (a->group != b->group) return a->group < b->group ? -1 : 1;
+    if (a->halves != b->halves) return a->halves < b->halves ? -1 : 1;
     return a->type < b->type ? -1 : a->type > b->type;
 }
 

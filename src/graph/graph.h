@@ -24,13 +24,20 @@ typedef enum anm_norm_form {
     ANM_NORM_SAFE,      /* no intermediate that fp16 cannot hold; see norm.c */
 } anm_norm_form;
 
+/* Which rows of a step give logits. */
+typedef enum anm_logits_form {
+    ANM_LOGITS_REFERENCE, /* all in a single-method program; the one at last_valid_token_pos in a multifunction one */
+    ANM_LOGITS_ALL,       /* all but in a multifunction program's `forward`, which has one row */
+    ANM_LOGITS_LAST,
+} anm_logits_form;
+
 typedef struct anm_recipe {
     anm_dtype type;          /* ANM_DT_F16 or ANM_DT_F32: of activations, scales and plain weights */
     int64_t max_context_len; /* positions in all: rows of the rotary tables */
     int64_t input_len;       /* rows of a step: of `forward`, or of `prefill` in a multifunction program */
     int64_t cache_len;       /* cached positions; -1: what the longest step of `forward` leaves of the context */
     bool multifunction;
-    bool all_logits;         /* multifunction: logits at every position, not only at last_valid_token_pos */
+    anm_logits_form logits;
     bool graph_breaks;       /* embedding | layers | head; else all in one piece */
     int64_t max_piece_bytes; /* with graph breaks: no piece of layers larger than this; 0: all layers in one */
     int64_t split_size, max_splits; /* rows of a linear that are wanted together, and the most parts it is cut in */
@@ -40,7 +47,8 @@ typedef struct anm_recipe {
     unsigned embedding_bits; /* 4 or 8; 0: floats */
     int64_t embedding_group;
     anm_norm_form norm;
-    bool lean;               /* a leaner graph than the reference's: see rope.c and linear.c */
+    bool lean;               /* a leaner graph than the reference's: no 5-D tensor (rope.c), no bias of zeros and no
+                              * concat of one part (linear.c) */
 } anm_recipe;
 
 /* The reference's defaults. */

@@ -38,6 +38,20 @@ static void no_memory(anm_hand *h)
     if (!h->b.err.code) anm_fail_memory(&h->b.err, "a graph");
 }
 
+anm_mil_value *anm_const_filled(anm_hand *h, const char *name, int rank, const int64_t *shape, double v)
+{
+    anm_mil_type type = anm_mil_tensor(h->graph->recipe.type, rank, shape);
+    int64_t n = 0;
+    uint64_t width = anm_dtype_bytes(type.dtype);
+    uint8_t *data = anm_mil_type_count(&type, &n) ? anm_arena_array(&h->b.fn->program->arena, (size_t)n, width) : NULL;
+    if (!data) no_memory(h);
+    for (int64_t i = 0; data && i < n; i++) {
+        if (width == 2) anm_st16(data + 2 * i, anm_f32_to_f16((float)v));
+        else anm_stf32(data + 4 * i, (float)v);
+    }
+    return anm_mil_const_blob(&h->b, name, type, (anm_blob){.size = (uint64_t)n * width, .data = data, .in_file = n >= INLINE_BELOW});
+}
+
 anm_mil_value *anm_const_weight(anm_hand *h, const char *name, const anm_weight *w)
 {
     const int64_t cols = w->matrix->cols, shape[2] = {w->rows, cols}, scales[2] = {w->rows, w->bits ? cols / w->group : 0};

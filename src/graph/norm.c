@@ -5,9 +5,12 @@
  * The reference's:  y = w * (x * rsqrt(mean(x * x) + eps))
  *   In fp16 the square overflows where |x| passes 255; SmolLM2's residual reaches 24,000.
  *
- * The safe one:     y = w * (x * (sqrt(d) / ||x||))
- *   by reduce_l2_norm, which processors compute without squaring in fp16's range; see the picture below for what keeps
- *   its own intermediates in range.
+ * The safe one:     y = w * (x * (s c sqrt(d) / ||c x, c sqrt(d eps)||) / s)
+ *   c is the power of two that keeps the length of d values of 60,000 within fp16, from 2^-5 for 576 values to 2^-7 for
+ *   8,192; 0.01 times that is still a normal number. x itself is multiplied last, so that no small value is lost. The
+ *   epsilon is one more coordinate, as the square under the reference's root has it, in a length of two: ||r, c sqrt(d eps)||.
+ *   s, 8 with the usual epsilons, keeps the factor a normal number where the rms is 60,000, and finite where it is 0.
+ *   reduce_l2_norm gives a length without handing out squares.
  *
  * The norm of queries and keys (per head) is as coremltools makes it of torch.rms_norm: scaled by the largest
  * magnitude first, so that the square cannot overflow.
@@ -58,9 +61,29 @@ static anm_mil_value *reference_norm(anm_hand *h, const char *name, anm_mil_valu
     return binary(h, ANM_OP_MUL, anm_name(h, "%s_unit", name), x, inverse);
 }
 
+static anm_mil_value *safe_norm(anm_hand *h, const char *name, anm_mil_value *x)
+{
+    const anm_params *p = &h->graph->model->params;
+    double root = sqrt((double)p->dim), c = 1, s = 8, root_eps = sqrt(p->norm_eps);
+    while (60000 * root * c > 65504) c /= 2;
+    while (s > 1 && s > 65504 / 2 * root_eps) s /= 2;
+    anm_mil_value *small = binary(h, ANM_OP_MUL, anm_name(h, "%s_small", name), x, anm_const_scalar(h, c));
+    anm_mil_value *length = reduce(h, ANM_OP_REDUCE_L2_NORM, anm_name(h, "%s_length", name), small);
+    int64_t rows = length->type.rank == 3 ? length->type.dim[1] : 1;
+    anm_mil_value *eps = anm_const_filled(h, anm_name(h, "%s_eps", name), 3, (const int64_t[]){1, rows, 1}, root * c * root_eps);
+    length = anm_mil_emit_list(&h->b, ANM_OP_CONCAT, anm_name(h, "%s_length_and_eps", name), ANM_P_VALUES, 2,
+                               (anm_mil_value *const[]){length, eps}, ANM_P_AXIS, anm_mil_const_i32(&h->b, -1),
+                               ANM_P_INTERLEAVE, anm_mil_const_bool(&h->b, false), ANM_P_END);
+    length = reduce(h, ANM_OP_REDUCE_L2_NORM, anm_name(h, "%s_length_eps", name), length);
+    anm_mil_value *by = binary(h, ANM_OP_REAL_DIV, anm_name(h, "%s_by", name), anm_const_scalar(h, root * c * s), length);
+    anm_mil_value *unit = binary(h, ANM_OP_MUL, anm_name(h, "%s_times_%d", name, (int)s), x, by);
+    return binary(h, ANM_OP_MUL, anm_name(h, "%s_unit", name), unit, anm_const_scalar(h, 1 / s));
+}
+
 anm_mil_value *anm_norm(anm_hand *h, const char *name, anm_mil_value *x, const uint8_t *weight)
 {
-    return weighted(h, name, reference_norm(h, name, x), weight, h->graph->model->params.dim);
+    bool safe = h->graph->recipe.norm == ANM_NORM_SAFE;
+    return weighted(h, name, safe ? safe_norm(h, name, x) : reference_norm(h, name, x), weight, h->graph->model->params.dim);
 }
 
 /*

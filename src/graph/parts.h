@@ -27,6 +27,7 @@ const char *anm_name(anm_hand *h, const char *fmt, ...)
 /* Constants of the recipe's type: a scalar, or `n` values that lie in the graph's arena. */
 anm_mil_value *anm_const_scalar(anm_hand *h, double v);
 anm_mil_value *anm_const_vector(anm_hand *h, const char *name, const uint8_t *data, int64_t n);
+anm_mil_value *anm_const_filled(anm_hand *h, const char *name, int rank, const int64_t *shape, double v); /* v everywhere */
 
 /* A weight as a value: a dequantised constant, or a plain one. */
 anm_mil_value *anm_const_weight(anm_hand *h, const char *name, const anm_weight *w);

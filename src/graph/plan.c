@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 anm_recipe anm_recipe_default(void)
 {
@@ -35,26 +36,39 @@ static int plan_methods(anm_graph *g, anm_error *err)
                         (long long)r->cache_len, (long long)decoding, (long long)longest);
     if (r->cache_len < 0) r->cache_len = longest;
     if (!r->multifunction) {
-        g->method[g->n_methods++] = (anm_graph_method){"forward", "main", r->input_len, false};
+        g->method[g->n_methods++] = (anm_graph_method){"forward", "main", r->input_len, r->logits == ANM_LOGITS_LAST};
         return 0;
     }
     g->method[g->n_methods++] = (anm_graph_method){"forward", "forward", 1, true};
-    g->method[g->n_methods++] = (anm_graph_method){"prefill", "prefill", r->input_len, !r->all_logits};
+    g->method[g->n_methods++] = (anm_graph_method){"prefill", "prefill", r->input_len, r->logits != ANM_LOGITS_ALL};
     return 0;
 }
 
 /* ---- small weights ---- */
 
-/* A vector in the recipe's type. */
-static int read_vector(const uint8_t **out, anm_graph *g, const anm_matrix *m, anm_error *err)
+/* A vector in the recipe's type. Where it goes by heads and those are wanted in halves, `halves` is the heads' size. */
+static int read_vector(const uint8_t **out, anm_graph *g, const anm_matrix *m, int64_t halves, anm_error *err)
 {
     *out = NULL;
     if (!m->rows) return 0;
     anm_weight w = {.matrix = m, .rows = m->rows, .type = g->recipe.type};
-    uint8_t *data = anm_arena_alloc(&g->arena, anm_weight_size(&w, ANM_WEIGHT_DATA));
-    if (!data) return anm_fail_memory(err, "a small weight");
+    uint64_t size = anm_weight_size(&w, ANM_WEIGHT_DATA), width = anm_dtype_bytes(w.type), head = (uint64_t)halves * width;
+    uint8_t *data = anm_arena_alloc(&g->arena, size), *mixed = anm_arena_alloc(&g->arena, size);
+    if (!data || !mixed) return anm_fail_memory(err, "a small weight");
+    int rc = anm_weight_make(data, NULL, &w, 0, w.rows, err);
     *out = data;
-    return anm_weight_make(data, NULL, &w, 0, w.rows, err);
+    if (rc || !halves) return rc;
+    *out = mixed;
+    for (uint64_t at = 0; at + head <= size; at += head)
+        for (uint64_t i = 0; i < (uint64_t)halves; i++)
+            memcpy(mixed + at + (i / 2 + i % 2 * ((uint64_t)halves / 2)) * width, data + at + i * width, width);
+    return 0;
+}
+
+/* The lean graph turns halves of heads; where the model turns neighbours, rows of wq and wk are put in that order. */
+static int64_t halves_of(const anm_graph *g)
+{
+    return g->recipe.lean && !g->model->params.use_hf_rope ? g->model->params.head_dim : 0;
 }
 
 /* ---- large weights ---- */
@@ -83,7 +97,8 @@ static int fail_split(const anm_graph *g, const char *name, int64_t rows, int64_
                     (long long)g->recipe.split_size, (long long)g->recipe.max_splits, fits);
 }
 
-static int plan_linear(anm_linear *out, anm_graph *g, const char *name, const anm_matrix *m, const anm_matrix *bias, anm_error *err)
+static int plan_linear(anm_linear *out, anm_graph *g, const char *name, const anm_matrix *m, const anm_matrix *bias,
+                       int64_t halves, anm_error *err)
 {
     const anm_recipe *r = &g->recipe;
     int64_t n = count_parts(r, m->rows), group = r->linear_group ? r->linear_group : m->cols;
@@ -96,32 +111,35 @@ static int plan_linear(anm_linear *out, anm_graph *g, const char *name, const an
     if (!out->part) return anm_fail_memory(err, "a plan of weights");
     for (int64_t rows = m->rows / n; out->n_parts < n; out->n_parts++)
         out->part[out->n_parts] = (anm_weight){.matrix = m, .row = out->n_parts * rows, .rows = rows, .bits = r->linear_bits,
-                                               .group = group, .type = r->type};
-    return bias ? read_vector(&out->bias, g, bias, err) : 0;
+                                               .group = group, .halves = halves, .type = r->type};
+    return bias ? read_vector(&out->bias, g, bias, halves, err) : 0;
 }
 
 static int plan_layer(anm_graph *g, int64_t i, anm_error *err)
 {
     const anm_layer *m = g->model->layers + i;
     anm_graph_layer *l = g->layers + i;
+    int64_t halves = halves_of(g);
     const struct {
         anm_linear *to;
         const char *name;
         const anm_matrix *matrix, *bias;
+        int64_t halves;
     } linears[] = {
-        {&l->wq, "attention.wq", &m->wq, &m->bq}, {&l->wk, "attention.wk", &m->wk, &m->bk},
-        {&l->wv, "attention.wv", &m->wv, &m->bv}, {&l->wo, "attention.wo", &m->wo, NULL},
-        {&l->w1, "feed_forward.w1", &m->w1, NULL}, {&l->w2, "feed_forward.w2", &m->w2, NULL},
-        {&l->w3, "feed_forward.w3", &m->w3, NULL},
+        {&l->wq, "attention.wq", &m->wq, &m->bq, halves}, {&l->wk, "attention.wk", &m->wk, &m->bk, halves},
+        {&l->wv, "attention.wv", &m->wv, &m->bv, 0},      {&l->wo, "attention.wo", &m->wo, NULL, 0},
+        {&l->w1, "feed_forward.w1", &m->w1, NULL, 0},     {&l->w2, "feed_forward.w2", &m->w2, NULL, 0},
+        {&l->w3, "feed_forward.w3", &m->w3, NULL, 0},
     };
-    int rc = read_vector(&l->attention_norm, g, &m->attention_norm, err);
-    if (!rc) rc = read_vector(&l->ffn_norm, g, &m->ffn_norm, err);
-    if (!rc) rc = read_vector(&l->q_norm, g, &m->q_norm, err);
-    if (!rc) rc = read_vector(&l->k_norm, g, &m->k_norm, err);
+    int rc = read_vector(&l->attention_norm, g, &m->attention_norm, 0, err);
+    if (!rc) rc = read_vector(&l->ffn_norm, g, &m->ffn_norm, 0, err);
+    if (!rc) rc = read_vector(&l->q_norm, g, &m->q_norm, halves, err);
+    if (!rc) rc = read_vector(&l->k_norm, g, &m->k_norm, halves, err);
     for (size_t k = 0; k < sizeof linears / sizeof *linears && !rc; k++) {
         char name[64];
         snprintf(name, sizeof name, "layers.%lld.%s", (long long)i, linears[k].name);
-        rc = plan_linear(linears[k].to, g, name, linears[k].matrix, linears[k].bias, err);
+        rc = plan_linear(linears[k].to, g, name, linears[k].matrix, linears[k].bias,
+                         linears[k].halves, err);
     }
     return rc;
 }
@@ -142,8 +160,8 @@ static int plan_weights(anm_graph *g, anm_error *err)
     if (!g->layers) return anm_fail_memory(err, "a plan of weights");
     int rc = 0;
     for (int64_t i = 0; i < m->params.n_layers && !rc; i++) rc = plan_layer(g, i, err);
-    if (!rc) rc = read_vector(&g->norm, g, &m->norm, err);
-    if (!rc) rc = plan_linear(&g->output, g, "output", &m->output, NULL, err);
+    if (!rc) rc = read_vector(&g->norm, g, &m->norm, 0, err);
+    if (!rc) rc = plan_linear(&g->output, g, "output", &m->output, NULL, 0, err);
     return rc;
 }
 

@@ -6,6 +6,9 @@
  *
  * The reference's pairs are neighbours (0,1), (2,3), …: strided slices take them apart, a 5-D stack and a reshape put
  * them together again. With use_hf_rope the pairs lie half a head apart: y = x cos + (-b, a) sin over whole heads.
+ *
+ * The lean graph has the rows of wq and wk in such an order that halves of heads are turned (plan.c), with the tables of
+ * half a head as they are: two slices, and a concat instead of the stack. Scores are sums over a head, in any order.
  */
 #include "graph/parts.h"
 
@@ -43,16 +46,18 @@ static anm_mil_value *half(anm_hand *h, const char *name, anm_mil_value *x, bool
                         anm_mil_const_bools(b, 4, (const bool[]){true, true, true, upper}), ANM_P_END);
 }
 
-static anm_mil_value *rotate_neighbours(anm_hand *h, const char *name, anm_mil_value *x)
+static anm_mil_value *rotate_pairs(anm_hand *h, const char *name, anm_mil_value *x)
 {
-    anm_mil_value *a = every_other(h, anm_name(h, "%s_even", name), x, 0);
-    anm_mil_value *b = every_other(h, anm_name(h, "%s_odd", name), x, 1);
+    bool lean = h->graph->recipe.lean;
+    anm_mil_value *a = lean ? half(h, anm_name(h, "%s_even", name), x, false) : every_other(h, anm_name(h, "%s_even", name), x, 0);
+    anm_mil_value *b = lean ? half(h, anm_name(h, "%s_odd", name), x, true) : every_other(h, anm_name(h, "%s_odd", name), x, 1);
     anm_mil_value *ac = binary(h, ANM_OP_MUL, anm_name(h, "%s_even_cos", name), a, h->cos);
     anm_mil_value *bs = binary(h, ANM_OP_MUL, anm_name(h, "%s_odd_sin", name), b, h->sin);
     anm_mil_value *as = binary(h, ANM_OP_MUL, anm_name(h, "%s_even_sin", name), a, h->sin);
     anm_mil_value *bc = binary(h, ANM_OP_MUL, anm_name(h, "%s_odd_cos", name), b, h->cos);
     anm_mil_value *even = binary(h, ANM_OP_SUB, anm_name(h, "%s_turned_even", name), ac, bs);
     anm_mil_value *odd = binary(h, ANM_OP_ADD, anm_name(h, "%s_turned_odd", name), as, bc);
+    if (lean) return concat_last(h, anm_name(h, "%s_turned", name), even, odd);
     anm_mil_value *pairs = anm_mil_emit_list(&h->b, ANM_OP_STACK, anm_name(h, "%s_pairs", name), ANM_P_VALUES, 2,
                                              (anm_mil_value *const[]){even, odd}, ANM_P_AXIS,
                                              anm_mil_const_i32(&h->b, -1), ANM_P_END);
@@ -72,5 +77,5 @@ static anm_mil_value *rotate_halves(anm_hand *h, const char *name, anm_mil_value
 
 anm_mil_value *anm_rotate(anm_hand *h, const char *name, anm_mil_value *x)
 {
-    return h->graph->model->params.use_hf_rope ? rotate_halves(h, name, x) : rotate_neighbours(h, name, x);
+    return h->graph->model->params.use_hf_rope ? rotate_halves(h, name, x) : rotate_pairs(h, name, x);
 }

@@ -42,7 +42,9 @@ static bool same_weight(const anm_weight *a, const anm_weight *b)
 {
     if (a == b) return true;
     const anm_matrix *m = a->matrix, *n = b->matrix;
-    if (a->row != b->row || a->rows != b->rows || a->bits != b->bits || a->group != b->group || a->type != b->type) return false;
+    if (a->row != b->row || a->rows != b->rows || a->bits != b->bits || a->group != b->group ||
+        a->halves != b->halves || a->type != b->type)
+        return false;
     if (m->cols != n->cols || m->n_parts != n->n_parts || m->split_dim != n->split_dim || m->unpermute_heads != n->unpermute_heads)
         return false;
     for (int i = 0; i < m->n_parts; i++)

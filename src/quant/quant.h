@@ -42,6 +42,7 @@ typedef struct anm_weight {
     int64_t row, rows;
     unsigned bits;  /* 4 or 8: integers with scales; 0: the values themselves */
     int64_t group;  /* columns that share a scale; divides the columns */
+    int64_t halves; /* > 0: within heads of so many rows, those of even index come first, then those of odd */
     anm_dtype type; /* ANM_DT_F16 or ANM_DT_F32: the export's type T, and the type of the scales */
 } anm_weight;
 

@@ -36,6 +36,22 @@ static void put_made(uint8_t *data, uint8_t *scale, const anm_weight *w, int64_t
     else memcpy(data, q, count);
 }
 
+/* Row `row` of heads of `d` rows whose even rows stand before the odd ones, in the order of the matrix. */
+static int64_t row_in_pairs(int64_t row, int64_t d)
+{
+    int64_t in = row % d, half = d / 2;
+    return row - in + (in < half ? 2 * in : 2 * (in - half) + 1);
+}
+
+static int read_rows(float *x, const anm_weight *w, int64_t row, int64_t n, anm_error *err)
+{
+    if (!w->halves) return anm_matrix_rows_f32(x, w->matrix, w->row + row, n, err);
+    int rc = 0;
+    for (int64_t r = 0; r < n && !rc; r++, x += w->matrix->cols)
+        rc = anm_matrix_rows_f32(x, w->matrix, row_in_pairs(w->row + row + r, w->halves), 1, err);
+    return rc;
+}
+
 int anm_weight_make(uint8_t *data, uint8_t *scale, const anm_weight *w, int64_t row, int64_t n, anm_error *err)
 {
     if (w->matrix->made) {
@@ -63,7 +79,7 @@ int anm_weight_make(uint8_t *data, uint8_t *scale, const anm_weight *w, int64_t 
     for (int64_t r = 0; r < n; r += few) {
         int64_t now = n - r < few ? n - r : few;
         size_t count = (size_t)(now * cols);
-        rc = anm_matrix_rows_f32(x, w->matrix, w->row + row + r, now, err);
+        rc = read_rows(x, w, row + r, now, err);
         if (rc) goto done;
         uint8_t *to = data + anm_weight_offset(w, ANM_WEIGHT_DATA, r);
         if (!w->bits) {
