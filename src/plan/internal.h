@@ -104,6 +104,8 @@ typedef struct anm_plan_buf {
     int32_t first, last; /* steps that make it first, use it last */
     int64_t off;         /* its place, in floats per row, in the arena of activations; or that of one with which it
                             takes turns */
+    int64_t stride;      /* floats from row to row: the place's, so that a row never shares memory with another row of a
+                            buffer that takes turns: threads are at different steps of different rows */
 } anm_plan_buf;
 
 struct anm_plan {

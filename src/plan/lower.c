@@ -697,6 +697,7 @@ static bool place_buffers(anm_lower *l)
             }
             at[best].last = p->buf[b].last;
             p->buf[b].off = at[best].off;
+            p->buf[b].stride = at[best].width;
         }
     return true;
 }

@@ -92,7 +92,7 @@ void anm_plan_work_free(anm_plan_work *w)
 
 static int64_t stride_of(const run *r, int32_t buf)
 {
-    return buf == ANM_BUF_LOGITS ? r->p->m->vocab_size : (r->p->buf[buf].width + 15) & ~(int64_t)15;
+    return buf == ANM_BUF_LOGITS ? r->p->m->vocab_size : r->p->buf[buf].stride;
 }
 
 static float *row_of(const run *r, int32_t buf, int64_t i)
