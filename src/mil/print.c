@@ -243,7 +243,13 @@ static void put_op(printer *p, const anm_mil_op *op)
         put_type(p->out, &op->outs[i]->type);
     }
     if (op->n_outs) anm_buf_puts(p->out, " = ");
-    put_word(p->out, op->code == ANM_OP_FOREIGN ? op->foreign : anm_mil_op_name(op->code));
+    const char *name = op->code == ANM_OP_FOREIGN ? op->foreign : anm_mil_op_name(op->code);
+    bool reserved =
+        strcmp(name, "const") == 0 || strcmp(name, "weight") == 0; /* they begin a constant's line */
+    if (reserved)
+        put_quoted(p->out, name, strlen(name));
+    else
+        put_word(p->out, name);
     anm_buf_puts(p->out, "(");
     for (uint32_t a = 0; a < op->n_args; a++) {
         if (a) anm_buf_puts(p->out, ", ");

@@ -56,6 +56,7 @@ static const char everything[] =
     "\n"
     "func \"other one\"() -> () opset \"CoreML7\" {\n"
     "  forget()\n"
+    "  \"weight\"(x=1)\n"
     "}\n";
 
 static void text_round_trips(void **state)
