@@ -161,7 +161,7 @@ static name_entry *names_find(struct anm_mil_names *names, const char *name)
 
 static bool names_add(anm_arena *arena, struct anm_mil_names *names, anm_mil_value *v)
 {
-    if (names_find(names, v->name)) return true;
+    if (!v->name || names_find(names, v->name)) return true; /* the parser names its constants last */
     name_entry *e = anm_arena_alloc(arena, sizeof *e);
     if (!e) return false;
     e->name = v->name;
