@@ -193,7 +193,7 @@ static void check_norm(const anm_kernels *p, const anm_kernels *v)
 
 static void check_attend(const anm_kernels *p, const anm_kernels *v)
 {
-    int32_t heads = (int32_t)(1 + random_bits() % ANM_HEADS_MAX), d = (int32_t)PICK(8, 16, 20, 32, 64, 80);
+    int32_t heads = (int32_t)(1 + random_bits() % ANM_HEADS_MAX), d = (int32_t)PICK(8, 16, 20, 32, 64, 80, 128);
     int64_t cached = PICK(0, 1, 15, 16, 33, 70);
     enum { FRESH = 9 };
     bool f16 = random_bits() & 1;

@@ -247,51 +247,104 @@ static inline __m512 part(const uint8_t *row, int32_t d, __mmask16 k, bool f16)
     return _mm512_maskz_loadu_ps(k, row + 4 * (size_t)d);
 }
 
+/* Sixteen sums of sixteen lanes each, every one added up as tree() does; sum i goes to lane i. */
+static inline __m512 trees(const __m512 *v)
+{
+    __m512 c[4], e[2];
+    for (int l = 0; l < 4; l++) {
+        __m512 u = _mm512_add_ps(_mm512_shuffle_f32x4(v[l], v[4 + l], 0x44), _mm512_shuffle_f32x4(v[l], v[4 + l], 0xee));
+        __m512 w = _mm512_add_ps(_mm512_shuffle_f32x4(v[8 + l], v[12 + l], 0x44),
+                                 _mm512_shuffle_f32x4(v[8 + l], v[12 + l], 0xee));
+        c[l] = _mm512_add_ps(_mm512_shuffle_f32x4(u, w, 0x88), _mm512_shuffle_f32x4(u, w, 0xdd));
+    }
+    for (int k = 0; k < 2; k++)
+        e[k] = _mm512_add_ps(_mm512_shuffle_ps(c[2 * k], c[2 * k + 1], 0x44),
+                             _mm512_shuffle_ps(c[2 * k], c[2 * k + 1], 0xee));
+    return _mm512_add_ps(_mm512_shuffle_ps(e[0], e[1], 0x88), _mm512_shuffle_ps(e[0], e[1], 0xdd));
+}
+
+/* Scores of up to 16 entries from i on, for H heads of 16 * N values: N > 0 is a constant, 0 takes head_dim. */
+static inline __attribute__((always_inline)) void scores16(const anm_attend *a, int64_t i, int64_t n, int64_t room, int H,
+                                                           int N, bool f16)
+{
+    size_t bytes = (size_t)a->head_dim * (f16 ? 2 : 4);
+    __m512 sum[ANM_HEADS_MAX][16], q[16];
+    int parts = N ? N : (a->head_dim + 15) / 16, m = n - i < 16 ? (int)(n - i) : 16;
+    bool in_registers = N && H * N <= 16;
+    for (int k = 0; in_registers && k < H * N; k++) q[k] = _mm512_loadu_ps(a->q[k / N] + k % N * 16);
+    for (int j = 0; j < m; j++) {
+        const uint8_t *row = entry(a, a->k_cache, a->k_fresh, bytes, i + j);
+        __m512 s[ANM_HEADS_MAX];
+        for (int h = 0; h < H; h++) s[h] = _mm512_setzero_ps();
+        for (int k = 0; k < parts; k++) {
+            __mmask16 mask = N ? (__mmask16)0xffff : first(a->head_dim - 16 * k);
+            __m512 v = part(row, 16 * k, mask, f16);
+            for (int h = 0; h < H; h++)
+                s[h] = _mm512_fmadd_ps(in_registers ? q[h * N + k] : _mm512_maskz_loadu_ps(mask, a->q[h] + 16 * k), v, s[h]);
+        }
+        for (int h = 0; h < H; h++) sum[h][j] = s[h];
+    }
+    for (int h = 0; h < H; h++) {
+        for (int j = m; j < 16; j++) sum[h][j] = _mm512_setzero_ps();
+        _mm512_storeu_ps(a->scores + h * room + i, _mm512_mul_ps(trees(sum[h]), _mm512_set1_ps(a->scale)));
+    }
+}
+
+/* Scores to weights that sum to 1 / the result. */
+static inline float soften(float *s, int64_t n)
+{
+    __m512 m = _mm512_set1_ps(-INFINITY), lane = _mm512_setzero_ps();
+    for (int64_t i = 0; i < n; i += 16) {
+        __mmask16 k = first(n - i);
+        m = _mm512_mask_max_ps(m, k, _mm512_maskz_loadu_ps(k, s + i), m);
+    }
+    __m512 largest = _mm512_set1_ps(_mm512_reduce_max_ps(m));
+    for (int64_t i = 0; i < n; i += 16) {
+        __mmask16 k = first(n - i);
+        __m512 e = _mm512_maskz_mov_ps(k, vexp(_mm512_sub_ps(_mm512_maskz_loadu_ps(k, s + i), largest)));
+        _mm512_storeu_ps(s + i, e);
+        lane = _mm512_add_ps(lane, e);
+    }
+    return 1.0f / tree(lane);
+}
+
+/* Values from d on, B vectors of 16 of them, weighted and summed up. */
+static inline __attribute__((always_inline)) void mix(const anm_attend *a, int32_t d, int64_t n, int64_t room, int H, int B,
+                                                      bool f16, const float *inverse)
+{
+    size_t bytes = (size_t)a->head_dim * (f16 ? 2 : 4);
+    __m512 sum[ANM_HEADS_MAX][4];
+    __mmask16 last = first(a->head_dim - d - 16 * (B - 1));
+    for (int h = 0; h < H; h++)
+        for (int k = 0; k < B; k++) sum[h][k] = _mm512_setzero_ps();
+    for (int64_t i = 0; i < n; i++) {
+        const uint8_t *row = entry(a, a->v_cache, a->v_fresh, bytes, i);
+        __m512 v[4];
+        for (int k = 0; k < B; k++) v[k] = part(row, d + 16 * k, k < B - 1 ? (__mmask16)0xffff : last, f16);
+        for (int h = 0; h < H; h++) {
+            __m512 p = _mm512_set1_ps(a->scores[h * room + i]);
+            for (int k = 0; k < B; k++) sum[h][k] = _mm512_fmadd_ps(p, v[k], sum[h][k]);
+        }
+    }
+    for (int h = 0; h < H; h++)
+        for (int k = 0; k < B; k++)
+            _mm512_mask_storeu_ps(a->out[h] + d + 16 * k, k < B - 1 ? (__mmask16)0xffff : last,
+                                  _mm512_mul_ps(sum[h][k], _mm512_set1_ps(inverse[h])));
+}
+
 static inline __attribute__((always_inline)) void attend(const anm_attend *a, int H, bool f16)
 {
     int64_t n = a->cached + a->n_fresh, room = (n + 15) & ~(int64_t)15;
-    size_t bytes = (size_t)a->head_dim * (f16 ? 2 : 4);
-    for (int64_t i = 0; i < n; i++) {
-        const uint8_t *k = entry(a, a->k_cache, a->k_fresh, bytes, i);
-        __m512 sum[ANM_HEADS_MAX];
-        for (int32_t h = 0; h < H; h++) sum[h] = _mm512_setzero_ps();
-        for (int32_t d = 0; d < a->head_dim; d += 16) {
-            __mmask16 m = first(a->head_dim - d);
-            __m512 v = part(k, d, m, f16);
-            for (int32_t h = 0; h < H; h++)
-                sum[h] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(m, a->q[h] + d), v, sum[h]);
-        }
-        for (int32_t h = 0; h < H; h++) a->scores[h * room + i] = tree(sum[h]) * a->scale;
+    for (int64_t i = 0; i < n; i += 16) {
+        if (a->head_dim == 64) scores16(a, i, n, room, H, 4, f16);
+        else if (a->head_dim == 128) scores16(a, i, n, room, H, 8, f16);
+        else scores16(a, i, n, room, H, 0, f16);
     }
     float inverse[ANM_HEADS_MAX];
-    for (int32_t h = 0; h < H; h++) {
-        float *s = a->scores + h * room;
-        __m512 m = _mm512_set1_ps(-INFINITY), lane = _mm512_setzero_ps();
-        for (int64_t i = 0; i < n; i += 16) {
-            __mmask16 k = first(n - i);
-            m = _mm512_mask_max_ps(m, k, _mm512_maskz_loadu_ps(k, s + i), m);
-        }
-        __m512 largest = _mm512_set1_ps(_mm512_reduce_max_ps(m));
-        for (int64_t i = 0; i < n; i += 16) {
-            __mmask16 k = first(n - i);
-            __m512 e = _mm512_maskz_mov_ps(k, vexp(_mm512_sub_ps(_mm512_maskz_loadu_ps(k, s + i), largest)));
-            _mm512_storeu_ps(s + i, e);
-            lane = _mm512_add_ps(lane, e);
-        }
-        inverse[h] = 1.0f / tree(lane);
-    }
-    for (int32_t d = 0; d < a->head_dim; d += 16) {
-        __mmask16 m = first(a->head_dim - d);
-        __m512 sum[ANM_HEADS_MAX];
-        for (int32_t h = 0; h < H; h++) sum[h] = _mm512_setzero_ps();
-        for (int64_t i = 0; i < n; i++) {
-            __m512 v = part(entry(a, a->v_cache, a->v_fresh, bytes, i), d, m, f16);
-            for (int32_t h = 0; h < H; h++)
-                sum[h] = _mm512_fmadd_ps(_mm512_set1_ps(a->scores[h * room + i]), v, sum[h]);
-        }
-        for (int32_t h = 0; h < H; h++)
-            _mm512_mask_storeu_ps(a->out[h] + d, m, _mm512_mul_ps(sum[h], _mm512_set1_ps(inverse[h])));
-    }
+    for (int h = 0; h < H; h++) inverse[h] = soften(a->scores + h * room, n);
+    int32_t d = 0;
+    for (; H <= 4 && d + 64 <= a->head_dim; d += 64) mix(a, d, n, room, H, 4, f16, inverse);
+    for (; d < a->head_dim; d += 16) mix(a, d, n, room, H, 1, f16, inverse);
 }
 
 void anm_k_attend_avx512(const anm_attend *a)
