@@ -62,6 +62,10 @@ void anm_look_rewind(anm_look *l, int64_t keep)
 
 static int check(const anm_session *s, const anm_lookahead *how, anm_error *err)
 {
+    if (!s->info->all_logits)
+        return anm_fail(err, ANM_ERR_UNSUPPORTED,
+                        "lookahead: this file gives the logits of the last token only, and guesses need them all: export "
+                        "it with one method, or without lookahead");
     if (how->ngram_size < 2)
         return anm_fail(err, ANM_ERR_USAGE, "lookahead: ngram_size %d must be at least 2", how->ngram_size);
     if (how->window_size < 0)
@@ -75,10 +79,6 @@ static int check(const anm_session *s, const anm_lookahead *how, anm_error *err)
                         "the file's input_len %lld",
                         how->ngram_size, how->window_size, how->n_verifications, (long long)rows,
                         (long long)s->info->input_len);
-    if (!s->info->all_logits)
-        return anm_fail(err, ANM_ERR_UNSUPPORTED,
-                        "lookahead: this file gives the logits of the last token only, and guesses need them all: export "
-                        "it with one method, or without lookahead");
     return 0;
 }
 

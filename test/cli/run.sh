@@ -1,0 +1,114 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# anemone run, from outside: prompts, ids, figures, lookahead, ends, and what it refuses. The second argument is the example.
+example=$2
+case $example in /*) ;; *) example=$PWD/$example ;; esac
+. "$(dirname "$0")/lib.sh"
+
+check() { # NAME CONDITION...
+    name=$1
+    shift
+    if "$@"; then verdict "$name" ""; else verdict "$name" "not so: $*; printed: $(head -c 300 stdout.txt)"; fi
+}
+equal() { # NAME FILE FILE
+    if cmp -s "$2" "$3"; then verdict "$1" ""; else verdict "$1" "$(head -c 200 "$2") against $(head -c 200 "$3")"; fi
+}
+
+succeeds "a single-method file" export -c "$tiny" -o single.pte --linear_quantize b4w --max_context_len 128 --input_len 32
+succeeds "a multifunction file" export -c "$tiny" -o multi.pte --linear_quantize b4w --max_context_len 128 --input_len 32 --multifunction
+
+prompt="Once there was a fox"
+# Text, ids, and the ways to give them.
+run run -m single.pte -t "$tiny" --prompt "$prompt" --greedy --max_new_tokens 40
+cp stdout.txt text.txt
+check "text comes out" test -s text.txt
+printf %s "$prompt" >prompt.txt
+run run -m single.pte -t "$tiny" --prompt_file prompt.txt --temperature 0 --max_new_tokens 40
+equal "the prompt may be a file" stdout.txt text.txt
+"$exe" run -m single.pte -t "$tiny" --prompt_file - --temperature 0 --max_new_tokens 40 <prompt.txt >stdout.txt 2>stderr.txt
+equal "or standard input" stdout.txt text.txt
+ids=$("$exe" tokenize -t "$tiny" prompt.txt | tr ' ' ,)
+run run -m single.pte --tokens "$ids" --greedy --max_new_tokens 40
+cp stdout.txt ids.txt
+check "ids go in and out without a tokenizer" test "$(wc -l <ids.txt)" = 1
+"$exe" tokenize -t "$tiny" --decode ids.txt >decoded.txt 2>stderr.txt
+check "and are those of the text" sh -c 'head -c "$(wc -c <text.txt)" decoded.txt | cmp -s - text.txt'
+run run -m single.pte -t "$tiny" --prompt "$prompt" --greedy --max_new_tokens 40 --echo
+{ printf %s "$prompt"; cat text.txt; } >both.txt
+equal "--echo puts the prompt before it" stdout.txt both.txt
+
+# One answer whatever the way.
+for file in single multi; do
+    for how in "" "-j 3" "--lookahead" "--lookahead=always" "--lookahead=always --ngram_size 3 --window_size 3 --n_verifications 9"; do
+        [ $file = multi ] && [ "${how#--look}" != "$how" ] && continue
+        run run -m $file.pte --tokens "$ids" --greedy --max_new_tokens 40 $how
+        equal "$file.pte $how: the same ids" stdout.txt ids.txt
+    done
+done
+run run -m single.pte --tokens "$ids" --seed 5 --temperature 1.2 --top_p 0.95 --max_new_tokens 200
+cp stdout.txt sampled.txt
+check "a full context is said" grep -q "context of 128 tokens is full" stderr.txt
+check "and is used to its last position" test "$(wc -w <sampled.txt)" = $((128 - $(echo "$ids" | tr , ' ' | wc -w) + 1))
+run run -m single.pte --tokens "$ids" --seed 5 --temperature 1.2 --top_p 0.95 --max_new_tokens 200 --lookahead=always
+equal "sampling with lookahead draws the same" stdout.txt sampled.txt
+run run -m multi.pte --tokens "$ids" --seed 5 --temperature 1.2 --top_p 0.95 --max_new_tokens 200 -j 1
+equal "and so does the multifunction file" stdout.txt sampled.txt
+run run -m single.pte --tokens "$ids" --seed 6 --temperature 1.2 --top_p 0.95 --max_new_tokens 200
+if cmp -s stdout.txt sampled.txt; then verdict "another seed draws others" "the same"; else verdict "another seed draws others" ""; fi
+
+# Ends.
+word=$(tr -s ' .' '\n' <text.txt | sed -n 4p)
+run run -m single.pte -t "$tiny" --prompt "$prompt" --greedy --max_new_tokens 40 --stop "$word"
+check "--stop ends before its text" sh -c 'test -s stdout.txt && ! grep -q "$1" stdout.txt && test "$(wc -c <stdout.txt)" -lt "$(wc -c <text.txt)"' - "$word"
+run run -m single.pte -t "$tiny" --prompt "$prompt" --greedy --max_new_tokens 0
+check "no new tokens, no text" test ! -s stdout.txt
+
+# Figures.
+run run -m multi.pte --tokens "$ids" --greedy --max_new_tokens 10 --json
+check "--json is the last line of standard error" sh -c 'tail -n 1 stderr.txt | grep -q "^{\"prompt_tokens\":.*\"new_tokens\":10,\"steps\":9,.*\"prefill\":{\"calls\":1"'
+run run -m multi.pte --tokens "$ids" --greedy --max_new_tokens 10
+check "calls and mean of each method" grep -q "forward *9 calls, mean" stderr.txt
+run run -m single.pte --tokens "$ids" --greedy --max_new_tokens 1 --logits single.npy
+check "logits of every token" grep -q "'<f4', 'fortran_order': False, 'shape': ($(echo "$ids" | tr , ' ' | wc -w), " single.npy
+run run -m multi.pte --tokens "$ids" --greedy --max_new_tokens 1 --logits multi.npy
+check "or of the last one" grep -q "'shape': (1, " multi.npy
+row=$(($(wc -c <multi.npy) - 128))
+tail -c $row single.npy >a.bin
+tail -c $row multi.npy >b.bin
+equal "which is the same in both files" a.bin b.bin
+
+# The options of the original's runners that the file answers by itself.
+run run -m single.pte --tokens "$ids" --greedy --max_new_tokens 40 --input_len 32 --cache_len 96 --max_context_len 128
+equal "options that repeat the file are taken" stdout.txt ids.txt
+ln -s "$exe" run_static_llm_multifunction
+./run_static_llm_multifunction --model multi.pte --tokenizer "$tiny" --prompt "$prompt" --max_new_tokens 40 --temperature 0 >stdout.txt 2>stderr.txt
+equal "run_static_llm_multifunction is the same command" stdout.txt text.txt
+
+# The example, built on the public header.
+"$example" single.pte "$tiny" "$prompt" >stdout.txt 2>stderr.txt
+check "the example runs" test $? = 0 -a -s stdout.txt
+"$example" nothing.pte "$tiny" "$prompt" >stdout.txt 2>stderr.txt
+check "and says what is wrong" grep -q "^complete: nothing.pte: cannot be opened" stderr.txt
+
+# Refusals.
+many=$(seq -s, 1 129)
+fails "no file" 2 "-m FILE" run
+fails "no tokenizer" 2 "-t FILE" run -m single.pte --prompt x
+fails "a missing file" 1 "nothing.pte: cannot be opened" run -m nothing.pte --tokens 1
+fails "a prompt beyond the context" 1 "129 tokens, and the context holds 128" run -m single.pte --tokens "$many"
+fails "an id outside the vocabulary" 1 "token 999999 is outside the vocabulary of" run -m single.pte --tokens 1,999999
+fails "no id" 2 "not a token id at byte 2" run -m single.pte --tokens 1,x
+fails "an empty prompt" 2 "the prompt is empty" run -m single.pte -t "$tiny" --prompt ""
+fails "two prompts" 2 "only one of --prompt" run -m single.pte -t "$tiny" --prompt x --tokens 1
+fails "another input_len" 1 "input_len is 32, but --input_len says 64" run -m single.pte --tokens 1 --input_len 64
+fails "another cache_len" 1 "cache_len is 96, but --cache_len says 992" run -m single.pte --tokens 1 --cache_len 992
+fails "another context" 1 "max_context_len is 128, but --max_context_len says 1024" run -m multi.pte --tokens 1 --max_context_len 1024
+fails "lookahead that does not fit" 1 "36 rows are more than the file's input_len 32" run -m single.pte --tokens 1 --lookahead --window_size 5
+fails "lookahead in a file with the last token's logits" 1 "logits of the last token only" run -m multi.pte --tokens 1 --lookahead
+fails "an unknown lookahead" 2 "must be auto or always" run -m single.pte --tokens 1 --lookahead=sometimes
+fails "a temperature below 0" 2 "temperature -1" run -m single.pte --tokens 1 --temperature -1
+fails "two precisions" 2 "only one of --exact" run -m single.pte --tokens 1 --exact --precision fp16
+fails "a folder that does not exist" 1 "cannot be written" run -m single.pte --tokens 1 --logits no/where.npy
+fails "no program" 1 "tiny.gguf" run -m "$tiny" --tokens 1
+[ -f "$smollm" ] && fails "a tokenizer of another model" 1 "49152 tokens does not fit the model's of" run -m single.pte -t "$smollm" --prompt x
+finish
