@@ -11,15 +11,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void put_line(const char *where, const char *fmt, va_list ap)
+{
+    printf("%s: ", where);
+    vprintf(fmt, ap);
+    putchar('\n');
+}
+
 void cmp_differ(cmp_report *r, const char *where, const char *fmt, ...)
 {
     va_list ap;
-    if (r->found++ >= r->max) return;
-    printf("%s: ", where);
     va_start(ap, fmt);
-    vprintf(fmt, ap);
+    if (r->found++ < r->max) put_line(where, fmt, ap);
     va_end(ap);
-    putchar('\n');
+}
+
+void cmp_explain(cmp_report *r, const char *where, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    if (r->details++ < r->max) put_line(where, fmt, ap);
+    va_end(ap);
 }
 
 /* ---- values ---- */

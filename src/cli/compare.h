@@ -8,12 +8,15 @@
 #include "mil/mil.h"
 
 typedef struct cmp_report {
-    uint64_t found;
-    uint64_t max; /* lines to print */
+    uint64_t found, details;
+    uint64_t max; /* lines to print of each */
 } cmp_report;
 
 /* One difference: a line "WHERE: TEXT" on standard output, unless enough were printed. */
 void cmp_differ(cmp_report *r, const char *where, const char *fmt, ...) ANM_PRINTF(3, 4);
+
+/* As cmp_differ, for what explains a difference that was counted already. */
+void cmp_explain(cmp_report *r, const char *where, const char *fmt, ...) ANM_PRINTF(3, 4);
 
 /* Cosine and sine tables come from a closed math library in the original: they may differ by one unit in the last place. */
 typedef enum cmp_bytes { CMP_SAME, CMP_ULP, CMP_OTHER } cmp_bytes;

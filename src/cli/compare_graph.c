@@ -148,7 +148,7 @@ static void differ_constant(cmp_report *r, const char *where, const anm_mil_op *
         if (fabs(x - y) > most) most = fabs(x - y);
     }
     const char *param = arg->param ? anm_mil_param_name(arg->param) : arg->foreign;
-    cmp_differ(r, where, "%s of %s: %s: %lld of %lld values differ, by %g at most, %.3g in relation", param,
+    cmp_explain(r, where, "%s of %s: %s: %lld of %lld values differ, by %g at most, %.3g in relation", param,
                op->n_outs ? op->outs[0]->name : "?", anm_mil_type_print(&a->type, type, sizeof type), (long long)apart,
                (long long)n, most, relative(d));
 }
@@ -201,7 +201,7 @@ static int compare_weights(cmp_report *r, const char *where, anm_mil_function *a
         }
         if (op->code == ANM_OP_CONSTEXPR_BLOCKWISE_SHIFT_SCALE) add_blockwise(&all, op, other);
     }
-    if (all.apart > 0) printf("%s: quantised weights, multiplied out: %.3g apart in relation\n", where, relative(all));
+    if (all.apart > 0) cmp_explain(r, where, "quantised weights, multiplied out: %.3g apart in relation", relative(all));
     free(pair);
     return 0;
 }
