@@ -1,0 +1,73 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# inspect, extract and compare on a small program.
+. "$(dirname "$0")/lib.sh"
+
+succeeds "a small program" export -c "$data/whole.pth" -p "$data/params.json" -o small.pte --max_context_len 32 --input_len 8
+succeeds "another one" export -c "$data/whole.pth" -p "$data/params.json" -o wide.pte --max_context_len 32 --input_len 4
+
+# holds NAME PATTERN...: the last command's standard output has a line for each pattern.
+holds() {
+    name=$1 why=
+    shift
+    for pattern; do grep -q -e "$pattern" stdout.txt || why="$why no '$pattern'."
+    done
+    [ ! -s stderr.txt ] || why="$why wrote to standard error."
+    verdict "$name" "$why"
+}
+
+run inspect small.pte
+holds "inspect a program" "^format: ExecuTorch program" "^method forward" "forward_input_len: 8" "^package 0" "function main" \
+    "int4 " "constexpr_blockwise_shift_scale"
+run inspect small.pte --ops
+holds "its graphs" "^func main" "= linear(" "= softmax("
+run inspect small.pte --json
+holds "as JSON" '"format": "ExecuTorch program"' '"forward_input_len": 8'
+why=
+grep -q "$(printf '\033')" stdout.txt && why="escape sequences in a pipe"
+verdict "no colour in a pipe" "$why"
+run inspect "$data/whole.pth"
+holds "inspect a checkpoint" "^format: PyTorch checkpoint" "tok_embeddings.weight"
+fails "the graph of a checkpoint" 2 "has a graph\|have a graph" inspect --ops "$data/whole.pth"
+fails "inspect nothing" 2 "FILE" inspect
+fails "inspect a missing file" 1 "nowhere: " inspect nowhere
+head -c 5000 small.pte >cut.pte
+fails "inspect a file cut short" 1 "cut.pte: .*cut short" inspect cut.pte
+
+run extract small.pte -o out
+holds "extract" "^out/piece_0.mlpackage: forward (piece 0)" "^out/piece_2.mlpackage: forward (piece 2)"
+why=
+for i in 0 1 2; do
+    for file in Manifest.json Data/com.apple.CoreML/model.mlmodel Data/com.apple.CoreML/weights/weight.bin; do
+        [ -s out/piece_$i.mlpackage/$file ] || why="$why piece $i has no $file."
+    done
+done
+verdict "three packages, whole" "$why"
+run inspect out/piece_1.mlpackage
+holds "inspect a package" "^format: Core ML package" "function main"
+fails "extract over what is there" 1 "exists already" extract small.pte -o out
+why=
+[ -s out/piece_0.mlpackage/Manifest.json ] || why="what was there is gone"
+verdict "what was there stays" "$why"
+mkdir linked elsewhere
+ln -s ../elsewhere linked/piece_0.mlpackage
+fails "extract through a link" 1 "exists already" extract small.pte -o linked
+why=
+[ -z "$(ls elsewhere)" ] || why="wrote through the link"
+verdict "no link is followed" "$why"
+fails "extract into a file" 1 "not a folder" extract small.pte -o small.pte
+fails "extract to nowhere" 2 "folder are needed" extract small.pte
+fails "extract a checkpoint" 1 "whole.pth: " extract "$data/whole.pth" -o fresh
+why=
+[ ! -e fresh ] || why="left a folder"
+verdict "a failed extraction leaves nothing" "$why"
+
+run compare small.pte small.pte
+holds "compare with itself" "^same"
+run compare small.pte wide.pte
+why=
+[ $code = 1 ] || why="exit code $code"
+verdict "compare two programs" "$why"
+holds "where they part" "int32\[1,8\] / int32\[1,4\]" "differences$"
+fails "compare one program" 2 "two programs" compare small.pte
+finish
