@@ -306,9 +306,10 @@ static bool is(const anm_pickle *v, anm_pickle_kind kind)
     return v->kind == kind;
 }
 
+/* Sizes or strides. A tensor has 64 dimensions at most; a longer tuple that every tensor shares would cost much time. */
 static bool is_ints(const anm_pickle *v)
 {
-    if (!is(v, ANM_PICKLE_TUPLE)) return false;
+    if (!is(v, ANM_PICKLE_TUPLE) || v->items.n > 64) return false;
     for (size_t i = 0; i < v->items.n; i++)
         if (!is(v->items.at[i], ANM_PICKLE_INT) || v->items.at[i]->i < 0) return false;
     return true;
