@@ -2,11 +2,8 @@
 /* anemone compare: one thing changed at a time in a program, and what the command says of it. */
 #include "test.h"
 
-#include "base/map.h"
-#include "base/outfile.h"
 #include "cli/cli.h"
-#include "coreml/coreml.h"
-#include "pte/pte.h"
+#include "cli/pieces.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -180,13 +177,13 @@ static void write_variant(const char *path, variant v)
 
 /* ---- the command, and what it says ---- */
 
-static char folder[] = "/tmp/anemone-compare-XXXXXX";
+static char folder[] = "/tmp/anemone-compare-XXXXXX", start[2048];
 
 static int setup(void **state)
 {
     (void)state;
     const char *keep = getenv("ANM_KEEP"); /* a folder for the files, to be looked at with other tools */
-    if (!keep && !mkdtemp(folder)) return -1;
+    if (!getcwd(start, sizeof start) || (!keep && !mkdtemp(folder))) return -1;
     return chdir(keep ? keep : folder);
 }
 
@@ -313,6 +310,95 @@ static void test_errors(void **state)
     drop("foreign.pte");
 }
 
+/* ---- the reference's own programs ---- */
+
+/* Reads a program and writes it anew, packages and all. */
+static void rewrite(const char *from, const char *to)
+{
+    cli_pieces p;
+    anm_arena arena;
+    anm_layout file = {0};
+    anm_error err = {0};
+    anm_arena_init(&arena);
+    if (cli_pieces_open(&p, from, &err)) fail_msg("%s", err.text);
+    anm_layout *package = calloc(p.n_packages + 1, sizeof *package);
+    assert_non_null(package);
+    for (size_t i = 0; i < p.n_packages; i++) {
+        const anm_package *k = &p.packages[i].package;
+        anm_uuid_slots slots = {0};
+        anm_package_spec spec = {"lowered_module", k->multifunction, k->default_function};
+        if (anm_package_write(&package[i], &slots, &k->program, &spec, &arena, &err)) fail_msg("%s: %s", from, err.text);
+        for (size_t n = 0; n < p.pte.n_named; n++)
+            if (p.pte.named[n].data == p.packages[i].data) p.pte.named[n].layout = &package[i];
+        for (size_t m = 0; m < p.pte.n_methods; m++)
+            for (size_t d = 0; d < p.pte.methods[m].n_delegates; d++)
+                if (p.pte.methods[m].delegates[d].data == p.packages[i].data) p.pte.methods[m].delegates[d].layout = &package[i];
+    }
+    if (anm_pte_write(&file, &p.pte, &arena, NULL, NULL, NULL, &err)) fail_msg("%s: %s", from, err.text);
+    uint8_t *data = flatten(&file);
+    write_file(to, data, (size_t)file.size);
+    free(data);
+    for (size_t i = 0; i < p.n_packages; i++) anm_layout_free(&package[i]);
+    free(package);
+    anm_layout_free(&file);
+    anm_arena_free(&arena);
+    cli_pieces_close(&p);
+}
+
+static const char *const goldens[] = {
+    "test/data/golden/mha.pte",
+    "test/data/golden/tiny_multi.pte",
+    "../shared/golden/single/model.pte",
+    "../shared/golden/single_fp32/model.pte",
+    "../shared/golden/single_e8g32/model.pte",
+    "../shared/golden/multi_b4w_e4g32/model.pte",
+    "../shared/golden/vocab40k/model.pte",
+    "../shared/golden/dep_c4w/model.pte",
+    "../shared/golden/dep_plain_fp32/model.pte",
+};
+
+static void test_goldens_rewritten(void **state)
+{
+    (void)state;
+    char path[4096];
+    unsigned found = 0;
+    for (size_t i = 0; i < sizeof goldens / sizeof goldens[0]; i++) {
+        snprintf(path, sizeof path, "%s/%s", start, goldens[i]);
+        if (access(path, R_OK)) continue;
+        found++;
+        rewrite(path, "again.pte");
+        int code = compare(path, "again.pte", "--names");
+        if (code != EXIT_OK) fail_msg("%s:\n%s", goldens[i], said);
+    }
+    remove("again.pte");
+    if (!found) skip();
+}
+
+/* A program of the reference cut short here and there: always refused, never more. */
+static void test_goldens_cut_short(void **state)
+{
+    (void)state;
+    char path[4096];
+    unsigned found = 0;
+    for (size_t i = 0; i < 2; i++) {
+        cli_pieces p;
+        anm_map map;
+        anm_error err = {0};
+        snprintf(path, sizeof path, "%s/%s", start, goldens[i]);
+        if (access(path, R_OK)) continue;
+        found++;
+        assert_int_equal(anm_map_open(&map, path, &err), 0);
+        for (uint64_t n = 1; n < map.size; n += n < 9000 ? 61 : 1999) {
+            write_file("cut.pte", map.data, (size_t)n);
+            assert_int_not_equal(cli_pieces_open(&p, "cut.pte", &err), 0);
+            cli_pieces_close(&p);
+        }
+        anm_map_close(&map);
+    }
+    remove("cut.pte");
+    if (!found) skip();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -321,6 +407,8 @@ int main(void)
         cmocka_unit_test(test_overlap),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_goldens_rewritten),
+        cmocka_unit_test(test_goldens_cut_short),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
