@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -34,8 +35,10 @@ int cli_fail(const anm_error *err)
 
 int cli_finish(int code)
 {
-    if (fclose(stdout) == 0 || code != EXIT_OK) return code;
-    fprintf(stderr, "anemone: standard output: %s\n", strerror(errno));
+    bool lost = ferror(stdout); /* an earlier write failed: closing does not say so again */
+    int why = fclose(stdout) ? errno : 0;
+    if ((!lost && !why) || code != EXIT_OK) return code;
+    fprintf(stderr, "anemone: standard output: %s\n", why ? strerror(why) : "not all of it could be written");
     return EXIT_FAILED;
 }
 
