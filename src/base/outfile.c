@@ -54,18 +54,19 @@ int anm_outfile_open(anm_outfile *out, const char *path, anm_error *err)
     }
     for (unsigned i = 0; i < 1000; i++) {
         snprintf(out->temp, n, "%s.tmp-%ld-%u", path, (long)getpid(), i);
+        note(out->temp); /* before there is a file: a signal may come right after it is made */
         out->fd = open(out->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (out->fd >= 0 || errno != EEXIST) break;
-    }
-    if (out->fd < 0) {
+        if (out->fd >= 0) return 0;
         int why = errno;
-        free(out->temp);
-        out->temp = NULL;
-        anm_outfile_abort(out);
-        return anm_fail(err, ANM_ERR_IO, "%s: cannot be written: %s", path, strerror(why));
+        forget(out->temp);
+        errno = why;
+        if (why != EEXIST) break;
     }
-    note(out->temp);
-    return 0;
+    int why = errno;
+    free(out->temp);
+    out->temp = NULL;
+    anm_outfile_abort(out);
+    return anm_fail(err, ANM_ERR_IO, "%s: cannot be written: %s", path, strerror(why));
 }
 
 int anm_outfile_write(anm_outfile *f, uint64_t off, const void *data, size_t n, anm_error *err)

@@ -3,6 +3,7 @@
 #include "base/pool.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdatomic.h>
@@ -153,9 +154,17 @@ int anm_pool_new(anm_pool **out, unsigned threads, anm_error *err)
         anm_pool_free(p);
         return anm_fail_memory(err, "thread pool");
     }
+    /* Stops are the caller's affair: the command line's handler must not run beside the thread that makes files. */
+    sigset_t stops, was;
+    sigemptyset(&stops);
+    sigaddset(&stops, SIGINT);
+    sigaddset(&stops, SIGTERM);
+    sigaddset(&stops, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &stops, &was);
     for (unsigned i = 1; i < p->threads; i++) {
         worker_start *s = malloc(sizeof *s);
         if (!s) {
+            pthread_sigmask(SIG_SETMASK, &was, NULL);
             anm_pool_free(p);
             return anm_fail_memory(err, "thread pool");
         }
@@ -166,6 +175,7 @@ int anm_pool_new(anm_pool **out, unsigned threads, anm_error *err)
         }
         p->started++;
     }
+    pthread_sigmask(SIG_SETMASK, &was, NULL);
     *out = p;
     return 0;
 }
