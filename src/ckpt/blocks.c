@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Each function turns one block into its values: a scale d (and in the _1 and K types a minimum) in fp16 times small
- * integers. Products and differences are rounded one by one, in the order that gguf's quants.py takes.
+ * Each function turns one block into its values: a scale d (and in the _1 and K types a minimum) in fp16
+ * times small integers. Products and differences are rounded one by one, in the order that gguf's quants.py
+ * takes.
  */
 #include "ckpt/blocks.h"
 
@@ -35,7 +36,8 @@ static void q4_1(float *out, const uint8_t *p)
 /* The fifth bits of all 32 values stand together in 4 bytes: 16 where they are set. */
 static inline void fifth_bits(int32_t out[32], const uint8_t *p)
 {
-    static const uint32_t bit[16] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+    static const uint32_t bit[16] = {1,   2,   4,    8,    16,   32,   64,    128,
+                                     256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
     uint32_t low = anm_ld16(p), high = anm_ld16(p + 2);
     for (int i = 0; i < 16; i++) {
         out[i] = low & bit[i] ? 16 : 0;
@@ -68,12 +70,15 @@ static void q5_1(float *out, const uint8_t *p)
 static void q8_0(float *out, const uint8_t *p)
 {
     float d = scale_at(p);
-    for (int i = 0; i < 32; i++) out[i] = (float)(int8_t)p[2 + i] * d;
+    for (int i = 0; i < 32; i++)
+        out[i] = (float)(int8_t)p[2 + i] * d;
 }
 
-/* K types: 256 values in groups, each group with a scale of its own, a few bits wide, under the block's scale. */
+/* K types: 256 values in groups, each group with a scale of its own, a few bits wide, under the block's
+ * scale. */
 
-/* 16 groups of 16; scales 4 bits, minima 4 bits. 2-bit values: 32 bytes hold four runs of 32, bits 0-1 first. */
+/* 16 groups of 16; scales 4 bits, minima 4 bits. 2-bit values: 32 bytes hold four runs of 32, bits 0-1 first.
+ */
 static void q2_k(float *out, const uint8_t *p)
 {
     const uint8_t *scales = p;
@@ -82,12 +87,13 @@ static void q2_k(float *out, const uint8_t *p)
         const uint8_t *q = p + 16 + g / 8 * 32 + g % 2 * 16;
         int shift = g % 8 / 2 * 2;
         float ds = d * (float)(scales[g] & 15), dm = dmin * (float)(scales[g] >> 4);
-        for (int i = 0; i < 16; i++) out[g * 16 + i] = ds * (float)(q[i] >> shift & 3) - dm;
+        for (int i = 0; i < 16; i++)
+            out[g * 16 + i] = ds * (float)(q[i] >> shift & 3) - dm;
     }
 }
 
-/* 16 groups of 16; scales 6 bits less 32: low nibbles in 8 bytes, then the high pairs in 4. Values: 2 bits as in q2_k,
- * less 4 where the high mask's bit is clear. */
+/* 16 groups of 16; scales 6 bits less 32: low nibbles in 8 bytes, then the high pairs in 4. Values: 2 bits as
+ * in q2_k, less 4 where the high mask's bit is clear. */
 static void q3_k(float *out, const uint8_t *p)
 {
     const uint8_t *s = p + 96;
@@ -97,12 +103,13 @@ static void q3_k(float *out, const uint8_t *p)
         int shift = g % 8 / 2 * 2, bit = 1 << g / 2;
         int low = s[g % 8] >> (g / 8 * 4) & 15, high = s[8 + g % 4] >> (g / 4 * 2) & 3;
         float ds = d * (float)((low | high << 4) - 32);
-        for (int i = 0; i < 16; i++) out[g * 16 + i] = ds * (float)((q[i] >> shift & 3) - (mask[i] & bit ? 0 : 4));
+        for (int i = 0; i < 16; i++)
+            out[g * 16 + i] = ds * (float)((q[i] >> shift & 3) - (mask[i] & bit ? 0 : 4));
     }
 }
 
-/* The scale and minimum, 6 bits each, of group g in [0, 8), packed in 12 bytes: four of each whole, then the other
- * four in nibbles with their upper pairs above the first ones. */
+/* The scale and minimum, 6 bits each, of group g in [0, 8), packed in 12 bytes: four of each whole, then the
+ * other four in nibbles with their upper pairs above the first ones. */
 static void packed_scale(const uint8_t *s, int g, unsigned *scale, unsigned *min)
 {
     if (g < 4) {
@@ -123,7 +130,8 @@ static void q4_k(float *out, const uint8_t *p)
         unsigned scale, min;
         packed_scale(p + 4, g, &scale, &min);
         float ds = d * (float)scale, dm = dmin * (float)min;
-        for (int i = 0; i < 32; i++) out[g * 32 + i] = ds * (float)(q[g / 2 * 32 + i] >> (g % 2 * 4) & 15) - dm;
+        for (int i = 0; i < 32; i++)
+            out[g * 32 + i] = ds * (float)(q[g / 2 * 32 + i] >> (g % 2 * 4) & 15) - dm;
     }
 }
 
@@ -143,8 +151,8 @@ static void q5_k(float *out, const uint8_t *p)
     }
 }
 
-/* 16 groups of 16, scales signed bytes. Values less 32: low nibbles in 128 bytes (64 hold two runs of 64), high pairs
- * in 64 (32 hold four runs of 32). */
+/* 16 groups of 16, scales signed bytes. Values less 32: low nibbles in 128 bytes (64 hold two runs of 64),
+ * high pairs in 64 (32 hold four runs of 32). */
 static void q6_k(float *out, const uint8_t *p)
 {
     const uint8_t *scales = p + 192;
@@ -154,7 +162,8 @@ static void q6_k(float *out, const uint8_t *p)
         int low_shift = g % 8 / 4 * 4, high_shift = g % 8 / 2 * 2;
         float ds = d * (float)(int8_t)scales[g];
         for (int i = 0; i < 16; i++)
-            out[g * 16 + i] = ds * (float)(((low[i] >> low_shift & 15) | (high[i] >> high_shift & 3) << 4) - 32);
+            out[g * 16 + i] =
+                ds * (float)(((low[i] >> low_shift & 15) | (high[i] >> high_shift & 3) << 4) - 32);
     }
 }
 
@@ -175,5 +184,6 @@ void anm_blocks_f32(float *out, anm_dtype type, const uint8_t *p, size_t blocks)
     default: return;
     }
     size_t n = anm_dtype_block(type), bytes = anm_dtype_bytes(type);
-    for (size_t b = 0; b < blocks; b++) one(out + b * n, p + b * bytes);
+    for (size_t b = 0; b < blocks; b++)
+        one(out + b * n, p + b * bytes);
 }

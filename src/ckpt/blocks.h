@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * GGML's blocked types as fp32, bit for bit as the `gguf` package's quants.py gives them. Source of the layouts:
- * ggml-org/ggml, src/ggml-common.h.
+ * GGML's blocked types as fp32, bit for bit as the `gguf` package's quants.py gives them. Source of the
+ * layouts: ggml-org/ggml, src/ggml-common.h.
  */
 #ifndef ANM_CKPT_BLOCKS_H
 #define ANM_CKPT_BLOCKS_H

@@ -62,7 +62,8 @@ bool anm_tensor_pack(anm_tensor *t)
 /* PyTorch's format before 1.6 begins with its magic number, pickled as an integer of ten bytes. */
 static bool is_legacy_pth(const uint8_t *p, uint64_t size)
 {
-    static const uint8_t magic[] = {0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
+    static const uint8_t magic[] = {0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c,
+                                    0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
     return size >= sizeof magic && !memcmp(p, magic, sizeof magic);
 }
 
@@ -84,10 +85,12 @@ static int kind_of(anm_ckpt_kind *out, const anm_map *m, anm_error *err)
         *out = ANM_CKPT_SAFETENSORS;
     } else if (is_legacy_pth(p, size)) {
         return anm_fail(err, ANM_ERR_UNSUPPORTED,
-                        "is in PyTorch's old format without a zip archive; load it with torch.load and save it again with "
+                        "is in PyTorch's old format without a zip archive; load it with torch.load and save "
+                        "it again with "
                         "torch.save");
     } else if (size >= 8 && !memcmp(p, "version ", 8)) {
-        return anm_fail(err, ANM_ERR_FORMAT, "is a pointer of Git LFS and not the file itself; fetch it with git lfs pull");
+        return anm_fail(err, ANM_ERR_FORMAT,
+                        "is a pointer of Git LFS and not the file itself; fetch it with git lfs pull");
     } else {
         return anm_fail(err, ANM_ERR_FORMAT, "is no checkpoint that anemone knows (.pth, safetensors, GGUF)");
     }
@@ -107,8 +110,8 @@ static int read_gguf(anm_ckpt *c, shard *s, const anm_map *m, const char *file, 
     return 0;
 }
 
-/* The file's tensors join their shard: each .pth is one of its own, unless an index says that they are one whole, as
- * safetensors files always are. */
+/* The file's tensors join their shard: each .pth is one of its own, unless an index says that they are one
+ * whole, as safetensors files always are. */
 static int read_file(anm_ckpt *c, size_t i, anm_error *err)
 {
     const char *file = c->files.path[i];
@@ -122,7 +125,8 @@ static int read_file(anm_ckpt *c, size_t i, anm_error *err)
     if (kind != c->kind)
         return anm_fail(err, ANM_ERR_FORMAT, "%s: is of another format than %s", file, c->files.path[0]);
     if (i > 0 && kind == ANM_CKPT_GGUF)
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: GGUF files in several parts are not read; merge them first", file);
+        return anm_fail(err, ANM_ERR_UNSUPPORTED,
+                        "%s: GGUF files in several parts are not read; merge them first", file);
     if (i == 0 || (kind == ANM_CKPT_PTH && !c->files.index)) c->shards++;
     shard *s = &c->shard[c->shards - 1];
     size_t before = s->list.n;
@@ -137,7 +141,8 @@ static int read_file(anm_ckpt *c, size_t i, anm_error *err)
         if (rc) anm_error_prefix(err, file);
     }
     c->arena.limit = 0;
-    for (size_t k = before; k < s->list.n; k++) s->list.at[k].file = file;
+    for (size_t k = before; k < s->list.n; k++)
+        s->list.at[k].file = file;
     return rc;
 }
 
@@ -150,7 +155,8 @@ static int index_names(anm_ckpt *c, shard *s, anm_error *err)
 {
     s->by_name = anm_arena_array(&c->arena, s->list.n, sizeof *s->by_name);
     if (!s->by_name) return anm_fail_memory(err, "the table of tensors");
-    for (size_t i = 0; i < s->list.n; i++) s->by_name[i] = &s->list.at[i];
+    for (size_t i = 0; i < s->list.n; i++)
+        s->by_name[i] = &s->list.at[i];
     qsort(s->by_name, s->list.n, sizeof *s->by_name, by_name);
     for (size_t i = 1; i < s->list.n; i++) {
         const anm_tensor *a = s->by_name[i - 1], *b = s->by_name[i];
@@ -173,11 +179,15 @@ int anm_ckpt_open(anm_ckpt **out, const char *path, anm_error *err)
     c->map = anm_arena_array(&c->arena, c->files.n, sizeof *c->map);
     c->shard = anm_arena_array(&c->arena, c->files.n, sizeof *c->shard);
     rc = c->map && c->shard ? 0 : anm_fail_memory(err, "a checkpoint");
-    for (size_t i = 0; !rc && i < c->files.n; i++) rc = read_file(c, i, err);
-    for (unsigned i = 0; !rc && i < c->shards; i++) rc = index_names(c, &c->shard[i], err);
+    for (size_t i = 0; !rc && i < c->files.n; i++)
+        rc = read_file(c, i, err);
+    for (unsigned i = 0; !rc && i < c->shards; i++)
+        rc = index_names(c, &c->shard[i], err);
 done:
-    if (rc) anm_ckpt_close(c);
-    else *out = c;
+    if (rc)
+        anm_ckpt_close(c);
+    else
+        *out = c;
     return rc;
 }
 
@@ -221,9 +231,8 @@ const anm_tensor *anm_ckpt_at(const anm_ckpt *c, unsigned s, size_t i)
 const anm_tensor *anm_ckpt_find(const anm_ckpt *c, unsigned s, const char *name)
 {
     const anm_tensor key = {.name = name}, *p = &key;
-    const anm_tensor **at = c->shard[s].list.n
-        ? bsearch(&p, c->shard[s].by_name, c->shard[s].list.n, sizeof p, by_name)
-        : NULL;
+    const anm_tensor **at =
+        c->shard[s].list.n ? bsearch(&p, c->shard[s].by_name, c->shard[s].list.n, sizeof p, by_name) : NULL;
     return at ? *at : NULL;
 }
 

@@ -31,8 +31,9 @@ typedef enum anm_ckpt_kind { ANM_CKPT_PTH, ANM_CKPT_SAFETENSORS, ANM_CKPT_GGUF }
 
 typedef struct anm_ckpt anm_ckpt;
 
-/* Opens a file, a folder (safetensors with config.json; .pth with params.json; consolidated.*.pth; one .gguf), a
- * shell pattern naming shards, or the index of a checkpoint in several files (*.json). Everything is verified here. Messages begin with the file's name. */
+/* Opens a file, a folder (safetensors with config.json; .pth with params.json; consolidated.*.pth; one .gguf), a shell
+ * pattern naming shards, or the index of a checkpoint in several files (*.json). Everything is verified here. Messages
+ * begin with the file's name. */
 int anm_ckpt_open(anm_ckpt **out, const char *path, anm_error *err);
 void anm_ckpt_close(anm_ckpt *c);
 

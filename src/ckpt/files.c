@@ -64,7 +64,8 @@ static int files_of_map(anm_files *f, anm_arena *arena, const char *folder, json
     size_t most = json_object_size(map), n = 0;
     char **name = anm_arena_array(arena, most + 1, sizeof *name);
     if (!name) return no_memory(err);
-    json_object_foreach(map, tensor, v) {
+    json_object_foreach(map, tensor, v)
+    {
         const char *s = json_string_value(v);
         char shown[96];
         if (!s) return anm_fail(err, ANM_ERR_FORMAT, "the weight_map gives no file for '%s'", tensor);
@@ -81,7 +82,8 @@ static int files_of_map(anm_files *f, anm_arena *arena, const char *folder, json
     if (!f->path) return no_memory(err);
     for (size_t i = 0; i < n; i++) {
         if (i && !strcmp(name[i], name[i - 1])) continue;
-        if (f->n == ANM_CKPT_MAX_FILES) return anm_fail(err, ANM_ERR_LIMIT, "names more than %d files", ANM_CKPT_MAX_FILES);
+        if (f->n == ANM_CKPT_MAX_FILES)
+            return anm_fail(err, ANM_ERR_LIMIT, "names more than %d files", ANM_CKPT_MAX_FILES);
         f->path[f->n] = anm_arena_printf(arena, "%s%s", folder, name[i]);
         if (!f->path[f->n++]) return no_memory(err);
     }
@@ -97,9 +99,12 @@ static int read_index(anm_files *f, anm_arena *arena, const char *path, const an
     json_t *root = json_loadb((const char *)m->data, (size_t)m->size, JSON_REJECT_DUPLICATES, &why);
     json_t *map = json_object_get(root, "weight_map");
     int rc;
-    if (!root) rc = anm_fail(err, ANM_ERR_FORMAT, "is not JSON: line %d: %s", why.line, why.text);
-    else if (!json_is_object(map)) rc = anm_fail(err, ANM_ERR_UNSUPPORTED, "is JSON without a weight_map; name the checkpoint itself");
-    else rc = files_of_map(f, arena, folder, map, err);
+    if (!root)
+        rc = anm_fail(err, ANM_ERR_FORMAT, "is not JSON: line %d: %s", why.line, why.text);
+    else if (!json_is_object(map))
+        rc = anm_fail(err, ANM_ERR_UNSUPPORTED, "is JSON without a weight_map; name the checkpoint itself");
+    else
+        rc = files_of_map(f, arena, folder, map, err);
     json_decref(root);
     if (rc) anm_error_prefix(err, path);
     return rc;
@@ -156,7 +161,8 @@ static bool is_gguf(const char *s)
     return ends_with(s, ".gguf");
 }
 
-/* What a folder may hold, the first that is there counts. Only Meta's shards belong together by their names. */
+/* What a folder may hold, the first that is there counts. Only Meta's shards belong together by their names.
+ */
 static const struct {
     bool (*fits)(const char *);
     bool many;
@@ -187,9 +193,12 @@ static int list_folder(char ***names, size_t *count, anm_arena *arena, const cha
             *names = longer;
         }
         char *s = *names ? anm_arena_strdup(arena, e->d_name) : NULL;
-        if (!s) rc = no_memory(err);
-        else if (*count == MOST) rc = anm_fail(err, ANM_ERR_LIMIT, "%s: holds more than %d files", path, MOST);
-        else (*names)[(*count)++] = s;
+        if (!s)
+            rc = no_memory(err);
+        else if (*count == MOST)
+            rc = anm_fail(err, ANM_ERR_LIMIT, "%s: holds more than %d files", path, MOST);
+        else
+            (*names)[(*count)++] = s;
     }
     closedir(d);
     if (!rc && *count) qsort(*names, *count, sizeof **names, by_text);
@@ -210,7 +219,8 @@ static int folder_files(anm_files *f, anm_arena *arena, const char *path, anm_er
         for (size_t i = 0; i < count; i++) {
             if (!choices[c].fits(name[i])) continue;
             if (f->n && !choices[c].many)
-                return anm_fail(err, ANM_ERR_USAGE, "%s: holds several %s; name one of them", path, choices[c].what);
+                return anm_fail(err, ANM_ERR_USAGE, "%s: holds several %s; name one of them", path,
+                                choices[c].what);
             if (f->n == ANM_CKPT_MAX_FILES) return anm_fail(err, ANM_ERR_LIMIT, "%s: too many shards", path);
             f->path[f->n] = anm_arena_printf(arena, "%s%s", folder, name[i]);
             if (!f->path[f->n++]) return no_memory(err);

@@ -28,8 +28,8 @@ typedef struct pair {
 
 struct anm_gguf {
     anm_arena arena;
-    pair *kv;             /* in the file's order */
-    const pair **by_key;  /* sorted */
+    pair *kv;            /* in the file's order */
+    const pair **by_key; /* sorted */
     size_t pairs;
     anm_tensors tensors;
 };
@@ -40,19 +40,28 @@ static const struct {
     anm_dtype dtype;
     const char *name;
 } types[] = {
-    {0, ANM_DT_F32, "F32"},    {1, ANM_DT_F16, "F16"},     {2, ANM_DT_Q4_0, "Q4_0"},  {3, ANM_DT_Q4_1, "Q4_1"},
-    {6, ANM_DT_Q5_0, "Q5_0"},  {7, ANM_DT_Q5_1, "Q5_1"},   {8, ANM_DT_Q8_0, "Q8_0"},  {9, 0, "Q8_1"},
-    {10, ANM_DT_Q2_K, "Q2_K"}, {11, ANM_DT_Q3_K, "Q3_K"},  {12, ANM_DT_Q4_K, "Q4_K"}, {13, ANM_DT_Q5_K, "Q5_K"},
-    {14, ANM_DT_Q6_K, "Q6_K"}, {15, 0, "Q8_K"},            {16, 0, "IQ2_XXS"},        {17, 0, "IQ2_XS"},
-    {18, 0, "IQ3_XXS"},        {19, 0, "IQ1_S"},           {20, 0, "IQ4_NL"},         {21, 0, "IQ3_S"},
-    {22, 0, "IQ2_S"},          {23, 0, "IQ4_XS"},          {24, ANM_DT_I8, "I8"},     {25, ANM_DT_I16, "I16"},
-    {26, ANM_DT_I32, "I32"},   {27, ANM_DT_I64, "I64"},    {28, ANM_DT_F64, "F64"},   {29, 0, "IQ1_M"},
-    {30, ANM_DT_BF16, "BF16"}, {34, 0, "TQ1_0"},           {35, 0, "TQ2_0"},          {39, 0, "MXFP4"},
+    {0, ANM_DT_F32, "F32"},    {1, ANM_DT_F16, "F16"},
+    {2, ANM_DT_Q4_0, "Q4_0"},  {3, ANM_DT_Q4_1, "Q4_1"},
+    {6, ANM_DT_Q5_0, "Q5_0"},  {7, ANM_DT_Q5_1, "Q5_1"},
+    {8, ANM_DT_Q8_0, "Q8_0"},  {9, 0, "Q8_1"},
+    {10, ANM_DT_Q2_K, "Q2_K"}, {11, ANM_DT_Q3_K, "Q3_K"},
+    {12, ANM_DT_Q4_K, "Q4_K"}, {13, ANM_DT_Q5_K, "Q5_K"},
+    {14, ANM_DT_Q6_K, "Q6_K"}, {15, 0, "Q8_K"},
+    {16, 0, "IQ2_XXS"},        {17, 0, "IQ2_XS"},
+    {18, 0, "IQ3_XXS"},        {19, 0, "IQ1_S"},
+    {20, 0, "IQ4_NL"},         {21, 0, "IQ3_S"},
+    {22, 0, "IQ2_S"},          {23, 0, "IQ4_XS"},
+    {24, ANM_DT_I8, "I8"},     {25, ANM_DT_I16, "I16"},
+    {26, ANM_DT_I32, "I32"},   {27, ANM_DT_I64, "I64"},
+    {28, ANM_DT_F64, "F64"},   {29, 0, "IQ1_M"},
+    {30, ANM_DT_BF16, "BF16"}, {34, 0, "TQ1_0"},
+    {35, 0, "TQ2_0"},          {39, 0, "MXFP4"},
 };
 
 static int cut_short(const anm_rd *r, const char *where, anm_error *err)
 {
-    return anm_fail_at(err, ANM_ERR_FORMAT, r->pos, "is cut short or damaged: its %s reach beyond its end", where);
+    return anm_fail_at(err, ANM_ERR_FORMAT, r->pos, "is cut short or damaged: its %s reach beyond its end",
+                       where);
 }
 
 static bool read_text(anm_rd *r, const char **s, size_t *n)
@@ -71,7 +80,8 @@ static int read_array(anm_gguf *g, pair *p, anm_rd *r, anm_error *err)
     p->n = anm_rd_u64(r);
     char shown[64];
     if (anm_rd_ok(r) && (p->elem >= KINDS || p->elem == ARRAY))
-        return anm_fail_at(err, ANM_ERR_UNSUPPORTED, r->pos, "key '%s' is an array of values of kind %u, which is not read",
+        return anm_fail_at(err, ANM_ERR_UNSUPPORTED, r->pos,
+                           "key '%s' is an array of values of kind %u, which is not read",
                            anm_show(shown, sizeof shown, p->key, p->key_len), p->elem);
     p->value = r->data + r->pos;
     if (p->elem != STRING) {
@@ -109,8 +119,10 @@ static int read_pair(anm_gguf *g, pair *p, anm_rd *r, anm_error *err)
     p->value = r->data + r->pos;
     const char *s;
     size_t n;
-    if (p->kind == STRING) read_text(r, &s, &n);
-    else anm_rd_bytes(r, kind_size[p->kind]);
+    if (p->kind == STRING)
+        read_text(r, &s, &n);
+    else
+        anm_rd_bytes(r, kind_size[p->kind]);
     return 0;
 }
 
@@ -152,10 +164,12 @@ static int read_type(anm_dtype *out, uint32_t id, const char *name, anm_error *e
         if (types[i].id != id) continue;
         *out = types[i].dtype;
         if (*out) return 0;
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "tensor '%s' is of type %s, which anemone cannot read; convert it to Q8_0 or F16",
+        return anm_fail(err, ANM_ERR_UNSUPPORTED,
+                        "tensor '%s' is of type %s, which anemone cannot read; convert it to Q8_0 or F16",
                         name, types[i].name);
     }
-    return anm_fail(err, ANM_ERR_UNSUPPORTED, "tensor '%s' is of a type with the number %u, which anemone does not know", name, id);
+    return anm_fail(err, ANM_ERR_UNSUPPORTED,
+                    "tensor '%s' is of a type with the number %u, which anemone does not know", name, id);
 }
 
 /* A tensor's entry; `offset` counts from the start of all tensors' bytes. */
@@ -168,16 +182,19 @@ static int read_info(anm_gguf *g, uint64_t *offset, anm_rd *r, anm_error *err)
     if (!anm_rd_ok(r)) return cut_short(r, "tensors' entries", err);
     char name[96];
     anm_show(name, sizeof name, s, n);
-    if (!n || memchr(s, 0, n)) return anm_fail_at(err, ANM_ERR_FORMAT, r->pos, "a tensor has an empty or broken name");
+    if (!n || memchr(s, 0, n))
+        return anm_fail_at(err, ANM_ERR_FORMAT, r->pos, "a tensor has an empty or broken name");
     if (rank > ANM_CKPT_MAX_RANK)
-        return anm_fail_at(err, ANM_ERR_UNSUPPORTED, r->pos, "tensor '%s' has %u dimensions; at most %d are read", name, rank,
+        return anm_fail_at(err, ANM_ERR_UNSUPPORTED, r->pos,
+                           "tensor '%s' has %u dimensions; at most %d are read", name, rank,
                            ANM_CKPT_MAX_RANK);
     anm_tensor *t = anm_tensors_add(&g->tensors, &g->arena, s, n);
     if (!t) return anm_fail_memory(err, "the table of tensors");
     t->rank = (int)rank;
     for (uint32_t k = rank; k-- > 0;) { /* innermost first in the file */
         uint64_t d = anm_rd_u64(r);
-        if (d > INT64_MAX) return anm_fail_at(err, ANM_ERR_FORMAT, r->pos, "tensor '%s' has a size beyond all bounds", name);
+        if (d > INT64_MAX)
+            return anm_fail_at(err, ANM_ERR_FORMAT, r->pos, "tensor '%s' has a size beyond all bounds", name);
         t->shape[k] = (int64_t)d;
     }
     uint32_t type = anm_rd_u32(r);
@@ -186,8 +203,8 @@ static int read_info(anm_gguf *g, uint64_t *offset, anm_rd *r, anm_error *err)
     int rc = read_type(&t->dtype, type, name, err);
     if (rc) return rc;
     if (!anm_tensor_pack(t))
-        return anm_fail_at(err, ANM_ERR_FORMAT, r->pos, "tensor '%s' has a shape that %s blocks cannot fill", name,
-                           anm_dtype_name(t->dtype));
+        return anm_fail_at(err, ANM_ERR_FORMAT, r->pos, "tensor '%s' has a shape that %s blocks cannot fill",
+                           name, anm_dtype_name(t->dtype));
     return 0;
 }
 
@@ -204,14 +221,17 @@ static int read_tensors(anm_gguf *g, anm_rd *r, uint64_t count, anm_error *err)
     int64_t align = 32;
     anm_gguf_int(g, "general.alignment", &align);
     if (align < 1 || align > 1 << 20 || (align & (align - 1)))
-        return anm_fail(err, ANM_ERR_FORMAT, "general.alignment is %lld, not a power of two up to 1048576", (long long)align);
+        return anm_fail(err, ANM_ERR_FORMAT, "general.alignment is %lld, not a power of two up to 1048576",
+                        (long long)align);
     uint64_t start = anm_align_up(r->pos, (uint64_t)align);
     for (size_t i = 0; i < g->tensors.n; i++) {
         anm_tensor *t = &g->tensors.at[i];
         if (offset[i] % (uint64_t)align)
-            return anm_fail(err, ANM_ERR_FORMAT, "tensor '%.96s' is not aligned to %lld bytes", t->name, (long long)align);
+            return anm_fail(err, ANM_ERR_FORMAT, "tensor '%.96s' is not aligned to %lld bytes", t->name,
+                            (long long)align);
         if (start > r->size || !anm_inside(offset[i], t->size, r->size - start))
-            return anm_fail(err, ANM_ERR_FORMAT, "tensor '%.96s' lies outside the file; is it cut short?", t->name);
+            return anm_fail(err, ANM_ERR_FORMAT, "tensor '%.96s' lies outside the file; is it cut short?",
+                            t->name);
         t->data = r->data + start + offset[i];
     }
     return 0;
@@ -226,9 +246,11 @@ static int parse(anm_gguf *g, const uint8_t *data, uint64_t size, anm_error *err
     if (magic && memcmp(magic, "GGUF", 4)) return anm_fail_at(err, ANM_ERR_FORMAT, 0, "is no GGUF file");
     if (!anm_rd_ok(&r)) return cut_short(&r, "first fields", err);
     if (version && !(version & 0xffff))
-        return anm_fail_at(err, ANM_ERR_UNSUPPORTED, 4, "is a big-endian GGUF file; convert it to little-endian");
+        return anm_fail_at(err, ANM_ERR_UNSUPPORTED, 4,
+                           "is a big-endian GGUF file; convert it to little-endian");
     if (version != 2 && version != 3)
-        return anm_fail_at(err, ANM_ERR_UNSUPPORTED, 4, "is GGUF of version %u; versions 2 and 3 are read", version);
+        return anm_fail_at(err, ANM_ERR_UNSUPPORTED, 4, "is GGUF of version %u; versions 2 and 3 are read",
+                           version);
     int rc = read_metadata(g, &r, pairs, err);
     return rc ? rc : read_tensors(g, &r, tensors, err);
 }
@@ -245,7 +267,8 @@ int anm_gguf_parse(anm_gguf **out, const uint8_t *data, uint64_t size, const cha
         anm_gguf_free(g);
         return anm_error_prefix(err, file);
     }
-    for (size_t i = 0; i < g->tensors.n; i++) g->tensors.at[i].file = file;
+    for (size_t i = 0; i < g->tensors.n; i++)
+        g->tensors.at[i].file = file;
     *out = g;
     return 0;
 }
@@ -294,8 +317,10 @@ static bool int_of(uint32_t kind, const uint8_t *v, int64_t *out)
 
 static bool float_of(uint32_t kind, const uint8_t *v, double *out)
 {
-    if (kind == F32) *out = (double)anm_ldf32(v);
-    else if (kind == F64) *out = anm_ldf64(v);
+    if (kind == F32)
+        *out = (double)anm_ldf32(v);
+    else if (kind == F64)
+        *out = anm_ldf64(v);
     return kind == F32 || kind == F64;
 }
 

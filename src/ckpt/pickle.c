@@ -10,13 +10,13 @@
 /* ---- what a pickle may name ---- */
 
 typedef enum role {
-    REBUILD_TENSOR,      /* (storage, offset, size, stride, requires_grad, hooks[, metadata]) */
+    REBUILD_TENSOR,       /* (storage, offset, size, stride, requires_grad, hooks[, metadata]) */
     REBUILD_TENSOR_TYPED, /* the same with a dtype after the hooks */
-    REBUILD_PARAMETER,   /* (tensor, requires_grad, hooks) */
-    ORDERED_DICT,        /* () */
-    SIZE,                /* (tuple of integers) */
-    STORAGE_TYPE,        /* named in a storage's id, never called */
-    DTYPE,               /* an argument, never called */
+    REBUILD_PARAMETER,    /* (tensor, requires_grad, hooks) */
+    ORDERED_DICT,         /* () */
+    SIZE,                 /* (tuple of integers) */
+    STORAGE_TYPE,         /* named in a storage's id, never called */
+    DTYPE,                /* an argument, never called */
 } role;
 
 struct anm_pickle_global {
@@ -75,8 +75,8 @@ static anm_pickle false_value = {.kind = ANM_PICKLE_BOOL, .i = 0};
 
 static int bad(machine *m, const char *what)
 {
-    return anm_fail_at(m->err, ANM_ERR_FORMAT, m->in.pos, "the pickle is malformed: %s, before its byte %llu", what,
-                       (unsigned long long)m->in.pos);
+    return anm_fail_at(m->err, ANM_ERR_FORMAT, m->in.pos, "the pickle is malformed: %s, before its byte %llu",
+                       what, (unsigned long long)m->in.pos);
 }
 
 static int no_memory(machine *m)
@@ -153,7 +153,8 @@ static int push_long(machine *m, uint64_t n)
     if (!b) return bad(m, "an integer ends after its end");
     if (n > 8) return bad(m, "an integer has more than 64 bits");
     uint64_t u = n && b[n - 1] & 0x80 ? UINT64_MAX : 0;
-    for (size_t i = (size_t)n; i-- > 0;) u = u << 8 | b[i];
+    for (size_t i = (size_t)n; i-- > 0;)
+        u = u << 8 | b[i];
     int64_t i;
     memcpy(&i, &u, 8);
     return push_int(m, i);
@@ -164,7 +165,8 @@ static int push_float(machine *m)
     const uint8_t *b = anm_rd_bytes(&m->in, 8); /* big-endian */
     if (!b) return bad(m, "a number ends after its end");
     uint8_t le[8];
-    for (int i = 0; i < 8; i++) le[i] = b[7 - i];
+    for (int i = 0; i < 8; i++)
+        le[i] = b[7 - i];
     anm_pickle *v = fresh(m, ANM_PICKLE_FLOAT);
     if (v) v->f = anm_ldf64(le);
     return push(m, v);
@@ -247,7 +249,8 @@ static int add_items(machine *m, size_t from, anm_pickle_kind kind)
 {
     if (from <= floor_of(m)) return bad(m, "items without a container");
     anm_pickle *c = m->stack[from - 1];
-    if (c->kind != kind) return bad(m, kind == ANM_PICKLE_LIST ? "items for what is no list" : "pairs for what is no dict");
+    if (c->kind != kind)
+        return bad(m, kind == ANM_PICKLE_LIST ? "items for what is no list" : "pairs for what is no dict");
     if (kind == ANM_PICKLE_DICT && (m->depth - from) % 2) return bad(m, "a key without a value");
     return move_items(m, c, from);
 }
@@ -257,22 +260,25 @@ static int add_items(machine *m, size_t from, anm_pickle_kind kind)
 static int refuse_global(machine *m, const char *module, size_t nm, const char *name, size_t nn)
 {
     char a[80], b[80];
-    return anm_fail_at(m->err, ANM_ERR_UNSUPPORTED, m->in.pos,
-                       "the pickle wants %s.%s, which is not among the few things that tensors need; nothing was run",
-                       anm_show(a, sizeof a, module, nm), anm_show(b, sizeof b, name, nn));
+    return anm_fail_at(
+        m->err, ANM_ERR_UNSUPPORTED, m->in.pos,
+        "the pickle wants %s.%s, which is not among the few things that tensors need; nothing was run",
+        anm_show(a, sizeof a, module, nm), anm_show(b, sizeof b, name, nn));
 }
 
 static int refuse_call(machine *m, const struct anm_pickle_global *g)
 {
     return anm_fail_at(m->err, ANM_ERR_UNSUPPORTED, m->in.pos,
-                       "the pickle calls %s.%s in a way that no tensor needs; nothing was run", g->module, g->name);
+                       "the pickle calls %s.%s in a way that no tensor needs; nothing was run", g->module,
+                       g->name);
 }
 
 static int push_global(machine *m, const char *module, size_t nm, const char *name, size_t nn)
 {
     for (size_t i = 0; i < sizeof globals / sizeof *globals; i++) {
         const struct anm_pickle_global *g = &globals[i];
-        if (strlen(g->module) != nm || strlen(g->name) != nn || memcmp(g->module, module, nm) || memcmp(g->name, name, nn))
+        if (strlen(g->module) != nm || strlen(g->name) != nn || memcmp(g->module, module, nm) ||
+            memcmp(g->name, name, nn))
             continue;
         anm_pickle *v = fresh(m, ANM_PICKLE_GLOBAL);
         if (v) v->global = g;
@@ -306,7 +312,8 @@ static bool is(const anm_pickle *v, anm_pickle_kind kind)
     return v->kind == kind;
 }
 
-/* Sizes or strides. A tensor has 64 dimensions at most; a longer tuple that every tensor shares would cost much time. */
+/* Sizes or strides. A tensor has 64 dimensions at most; a longer tuple that every tensor shares would cost
+ * much time. */
 static bool is_ints(const anm_pickle *v)
 {
     if (!is(v, ANM_PICKLE_TUPLE) || v->items.n > 64) return false;
@@ -346,7 +353,8 @@ static int reduce(machine *m)
 {
     anm_pickle *args = pop(m), *f = pop(m), *v = fresh(m, ANM_PICKLE_DICT);
     if (!v) return no_memory(m);
-    if (!f || !is(f, ANM_PICKLE_GLOBAL) || !is(args, ANM_PICKLE_TUPLE)) return bad(m, "a call of what cannot be called");
+    if (!f || !is(f, ANM_PICKLE_GLOBAL) || !is(args, ANM_PICKLE_TUPLE))
+        return bad(m, "a call of what cannot be called");
     anm_pickle **a = args->items.at;
     size_t n = args->items.n;
     bool fits = false;
@@ -368,11 +376,13 @@ static int reduce(machine *m)
     return fits ? push(m, v) : refuse_call(m, f->global);
 }
 
-/* ('storage', type, key, location, elements): the bytes of tensors, which lie in the archive under data/KEY. */
+/* ('storage', type, key, location, elements): the bytes of tensors, which lie in the archive under data/KEY.
+ */
 static int persistent_id(machine *m)
 {
     anm_pickle *id = pop(m);
-    if (!id || !is(id, ANM_PICKLE_TUPLE) || id->items.n != 5) return bad(m, "a reference to something that is no storage");
+    if (!id || !is(id, ANM_PICKLE_TUPLE) || id->items.n != 5)
+        return bad(m, "a reference to something that is no storage");
     anm_pickle **a = id->items.at;
     if (!is(a[0], ANM_PICKLE_STRING) || a[0]->s.n != 7 || memcmp(a[0]->s.at, "storage", 7) ||
         !is(a[1], ANM_PICKLE_GLOBAL) || a[1]->global->role != STORAGE_TYPE || !is(a[2], ANM_PICKLE_STRING) ||
@@ -391,7 +401,8 @@ static int persistent_id(machine *m)
 static int build(machine *m)
 {
     anm_pickle *state = pop(m), *v = top(m);
-    if (!v || !is(v, ANM_PICKLE_DICT) || !is(state, ANM_PICKLE_DICT)) return bad(m, "attributes for what is no dict");
+    if (!v || !is(v, ANM_PICKLE_DICT) || !is(state, ANM_PICKLE_DICT))
+        return bad(m, "attributes for what is no dict");
     return 0;
 }
 
@@ -403,11 +414,8 @@ static int step(machine *m)
     uint8_t op = anm_rd_u8(in);
     if (!anm_rd_ok(in)) return bad(m, "it is cut short");
     switch (op) {
-    case 0x80: /* PROTO */
-        return anm_rd_u8(in) <= 5 ? 0 : bad(m, "its protocol is newer than 5");
-    case 0x95: /* FRAME */
-        anm_rd_u64(in);
-        return 0;
+    case 0x80: /* PROTO */ return anm_rd_u8(in) <= 5 ? 0 : bad(m, "its protocol is newer than 5");
+    case 0x95: /* FRAME */ anm_rd_u64(in); return 0;
     case '.': return 1;
     case 'N': return push(m, &none_value);
     case 0x88: return push(m, &true_value);
@@ -434,12 +442,16 @@ static int step(machine *m)
     case 0x86: return push_small_tuple(m, 2);
     case 0x87: return push_small_tuple(m, 3);
     case 't': return pop_mark(m, &from) ? push_tuple(m, from) : bad(m, "a tuple without a mark");
-    case 'e': return pop_mark(m, &from) ? add_items(m, from, ANM_PICKLE_LIST) : bad(m, "items without a mark");
-    case 'u': return pop_mark(m, &from) ? add_items(m, from, ANM_PICKLE_DICT) : bad(m, "pairs without a mark");
+    case 'e':
+        return pop_mark(m, &from) ? add_items(m, from, ANM_PICKLE_LIST) : bad(m, "items without a mark");
+    case 'u':
+        return pop_mark(m, &from) ? add_items(m, from, ANM_PICKLE_DICT) : bad(m, "pairs without a mark");
     case 'a':
-        return m->depth - floor_of(m) < 2 ? bad(m, "an item without a list") : add_items(m, m->depth - 1, ANM_PICKLE_LIST);
+        return m->depth - floor_of(m) < 2 ? bad(m, "an item without a list")
+                                          : add_items(m, m->depth - 1, ANM_PICKLE_LIST);
     case 's':
-        return m->depth - floor_of(m) < 3 ? bad(m, "a pair without a dict") : add_items(m, m->depth - 2, ANM_PICKLE_DICT);
+        return m->depth - floor_of(m) < 3 ? bad(m, "a pair without a dict")
+                                          : add_items(m, m->depth - 2, ANM_PICKLE_DICT);
     case 'c': return read_global(m);
     case 0x93: return stack_global(m);
     case 'R': return reduce(m);
@@ -473,7 +485,8 @@ const anm_pickle *anm_pickle_get(const anm_pickle *dict, const char *key)
     size_t n = strlen(key);
     for (size_t i = 0; i + 1 < dict->items.n; i += 2) {
         const anm_pickle *k = dict->items.at[i];
-        if (k->kind == ANM_PICKLE_STRING && k->s.n == n && !memcmp(k->s.at, key, n)) return dict->items.at[i + 1];
+        if (k->kind == ANM_PICKLE_STRING && k->s.n == n && !memcmp(k->s.at, key, n))
+            return dict->items.at[i + 1];
     }
     return NULL;
 }

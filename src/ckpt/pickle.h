@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The part of Python's pickle that torch.save needs for tensors, read as data: nothing is ever imported or called. A
- * global that is not on the list of pickle.c is refused by its name, and so is a known one with other arguments than
- * tensors need. Source of the opcodes: CPython's Lib/pickletools.py; of the globals: torch/_utils.py and
- * torch/_weights_only_unpickler.py.
+ * The part of Python's pickle that torch.save needs for tensors, read as data: nothing is ever imported or
+ * called. A global that is not on the list of pickle.c is refused by its name, and so is a known one with
+ * other arguments than tensors need. Source of the opcodes: CPython's Lib/pickletools.py; of the globals:
+ * torch/_utils.py and torch/_weights_only_unpickler.py.
  */
 #ifndef ANM_CKPT_PICKLE_H
 #define ANM_CKPT_PICKLE_H
@@ -51,7 +51,8 @@ struct anm_pickle {
             uint64_t n;            /* elements */
         } storage;
         struct {
-            anm_pickle **args; /* STORAGE, INT: its first element there, size and stride: TUPLEs of INT, of one length */
+            anm_pickle **args; /* STORAGE, INT: its first element there, size and stride: TUPLEs of INT, of
+                                  one length */
             anm_dtype dtype;
         } tensor;
     };

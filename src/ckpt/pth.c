@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What torch.save writes: a zip archive with one pickle, NAME/data.pkl, a dict of tensors, whose storages are the
- * entries NAME/data/KEY; NAME/byteorder says how their elements lie. Source of the format: torch/serialization.py.
+ * What torch.save writes: a zip archive with one pickle, NAME/data.pkl, a dict of tensors, whose storages are
+ * the entries NAME/data/KEY; NAME/byteorder says how their elements lie. Source of the format:
+ * torch/serialization.py.
  */
 #include "ckpt/reader.h"
 
@@ -37,7 +38,9 @@ static const anm_zip_entry *find_pickle(archive *z)
     for (size_t i = 0; i < z->zip.count; i++) {
         const anm_zip_entry *e = &z->zip.entry[i];
         const char *slash = memchr(e->name, '/', e->name_len);
-        if (!slash || e->name_len - (size_t)(slash - e->name) != strlen(tail) || memcmp(slash, tail, strlen(tail))) continue;
+        if (!slash || e->name_len - (size_t)(slash - e->name) != strlen(tail) ||
+            memcmp(slash, tail, strlen(tail)))
+            continue;
         z->prefix = e->name;
         z->prefix_len = (size_t)(slash - e->name) + 1;
         return e;
@@ -55,20 +58,23 @@ static bool extent(const anm_tensor *t, uint64_t *bytes)
             *bytes = 0;
             return true;
         }
-        if (!anm_mul_u64((uint64_t)t->shape[k] - 1, (uint64_t)t->stride[k], &way) || !anm_add_u64(last, way, &last))
+        if (!anm_mul_u64((uint64_t)t->shape[k] - 1, (uint64_t)t->stride[k], &way) ||
+            !anm_add_u64(last, way, &last))
             return false;
     }
     return anm_add_u64(last, 1, &last) && anm_mul_u64(last, anm_dtype_bytes(t->dtype), bytes);
 }
 
-static int add_tensor(anm_tensors *out, const archive *z, const anm_pickle *name, const anm_pickle *v, anm_error *err)
+static int add_tensor(anm_tensors *out, const archive *z, const anm_pickle *name, const anm_pickle *v,
+                      anm_error *err)
 {
     char shown[96];
     anm_show(shown, sizeof shown, name->s.at, name->s.n);
-    const anm_pickle *key = v->tensor.args[0]->storage.key, *size = v->tensor.args[2], *stride = v->tensor.args[3];
+    const anm_pickle *key = v->tensor.args[0]->storage.key, *size = v->tensor.args[2],
+                     *stride = v->tensor.args[3];
     if (size->items.n > ANM_CKPT_MAX_RANK)
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "tensor '%s' has %zu dimensions; at most %d are read", shown, size->items.n,
-                        ANM_CKPT_MAX_RANK);
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "tensor '%s' has %zu dimensions; at most %d are read",
+                        shown, size->items.n, ANM_CKPT_MAX_RANK);
     anm_tensor *t = anm_tensors_add(out, z->arena, name->s.at, name->s.n);
     if (!t) return anm_fail_memory(err, "the table of tensors");
     t->dtype = v->tensor.dtype;
@@ -83,13 +89,13 @@ static int add_tensor(anm_tensors *out, const archive *z, const anm_pickle *name
     const anm_zip_entry *e = find(z, "data/", key->s.at, key->s.n);
     char shown_key[64];
     if (!e)
-        return anm_fail(err, ANM_ERR_FORMAT, "tensor '%s' lies in storage '%s', which the archive lacks", shown,
-                        anm_show(shown_key, sizeof shown_key, key->s.at, key->s.n));
+        return anm_fail(err, ANM_ERR_FORMAT, "tensor '%s' lies in storage '%s', which the archive lacks",
+                        shown, anm_show(shown_key, sizeof shown_key, key->s.at, key->s.n));
     int rc = anm_zip_check_stored(e, err);
     if (rc) return rc;
     uint64_t skip, bytes, end;
-    if (!anm_mul_u64((uint64_t)v->tensor.args[1]->i, anm_dtype_bytes(t->dtype), &skip) || !extent(t, &bytes) ||
-        !anm_add_u64(skip, bytes, &end) || end > e->size)
+    if (!anm_mul_u64((uint64_t)v->tensor.args[1]->i, anm_dtype_bytes(t->dtype), &skip) ||
+        !extent(t, &bytes) || !anm_add_u64(skip, bytes, &end) || end > e->size)
         return anm_fail(err, ANM_ERR_FORMAT, "tensor '%s' reaches beyond its storage of %llu bytes", shown,
                         (unsigned long long)e->size);
     t->data = e->data + skip;
@@ -102,8 +108,9 @@ static int check_byte_order(const archive *z, anm_error *err)
     const anm_zip_entry *e = find(z, "byteorder", NULL, 0);
     if (!e || (e->size == 6 && !memcmp(e->data, "little", 6))) return 0;
     if (e->size == 3 && !memcmp(e->data, "big", 3))
-        return anm_fail(err, ANM_ERR_UNSUPPORTED,
-                        "its tensors are big-endian; load and save it again with PyTorch on a little-endian machine");
+        return anm_fail(
+            err, ANM_ERR_UNSUPPORTED,
+            "its tensors are big-endian; load and save it again with PyTorch on a little-endian machine");
     return anm_fail(err, ANM_ERR_FORMAT, "its byteorder is neither little nor big");
 }
 
@@ -114,15 +121,19 @@ int anm_pth_read(anm_tensors *out, anm_arena *arena, const uint8_t *data, uint64
     int rc = anm_zip_parse(&z.zip, arena, data, size, err);
     if (rc) return rc;
     const anm_zip_entry *pkl = find_pickle(&z);
-    if (!pkl) return anm_fail(err, ANM_ERR_FORMAT, "is a zip archive, but holds no data.pkl as torch.save writes it");
+    if (!pkl)
+        return anm_fail(err, ANM_ERR_FORMAT,
+                        "is a zip archive, but holds no data.pkl as torch.save writes it");
     if (find(&z, "constants.pkl", NULL, 0))
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "is a TorchScript program; save its state_dict() with torch.save instead");
+        return anm_fail(err, ANM_ERR_UNSUPPORTED,
+                        "is a TorchScript program; save its state_dict() with torch.save instead");
     rc = anm_zip_check_stored(pkl, err);
     if (!rc) rc = check_byte_order(&z, err);
     if (!rc) rc = anm_pickle_parse(&root, arena, pkl->data, pkl->size, err);
     if (rc) return rc;
 
-    if (root->kind != ANM_PICKLE_DICT) return anm_fail(err, ANM_ERR_UNSUPPORTED, "its pickle is no dict of tensors");
+    if (root->kind != ANM_PICKLE_DICT)
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "its pickle is no dict of tensors");
     const anm_pickle *model = anm_pickle_get(root, "model");
     const anm_pickle *dict = model && model->kind == ANM_PICKLE_DICT ? model : root;
     for (size_t i = 0; i + 1 < dict->items.n; i += 2) {
@@ -131,6 +142,8 @@ int anm_pth_read(anm_tensors *out, anm_arena *arena, const uint8_t *data, uint64
         rc = add_tensor(out, &z, k, v, err);
         if (rc) return rc;
     }
-    if (!out->n) return anm_fail(err, ANM_ERR_UNSUPPORTED, "holds no tensors by name, neither at the top nor under 'model'");
+    if (!out->n)
+        return anm_fail(err, ANM_ERR_UNSUPPORTED,
+                        "holds no tensors by name, neither at the top nor under 'model'");
     return 0;
 }

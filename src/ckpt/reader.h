@@ -12,17 +12,18 @@ typedef struct anm_tensors {
     size_t n, room;
 } anm_tensors;
 
-/* A zeroed tensor at the end of the list, its name copied and rows contiguous once the shape is set; NULL when memory
- * is out. */
+/* A zeroed tensor at the end of the list, its name copied and rows contiguous once the shape is set; NULL
+ * when memory is out. */
 anm_tensor *anm_tensors_add(anm_tensors *l, anm_arena *arena, const char *name, size_t name_len);
 
-/* Sets the strides of a contiguous tensor from its shape, and its bytes; false when they overflow or do not fill whole
- * blocks. */
+/* Sets the strides of a contiguous tensor from its shape, and its bytes; false when they overflow or do not
+ * fill whole blocks. */
 bool anm_tensor_pack(anm_tensor *t);
 
-/* Verify a whole file and append its tensors, which point into it; `data` outlives them. Messages do not name the
- * file. */
+/* Verify a whole file and append its tensors, which point into it; `data` outlives them. Messages do not name
+ * the file. */
 int anm_pth_read(anm_tensors *out, anm_arena *arena, const uint8_t *data, uint64_t size, anm_error *err);
-int anm_safetensors_read(anm_tensors *out, anm_arena *arena, const uint8_t *data, uint64_t size, anm_error *err);
+int anm_safetensors_read(anm_tensors *out, anm_arena *arena, const uint8_t *data, uint64_t size,
+                         anm_error *err);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Rows of tensors as fp32: the inner loop of every export. The loops over fp types are written so that compilers
- * make vectors of them: loads by memcpy at any address, no branches.
+ * Rows of tensors as fp32: the inner loop of every export. The loops over fp types are written so that
+ * compilers make vectors of them: loads by memcpy at any address, no branches.
  */
 #include "ckpt/blocks.h"
 
@@ -31,12 +31,14 @@ static inline float widen_f16(uint16_t h)
 
 static void widen_bf16(float *out, const uint8_t *p, size_t n)
 {
-    for (size_t i = 0; i < n; i++) out[i] = anm_bf16_to_f32(half_at(p + 2 * i));
+    for (size_t i = 0; i < n; i++)
+        out[i] = anm_bf16_to_f32(half_at(p + 2 * i));
 }
 
 static void widen_half(float *out, const uint8_t *p, size_t n)
 {
-    for (size_t i = 0; i < n; i++) out[i] = widen_f16(half_at(p + 2 * i));
+    for (size_t i = 0; i < n; i++)
+        out[i] = widen_f16(half_at(p + 2 * i));
 }
 
 static void narrow_f64(float *out, const uint8_t *p, size_t n)
@@ -69,16 +71,18 @@ bool anm_tensor_readable(const anm_tensor *t)
 int anm_tensor_rows_f32(float *out, const anm_tensor *t, int64_t row, int64_t rows, anm_error *err)
 {
     if (!anm_tensor_readable(t))
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: tensor '%s' is of type %s; weights are fp16, bf16, fp32, fp64 or blocked",
+        return anm_fail(err, ANM_ERR_UNSUPPORTED,
+                        "%s: tensor '%s' is of type %s; weights are fp16, bf16, fp32, fp64 or blocked",
                         t->file, t->name, anm_dtype_name(t->dtype));
     if (t->rank != 1 && t->rank != 2)
-        return anm_fail(err, ANM_ERR_FORMAT, "%s: tensor '%s' has %d dimensions where a matrix or a vector is needed",
-                        t->file, t->name, t->rank);
+        return anm_fail(err, ANM_ERR_FORMAT,
+                        "%s: tensor '%s' has %d dimensions where a matrix or a vector is needed", t->file,
+                        t->name, t->rank);
     int64_t have = t->rank == 2 ? t->shape[0] : 1, cols = t->shape[t->rank - 1];
     int64_t down = t->rank == 2 ? t->stride[0] : 0, across = t->stride[t->rank - 1];
     if (row < 0 || rows < 0 || row > have || rows > have - row)
-        return anm_fail(err, ANM_ERR_USAGE, "%s: rows %lld to %lld of tensor '%s', which has %lld", t->file, (long long)row,
-                        (long long)(row + rows), t->name, (long long)have);
+        return anm_fail(err, ANM_ERR_USAGE, "%s: rows %lld to %lld of tensor '%s', which has %lld", t->file,
+                        (long long)row, (long long)(row + rows), t->name, (long long)have);
     if (!rows || !cols) return 0;
 
     size_t n = (size_t)cols, bytes = anm_dtype_bytes(t->dtype), block = anm_dtype_block(t->dtype);
@@ -92,7 +96,8 @@ int anm_tensor_rows_f32(float *out, const anm_tensor *t, int64_t row, int64_t ro
             run(out, t->dtype, p, n);
             continue;
         }
-        for (size_t i = 0; i < n; i++) run(out + i, t->dtype, p + i * (size_t)across * bytes, 1);
+        for (size_t i = 0; i < n; i++)
+            run(out + i, t->dtype, p + i * (size_t)across * bytes, 1);
     }
     return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * safetensors: the header's length (u64), a JSON object of {"name": {"dtype", "shape", "data_offsets"}}, then the
- * tensors' bytes, contiguous and little-endian. Source of the format: huggingface/safetensors, README.md, "Format".
+ * safetensors: the header's length (u64), a JSON object of {"name": {"dtype", "shape", "data_offsets"}}, then
+ * the tensors' bytes, contiguous and little-endian. Source of the format: huggingface/safetensors, README.md,
+ * "Format".
  */
 #include "ckpt/reader.h"
 
@@ -17,9 +18,10 @@ static const struct {
     const char *name;
     anm_dtype dtype;
 } dtypes[] = {
-    {"F64", ANM_DT_F64}, {"F32", ANM_DT_F32}, {"F16", ANM_DT_F16}, {"BF16", ANM_DT_BF16}, {"I64", ANM_DT_I64},
-    {"I32", ANM_DT_I32}, {"I16", ANM_DT_I16}, {"I8", ANM_DT_I8},   {"U64", ANM_DT_U64},   {"U32", ANM_DT_U32},
-    {"U16", ANM_DT_U16}, {"U8", ANM_DT_U8},   {"BOOL", ANM_DT_BOOL},
+    {"F64", ANM_DT_F64},   {"F32", ANM_DT_F32}, {"F16", ANM_DT_F16}, {"BF16", ANM_DT_BF16},
+    {"I64", ANM_DT_I64},   {"I32", ANM_DT_I32}, {"I16", ANM_DT_I16}, {"I8", ANM_DT_I8},
+    {"U64", ANM_DT_U64},   {"U32", ANM_DT_U32}, {"U16", ANM_DT_U16}, {"U8", ANM_DT_U8},
+    {"BOOL", ANM_DT_BOOL},
 };
 
 static int read_dtype(anm_dtype *out, json_t *v, const char *name, anm_error *err)
@@ -64,27 +66,34 @@ static int read_tensor(anm_tensors *out, anm_arena *arena, const char *key, json
     if (from < 0 || to < from || (uint64_t)to > size)
         return anm_fail(err, ANM_ERR_FORMAT, "tensor '%s' lies outside the file; is it cut short?", name);
     if (!anm_tensor_pack(t) || t->size != (uint64_t)(to - from))
-        return anm_fail(err, ANM_ERR_FORMAT, "tensor '%s' has %lld bytes, which is not what its shape needs", name,
-                        (long long)(to - from));
+        return anm_fail(err, ANM_ERR_FORMAT, "tensor '%s' has %lld bytes, which is not what its shape needs",
+                        name, (long long)(to - from));
     t->data = data + from;
     return 0;
 }
 
-int anm_safetensors_read(anm_tensors *out, anm_arena *arena, const uint8_t *data, uint64_t size, anm_error *err)
+int anm_safetensors_read(anm_tensors *out, anm_arena *arena, const uint8_t *data, uint64_t size,
+                         anm_error *err)
 {
     if (size < 8) return anm_fail(err, ANM_ERR_FORMAT, "is cut short: it has no header");
     uint64_t n = anm_ld64(data);
     if (n > MAX_HEADER) return anm_fail(err, ANM_ERR_LIMIT, "its header claims more than 100 MB");
-    if (n > size - 8) return anm_fail(err, ANM_ERR_FORMAT, "is cut short: its header has %llu bytes", (unsigned long long)n);
+    if (n > size - 8)
+        return anm_fail(err, ANM_ERR_FORMAT, "is cut short: its header has %llu bytes",
+                        (unsigned long long)n);
     json_error_t why;
     json_t *root = json_loadb((const char *)data + 8, (size_t)n, JSON_REJECT_DUPLICATES, &why);
-    if (!root) return anm_fail_at(err, ANM_ERR_FORMAT, 8 + (uint64_t)why.position, "its header is not JSON: %s", why.text);
+    if (!root)
+        return anm_fail_at(err, ANM_ERR_FORMAT, 8 + (uint64_t)why.position, "its header is not JSON: %s",
+                           why.text);
     int rc = 0;
     const char *key;
     json_t *v;
     if (!json_is_object(root)) rc = anm_fail(err, ANM_ERR_FORMAT, "its header is no JSON object");
-    json_object_foreach(root, key, v) {
-        if (!rc && strcmp(key, "__metadata__")) rc = read_tensor(out, arena, key, v, data + 8 + n, size - 8 - n, err);
+    json_object_foreach(root, key, v)
+    {
+        if (!rc && strcmp(key, "__metadata__"))
+            rc = read_tensor(out, arena, key, v, data + 8 + n, size - 8 - n, err);
     }
     if (!rc && !out->n) rc = anm_fail(err, ANM_ERR_FORMAT, "holds no tensors");
     json_decref(root);

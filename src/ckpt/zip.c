@@ -54,11 +54,13 @@ static bool find_end(const uint8_t *data, uint64_t size, uint64_t *at)
 }
 
 /* Where the directory lies and how many entries it has, from the end record or its zip64 form. */
-static int directory(const uint8_t *data, uint64_t size, uint64_t *off, uint64_t *len, uint64_t *count, anm_error *err)
+static int directory(const uint8_t *data, uint64_t size, uint64_t *off, uint64_t *len, uint64_t *count,
+                     anm_error *err)
 {
     uint64_t end;
     if (!find_end(data, size, &end))
-        return anm_fail_at(err, ANM_ERR_FORMAT, size, "is cut short: the zip archive has no end record; fetch it again");
+        return anm_fail_at(err, ANM_ERR_FORMAT, size,
+                           "is cut short: the zip archive has no end record; fetch it again");
     const uint8_t *e = data + end;
     uint64_t limit = end;
     *count = anm_ld16(e + 10);
@@ -77,16 +79,19 @@ static int directory(const uint8_t *data, uint64_t size, uint64_t *off, uint64_t
         *off = anm_ld64(e64 + 48);
         limit = at;
     }
-    if (multi) return anm_fail_at(err, ANM_ERR_UNSUPPORTED, end, "is one part of a zip archive in several files");
+    if (multi)
+        return anm_fail_at(err, ANM_ERR_UNSUPPORTED, end, "is one part of a zip archive in several files");
     if (!anm_inside(*off, *len, limit))
-        return anm_fail_at(err, ANM_ERR_FORMAT, end, "the zip directory lies outside the file; is it cut short?");
+        return anm_fail_at(err, ANM_ERR_FORMAT, end,
+                           "the zip directory lies outside the file; is it cut short?");
     if (*count > *len / CENTRAL_SIZE)
         return anm_fail_at(err, ANM_ERR_FORMAT, end, "the zip directory is too small for its %llu entries",
                            (unsigned long long)*count);
     return 0;
 }
 
-/* The 64-bit values of an entry whose 32-bit fields are all ones: they follow one another in the extra field. */
+/* The 64-bit values of an entry whose 32-bit fields are all ones: they follow one another in the extra field.
+ */
 static bool zip64_values(anm_rd extra, uint64_t *size, uint64_t *packed, uint64_t *local)
 {
     while (anm_rd_left(&extra) >= 4) {
@@ -109,7 +114,8 @@ static int read_entry(anm_zip_entry *out, anm_rd *dir, uint64_t dir_off, const u
     uint64_t at = dir_off + dir->pos;
     const uint8_t *c = anm_rd_bytes(dir, CENTRAL_SIZE);
     if (!c || anm_ld32(c) != CENTRAL_SIG)
-        return anm_fail_at(err, ANM_ERR_FORMAT, at, "the zip directory is damaged at byte %llu", (unsigned long long)at);
+        return anm_fail_at(err, ANM_ERR_FORMAT, at, "the zip directory is damaged at byte %llu",
+                           (unsigned long long)at);
     uint16_t flags = anm_ld16(c + 8), method = anm_ld16(c + 10);
     uint64_t packed = anm_ld32(c + 20), size = anm_ld32(c + 24), local = anm_ld32(c + 42);
     uint16_t name_len = anm_ld16(c + 28), extra_len = anm_ld16(c + 30), comment_len = anm_ld16(c + 32);
@@ -124,18 +130,23 @@ static int read_entry(anm_zip_entry *out, anm_rd *dir, uint64_t dir_off, const u
         !zip64_values(anm_rd_of(extra, extra_len), &size, &packed, &local))
         return anm_fail_at(err, ANM_ERR_FORMAT, at, "zip entry '%s' lacks its zip64 sizes", shown);
     if (!method && !(flags & FLAG_ENCRYPTED) && size != packed)
-        return anm_fail_at(err, ANM_ERR_FORMAT, at, "zip entry '%s' is stored, but its two sizes differ", shown);
+        return anm_fail_at(err, ANM_ERR_FORMAT, at, "zip entry '%s' is stored, but its two sizes differ",
+                           shown);
 
     /* Entries lie before the directory. */
     if (!anm_inside(local, LOCAL_SIZE, dir_off) || anm_ld32(data + local) != LOCAL_SIG)
-        return anm_fail_at(err, ANM_ERR_FORMAT, at, "zip entry '%s' lies outside the file; is it cut short?", shown);
+        return anm_fail_at(err, ANM_ERR_FORMAT, at, "zip entry '%s' lies outside the file; is it cut short?",
+                           shown);
     uint64_t header = (uint64_t)LOCAL_SIZE + anm_ld16(data + local + 26) + anm_ld16(data + local + 28);
     if (anm_ld16(data + local + 26) != name_len || !anm_inside(local, header, dir_off) ||
         memcmp(data + local + LOCAL_SIZE, name, name_len))
-        return anm_fail_at(err, ANM_ERR_FORMAT, local, "zip entry '%s' has another name in its own header", shown);
+        return anm_fail_at(err, ANM_ERR_FORMAT, local, "zip entry '%s' has another name in its own header",
+                           shown);
     if (!anm_inside(local + header, packed, dir_off))
-        return anm_fail_at(err, ANM_ERR_FORMAT, at, "zip entry '%s' lies outside the file; is it cut short?", shown);
-    *out = (anm_zip_entry){(const char *)name, name_len, data + local + header, packed, method, (flags & FLAG_ENCRYPTED) != 0};
+        return anm_fail_at(err, ANM_ERR_FORMAT, at, "zip entry '%s' lies outside the file; is it cut short?",
+                           shown);
+    *out = (anm_zip_entry){(const char *)name,           name_len, data + local + header, packed, method,
+                           (flags & FLAG_ENCRYPTED) != 0};
     return 0;
 }
 
@@ -146,8 +157,10 @@ int anm_zip_check_stored(const anm_zip_entry *e, anm_error *err)
     if (e->encrypted) return anm_fail(err, ANM_ERR_UNSUPPORTED, "zip entry '%s' is encrypted", shown);
     if (e->method)
         return anm_fail(err, ANM_ERR_UNSUPPORTED,
-                        "zip entry '%s' is compressed (method %u); save the checkpoint with torch.save, which stores entries "
-                        "as they are", shown, e->method);
+                        "zip entry '%s' is compressed (method %u); save the checkpoint with torch.save, "
+                        "which stores entries "
+                        "as they are",
+                        shown, e->method);
     return 0;
 }
 

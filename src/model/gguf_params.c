@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Parameters from a GGUF file's metadata. Keys are "ARCHITECTURE.name". Source: ggml-org/ggml, docs/gguf.md; the order
- * of q and k rows (pairs for llama, halves for qwen) from ggml-org/llama.cpp's converter.
+ * Parameters from a GGUF file's metadata. Keys are "ARCHITECTURE.name". Source: ggml-org/ggml, docs/gguf.md;
+ * the order of q and k rows (pairs for llama, halves for qwen) from ggml-org/llama.cpp's converter.
  */
 #include "model/params.h"
 
@@ -37,7 +37,8 @@ static int read_size(int64_t *out, source *s, const char *name, bool needed, anm
     if (anm_gguf_int(s->g, key, out)) return 0;
     if (anm_gguf_array(s->g, key, &n) && n) {
         int64_t first = 0, v = 0;
-        if (!anm_gguf_array_int(s->g, key, 0, &first)) return anm_fail(err, ANM_ERR_FORMAT, "%s holds no whole numbers", key);
+        if (!anm_gguf_array_int(s->g, key, 0, &first))
+            return anm_fail(err, ANM_ERR_FORMAT, "%s holds no whole numbers", key);
         for (size_t i = 1; i < n; i++)
             if (!anm_gguf_array_int(s->g, key, i, &v) || v != first)
                 return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s differs between layers", key);
@@ -52,21 +53,25 @@ static int refuse_features(source *s, const anm_params *p, anm_error *err)
     int64_t v = 0;
     double f = 1;
     if (anm_gguf_int(s->g, key_of(s, "expert_count"), &v) && v)
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "is a mixture of %lld experts, which is not exported", (long long)v);
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "is a mixture of %lld experts, which is not exported",
+                        (long long)v);
     if (anm_gguf_int(s->g, key_of(s, "attention.sliding_window"), &v) && v)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "sliding_window: attention over a window is not exported");
     if (anm_gguf_int(s->g, key_of(s, "rope.dimension_count"), &v) && v != p->head_dim)
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "rotates %lld of each head's %lld values; only whole heads are rotated",
-                        (long long)v, (long long)p->head_dim);
+        return anm_fail(err, ANM_ERR_UNSUPPORTED,
+                        "rotates %lld of each head's %lld values; only whole heads are rotated", (long long)v,
+                        (long long)p->head_dim);
     if (anm_gguf_int(s->g, key_of(s, "attention.value_length"), &v) && v != p->head_dim)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "has values of another length than keys");
     if (anm_gguf_int(s->g, "split.count", &v) && v > 1)
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "is one of %lld parts of a GGUF file; merge them first", (long long)v);
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "is one of %lld parts of a GGUF file; merge them first",
+                        (long long)v);
     const char *text;
     size_t n;
     const char *key = key_of(s, "rope.scaling.type");
     if (anm_gguf_string(s->g, key, &text, &n) && !text_is(s, key, "none"))
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "RoPE scaling of type %.*s is not exported", (int)(n < 32 ? n : 32), text);
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "RoPE scaling of type %.*s is not exported",
+                        (int)(n < 32 ? n : 32), text);
     if (anm_gguf_float(s->g, key_of(s, "rope.scale_linear"), &f) && f != 1)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "linear RoPE scaling is not exported");
     if (anm_gguf_float(s->g, key_of(s, "logit_scale"), &f) && f != 0)
@@ -84,7 +89,8 @@ int anm_params_of_gguf(anm_params *out, anm_origin *from, const anm_gguf *g, anm
     for (int i = 0; i < 3; i++)
         if (text_is(&s, "general.architecture", known[i])) s.arch = known[i];
     if (!s.arch)
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "architecture %.*s is not exported; llama, qwen2 and qwen3 are",
+        return anm_fail(err, ANM_ERR_UNSUPPORTED,
+                        "architecture %.*s is not exported; llama, qwen2 and qwen3 are",
                         (int)(n < 64 ? n : 64), text);
     anm_params p = anm_params_default();
     *from = (anm_origin){.halves = strcmp(s.arch, "llama") != 0};

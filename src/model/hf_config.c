@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * config.json as Hugging Face's transformers writes it for the Llama family: LlamaConfig, MistralConfig, Qwen2Config,
- * Qwen3Config. It describes much that does not touch the numbers, so unknown keys are no error; known features that
- * anemone lacks are refused. Source: huggingface/transformers, src/transformers/models/.../configuration_*.py.
+ * config.json as Hugging Face's transformers writes it for the Llama family: LlamaConfig, MistralConfig,
+ * Qwen2Config, Qwen3Config. It describes much that does not touch the numbers, so unknown keys are no error;
+ * known features that anemone lacks are refused. Source: huggingface/transformers,
+ * src/transformers/models/.../configuration_*.py.
  */
 #include "model/params.h"
 
@@ -51,7 +52,8 @@ static int read_rope(anm_params *p, json_t *o, anm_error *err)
     if (!type) type = json_string_value(json_object_get(s, "type"));
     if (!type || !strcmp(type, "default")) return 0;
     if (strcmp(type, "llama3"))
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "rope_scaling of type %.32s is not exported; llama3 is", type);
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "rope_scaling of type %.32s is not exported; llama3 is",
+                        type);
     double low = 1, context = 8192;
     p->use_scaled_rope = true;
     rc = read_real(&p->rope_scale_factor, s, "factor", err);
@@ -61,8 +63,10 @@ static int read_rope(anm_params *p, json_t *o, anm_error *err)
     if (rc) return rc;
     if (low != 1 || context != 8192)
         return anm_fail(err, ANM_ERR_UNSUPPORTED,
-                        "rope_scaling with low_freq_factor %g and original_max_position_embeddings %g; only 1 and 8192 are "
-                        "exported", low, context);
+                        "rope_scaling with low_freq_factor %g and original_max_position_embeddings %g; only "
+                        "1 and 8192 are "
+                        "exported",
+                        low, context);
     return 0;
 }
 
@@ -73,20 +77,25 @@ static int refuse_features(json_t *o, const char *type, anm_error *err)
     bool slides = window && !((qwen2 || qwen3) && !is_true(o, "use_sliding_window"));
     json_t *layers = given(o, "layer_types"), *kind;
     size_t k;
-    json_array_foreach(layers, k, kind) {
+    json_array_foreach(layers, k, kind)
+    {
         const char *s = json_string_value(kind);
         if (!s || strcmp(s, "full_attention"))
-            return anm_fail(err, ANM_ERR_UNSUPPORTED, "layer_types: only full_attention is exported, layer %zu is %.32s", k, s ? s : "?");
+            return anm_fail(err, ANM_ERR_UNSUPPORTED,
+                            "layer_types: only full_attention is exported, layer %zu is %.32s", k,
+                            s ? s : "?");
     }
     const char *act = json_string_value(json_object_get(o, "hidden_act"));
     if (slides)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "sliding_window: attention over a window is not exported");
-    if (act && strcmp(act, "silu")) return anm_fail(err, ANM_ERR_UNSUPPORTED, "hidden_act %.32s: only silu is exported", act);
+    if (act && strcmp(act, "silu"))
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "hidden_act %.32s: only silu is exported", act);
     if (is_true(o, "attention_bias")) /* in these families it gives the output projection a bias as well */
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "attention_bias: a bias of o_proj is not exported");
     if (is_true(o, "mlp_bias")) return anm_fail(err, ANM_ERR_UNSUPPORTED, "mlp_bias is not exported");
     if (given(o, "quantization_config"))
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "quantization_config: weights quantised by other tools are not read");
+        return anm_fail(err, ANM_ERR_UNSUPPORTED,
+                        "quantization_config: weights quantised by other tools are not read");
     return 0;
 }
 
@@ -96,9 +105,11 @@ int anm_params_of_hf(anm_params *out, anm_origin *from, const void *json_object,
     static const char *const known[] = {"llama", "mistral", "qwen2", "qwen3"};
     const char *type = json_string_value(json_object_get(o, "model_type"));
     size_t k = 0;
-    while (k < 4 && type && strcmp(known[k], type)) k++;
+    while (k < 4 && type && strcmp(known[k], type))
+        k++;
     if (!type || k == 4)
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "model_type %.64s is not exported; llama, mistral, qwen2 and qwen3 are",
+        return anm_fail(err, ANM_ERR_UNSUPPORTED,
+                        "model_type %.64s is not exported; llama, mistral, qwen2 and qwen3 are",
                         type ? type : "(none)");
     anm_params p = anm_params_default();
     p.norm_eps = 1e-6;

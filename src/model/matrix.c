@@ -11,13 +11,14 @@ static int read_row(float *out, const anm_matrix *m, int64_t row, anm_error *err
     }
     int64_t each = m->cols / m->n_parts;
     int rc = 0;
-    for (int k = 0; !rc && k < m->n_parts; k++) rc = anm_tensor_rows_f32(out + k * each, m->part[k], row, 1, err);
+    for (int k = 0; !rc && k < m->n_parts; k++)
+        rc = anm_tensor_rows_f32(out + k * each, m->part[k], row, 1, err);
     return rc;
 }
 
 /*
- * Hugging Face stores each head's rows as two halves, [a0 a1 … b0 b1 …]; the interleaved order is a0 b0 a1 b1 …, so that
- * pairs (2i, 2i + 1) rotate together. This gives where row `row` of the latter lies in the former.
+ * Hugging Face stores each head's rows as two halves, [a0 a1 … b0 b1 …]; the interleaved order is a0 b0 a1 b1
+ * …, so that pairs (2i, 2i + 1) rotate together. This gives where row `row` of the latter lies in the former.
  */
 static int64_t row_in_halves(int64_t row, int64_t head_dim)
 {
@@ -25,8 +26,8 @@ static int64_t row_in_halves(int64_t row, int64_t head_dim)
     return row - in + in % 2 * (head_dim / 2) + in / 2;
 }
 
-/* A vector of heads in halves (a bias, a norm of heads): each head is read as a matrix of pairs, whose two columns are
- * the halves. */
+/* A vector of heads in halves (a bias, a norm of heads): each head is read as a matrix of pairs, whose two
+ * columns are the halves. */
 static int read_halved_vector(float *out, const anm_matrix *m, anm_error *err)
 {
     const anm_tensor *t = m->part[0];

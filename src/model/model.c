@@ -21,9 +21,9 @@ typedef enum size { ONE, DIM, QUERY, KEY, HEAD, HIDDEN, VOCAB } size;
 
 typedef enum need { ALWAYS, WITH_BIAS, WITH_QK_NORM } need;
 
-/* A weight's place in anm_model or anm_layer, its shape, the axis along which model-parallel shards cut it (of
- * vectors: none, each shard has all), whether its rows (a vector's values) follow the rotary order, and its names; of
- * the first scheme two, since the reference's converters and its model do not agree. */
+/* A weight's place in anm_model or anm_layer, its shape, the axis along which model-parallel shards cut it
+ * (of vectors: none, each shard has all), whether its rows (a vector's values) follow the rotary order, and
+ * its names; of the first scheme two, since the reference's converters and its model do not agree. */
 typedef struct role {
     size_t at;
     size rows, cols;
@@ -33,6 +33,7 @@ typedef struct role {
     const char *name[SCHEMES], *other;
 } role;
 
+/* clang-format off */
 #define OUTER(member) offsetof(anm_model, member)
 static const role outer_roles[] = {
     {OUTER(tok_embeddings), VOCAB, DIM, BY_ROWS, false, ALWAYS,
@@ -74,6 +75,7 @@ static const role layer_roles[] = {
      {"feed_forward.w3.weight", "mlp.up_proj.weight", "ffn_up.weight"}, NULL},
 };
 #undef LAYER
+/* clang-format on */
 
 static const char *const layer_prefix[SCHEMES] = {"layers.", "model.layers.", "blk."};
 
@@ -127,8 +129,9 @@ static int find_scheme(opener *o, anm_error *err)
         o->scheme = s;
         return 0;
     }
-    return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: no Llama model: it holds no tensor %s, %s or %s", anm_ckpt_path(c),
-                    outer_roles[0].name[META], outer_roles[0].name[HF], outer_roles[0].name[GGUF]);
+    return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: no Llama model: it holds no tensor %s, %s or %s",
+                    anm_ckpt_path(c), outer_roles[0].name[META], outer_roles[0].name[HF],
+                    outer_roles[0].name[GGUF]);
 }
 
 /* Room for a tensor's name: the prefix, a number, the longest of the table. */
@@ -136,8 +139,10 @@ enum { NAME = 96 };
 
 static void full_name(char *out, scheme s, int64_t layer, const char *name)
 {
-    if (layer < 0) snprintf(out, NAME, "%s", name);
-    else snprintf(out, NAME, "%s%lld.%s", layer_prefix[s], (long long)layer, name);
+    if (layer < 0)
+        snprintf(out, NAME, "%s", name);
+    else
+        snprintf(out, NAME, "%s%lld.%s", layer_prefix[s], (long long)layer, name);
 }
 
 /* A role's tensor in a shard, or NULL; `name` gets the name tried first. */
@@ -164,18 +169,22 @@ static void show_shape(char *out, size_t room, const anm_tensor *t)
 
 static int check_tensor(const anm_tensor *t, int64_t rows, int64_t cols, bool vector, anm_error *err)
 {
-    bool fits = vector ? t->rank == 1 && t->shape[0] == cols : t->rank == 2 && t->shape[0] == rows && t->shape[1] == cols;
+    bool fits = vector ? t->rank == 1 && t->shape[0] == cols
+                       : t->rank == 2 && t->shape[0] == rows && t->shape[1] == cols;
     if (!fits) {
         char have[200], want[64];
         show_shape(have, sizeof have, t);
-        if (vector) snprintf(want, sizeof want, "[%lld]", (long long)cols);
-        else snprintf(want, sizeof want, "[%lld, %lld]", (long long)rows, (long long)cols);
-        return anm_fail(err, ANM_ERR_FORMAT, "%s: tensor '%s' has the shape %s where the parameters ask for %s", t->file,
-                        t->name, have, want);
+        if (vector)
+            snprintf(want, sizeof want, "[%lld]", (long long)cols);
+        else
+            snprintf(want, sizeof want, "[%lld, %lld]", (long long)rows, (long long)cols);
+        return anm_fail(err, ANM_ERR_FORMAT,
+                        "%s: tensor '%s' has the shape %s where the parameters ask for %s", t->file, t->name,
+                        have, want);
     }
     if (!anm_tensor_readable(t) || (vector && anm_dtype_class(t->dtype) == 'q'))
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: tensor '%s' is of type %s, which is not read as a %s", t->file, t->name,
-                        anm_dtype_name(t->dtype), vector ? "vector" : "weight");
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: tensor '%s' is of type %s, which is not read as a %s",
+                        t->file, t->name, anm_dtype_name(t->dtype), vector ? "vector" : "weight");
     return 0;
 }
 
@@ -199,14 +208,15 @@ static int take(opener *o, anm_matrix *m, const role *r, int64_t layer, anm_erro
         const anm_tensor *t = find_role(o, s, r, layer, name);
         if (!t) {
             const anm_tensor *any = anm_ckpt_count(o->pub.ckpt, s) ? anm_ckpt_at(o->pub.ckpt, s, 0) : NULL;
-            return anm_fail(err, ANM_ERR_FORMAT, "%s: tensor '%s' is missing", any ? any->file : anm_ckpt_path(o->pub.ckpt), name);
+            return anm_fail(err, ANM_ERR_FORMAT, "%s: tensor '%s' is missing",
+                            any ? any->file : anm_ckpt_path(o->pub.ckpt), name);
         }
         if (s == 0) {
             m->split_dim = cut_by_cols(o, r, t, shards);
             int64_t *cut = m->split_dim ? &cols : &rows;
             if (*cut % (int64_t)shards)
-                return anm_fail(err, ANM_ERR_FORMAT, "%s: %u shards cannot share the %lld %s of '%s'", t->file, shards,
-                                (long long)*cut, m->split_dim ? "columns" : "rows", name);
+                return anm_fail(err, ANM_ERR_FORMAT, "%s: %u shards cannot share the %lld %s of '%s'",
+                                t->file, shards, (long long)*cut, m->split_dim ? "columns" : "rows", name);
             *cut /= (int64_t)shards;
         }
         int rc = check_tensor(t, rows, cols, vector, err);
@@ -214,7 +224,8 @@ static int take(opener *o, anm_matrix *m, const role *r, int64_t layer, anm_erro
         m->part[s] = t;
     }
     bool halves = o->scheme == HF || (o->scheme == GGUF && o->from.halves);
-    if (r->rotary && halves && !p->use_hf_rope) m->unpermute_heads = (vector ? m->cols : m->rows) / p->head_dim;
+    if (r->rotary && halves && !p->use_hf_rope)
+        m->unpermute_heads = (vector ? m->cols : m->rows) / p->head_dim;
     return 0;
 }
 
@@ -231,13 +242,15 @@ static int find_vocab(opener *o, anm_error *err)
     const role *r = &outer_roles[0];
     const anm_tensor *t = find_role(o, 0, r, -1, name);
     unsigned shards = anm_ckpt_shards(o->pub.ckpt);
-    if (!t) return anm_fail(err, ANM_ERR_FORMAT, "%s: tensor '%s' is missing", anm_ckpt_path(o->pub.ckpt), name);
+    if (!t)
+        return anm_fail(err, ANM_ERR_FORMAT, "%s: tensor '%s' is missing", anm_ckpt_path(o->pub.ckpt), name);
     if (t->rank == 2 && t->shape[0] > 0 && t->shape[0] < 1 << 24)
         o->pub.params.vocab_size = t->shape[0] * (cut_by_cols(o, r, t, shards) ? 1 : (int64_t)shards);
     return 0; /* a broken shape is named when the tensor is taken */
 }
 
-/* The head is the embedding where the checkpoint's kind leaves a shared one out, or its configuration says so. */
+/* The head is the embedding where the checkpoint's kind leaves a shared one out, or its configuration says
+ * so. */
 static bool head_is_embedding(opener *o)
 {
     char name[NAME];
@@ -259,7 +272,8 @@ static int take_rope_freqs(opener *o, anm_error *err)
     if (!f) return anm_fail_memory(err, "the model");
     rc = anm_tensor_rows_f32(f, t, 0, 1, err);
     for (int64_t i = 0; !rc && i < n; i++)
-        if (!(f[i] > 0)) rc = anm_fail(err, ANM_ERR_FORMAT, "%s: rope_freqs.weight holds %g", t->file, (double)f[i]);
+        if (!(f[i] > 0))
+            rc = anm_fail(err, ANM_ERR_FORMAT, "%s: rope_freqs.weight holds %g", t->file, (double)f[i]);
     o->pub.rope_freqs = f;
     return rc;
 }
@@ -273,10 +287,13 @@ static int take_weights(opener *o, anm_error *err)
     for (size_t i = 0; !rc && i < sizeof outer_roles / sizeof *outer_roles; i++) {
         const role *r = &outer_roles[i];
         anm_matrix *at = (anm_matrix *)(void *)((char *)m + r->at);
-        if (at == &m->output && tied) *at = m->tok_embeddings;
-        else rc = take(o, at, r, -1, err);
+        if (at == &m->output && tied)
+            *at = m->tok_embeddings;
+        else
+            rc = take(o, at, r, -1, err);
     }
-    /* Parameters may claim any number of layers: memory is taken only for those whose first tensor is there. */
+    /* Parameters may claim any number of layers: memory is taken only for those whose first tensor is there.
+     */
     for (int64_t k = 0; !rc && k < m->params.n_layers; k++)
         if (!find_role(o, 0, &layer_roles[0], k, name))
             rc = anm_fail(err, ANM_ERR_FORMAT, "%s: tensor '%s' is missing", anm_ckpt_path(m->ckpt), name);
@@ -286,19 +303,22 @@ static int take_weights(opener *o, anm_error *err)
     for (int64_t k = 0; !rc && k < m->params.n_layers; k++) {
         for (size_t i = 0; !rc && i < sizeof layer_roles / sizeof *layer_roles; i++) {
             const role *r = &layer_roles[i];
-            if (is_needed(&m->params, r->need)) rc = take(o, (anm_matrix *)(void *)((char *)&m->layers[k] + r->at), r, k, err);
+            if (is_needed(&m->params, r->need))
+                rc = take(o, (anm_matrix *)(void *)((char *)&m->layers[k] + r->at), r, k, err);
         }
     }
     return rc ? rc : take_rope_freqs(o, err);
 }
 
-/* The reference ignores what it does not expect, in checkpoints of its own form. In the other forms a bias that no role
- * takes means a feature that the parameters were silent about, and the answers would be wrong. */
+/* The reference ignores what it does not expect, in checkpoints of its own form. In the other forms a bias
+ * that no role takes means a feature that the parameters were silent about, and the answers would be wrong.
+ */
 static int refuse_bias(const opener *o, const anm_tensor *t, anm_error *err)
 {
     size_t n = strlen(t->name);
     if (o->scheme == META || n < 5 || strcmp(t->name + n - 5, ".bias")) return 0;
-    return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: tensor '%s' is a bias that is not exported", t->file, t->name);
+    return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: tensor '%s' is a bias that is not exported", t->file,
+                    t->name);
 }
 
 static int list_unexpected(opener *o, anm_error *err)
@@ -326,7 +346,8 @@ static int read_params(opener *o, const char *path, anm_error *err)
     }
     if (!path) path = anm_ckpt_config_path(c);
     if (!path)
-        return anm_fail(err, ANM_ERR_USAGE, "%s: no params.json or config.json lies beside it; name the parameters with -p",
+        return anm_fail(err, ANM_ERR_USAGE,
+                        "%s: no params.json or config.json lies beside it; name the parameters with -p",
                         anm_ckpt_path(c));
     anm_map m;
     int rc = anm_map_open(&m, path, err);
@@ -350,8 +371,10 @@ static int note_oddities(opener *o, anm_error *err)
     bool small = (p->dim == 2048 && p->n_layers == 16) || (p->dim == 3072 && p->n_layers == 28);
     int rc = 0;
     if (o->from.factor_assumed && small && p->vocab_size == 128256)
-        rc = add_note(o, err, "use_scaled_rope without rope_scale_factor means 8, as in the reference; this looks like Llama 3.2, "
-                              "whose factor is 32: add \"rope_scale_factor\": 32 to the parameters");
+        rc = add_note(o, err,
+                      "use_scaled_rope without rope_scale_factor means 8, as in the reference; this looks "
+                      "like Llama 3.2, "
+                      "whose factor is 32: add \"rope_scale_factor\": 32 to the parameters");
     if (!rc && p->use_scaled_rope && p->use_hf_rope)
         rc = add_note(o, err, "use_scaled_rope has no effect together with use_hf_rope, as in the reference");
     return rc;
@@ -366,19 +389,23 @@ int anm_model_open(anm_model **out, const anm_ckpt *ckpt, const char *params_pat
     o->pub.ckpt = ckpt;
     int rc = read_params(o, params_path, err);
     if (!rc && anm_ckpt_shards(ckpt) > sizeof o->pub.norm.part / sizeof *o->pub.norm.part)
-        rc = anm_fail(err, ANM_ERR_LIMIT, "%s: %u model-parallel shards; at most %zu are read", anm_ckpt_path(ckpt),
-                      anm_ckpt_shards(ckpt), sizeof o->pub.norm.part / sizeof *o->pub.norm.part);
+        rc = anm_fail(err, ANM_ERR_LIMIT, "%s: %u model-parallel shards; at most %zu are read",
+                      anm_ckpt_path(ckpt), anm_ckpt_shards(ckpt),
+                      sizeof o->pub.norm.part / sizeof *o->pub.norm.part);
     if (!rc) rc = find_scheme(o, err);
     if (!rc && o->scheme == GGUF && !o->from.halves && o->pub.params.use_hf_rope)
-        rc = anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: use_hf_rope, but the file's rows are in the order of pairs", anm_ckpt_path(ckpt));
+        rc = anm_fail(err, ANM_ERR_UNSUPPORTED,
+                      "%s: use_hf_rope, but the file's rows are in the order of pairs", anm_ckpt_path(ckpt));
     if (!rc) {
         o->used = anm_arena_array(&o->arena, anm_ckpt_count(ckpt, 0), sizeof *o->used);
         rc = o->used ? take_weights(o, err) : anm_fail_memory(err, "the model");
     }
     if (!rc) rc = list_unexpected(o, err);
     if (!rc) rc = note_oddities(o, err);
-    if (rc) anm_model_free(&o->pub);
-    else *out = &o->pub;
+    if (rc)
+        anm_model_free(&o->pub);
+    else
+        *out = &o->pub;
     return rc;
 }
 

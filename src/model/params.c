@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * params.json, which the reference passes to ModelArgs(**params): so every key must be one of its fields. Those of
- * features that anemone lacks must have their defaults. Source: executorch, examples/models/llama/model_args.py.
+ * params.json, which the reference passes to ModelArgs(**params): so every key must be one of its fields.
+ * Those of features that anemone lacks must have their defaults. Source: executorch,
+ * examples/models/llama/model_args.py.
  */
 #include "model/params.h"
 
@@ -13,7 +14,10 @@ enum { MOST = 1 << 24 }; /* of any size or count in a model */
 
 anm_params anm_params_default(void)
 {
-    return (anm_params){.norm_eps = 1e-5, .rope_theta = 10000, .rope_scale_factor = 8, .high_freq_factor = 4,
+    return (anm_params){.norm_eps = 1e-5,
+                        .rope_theta = 10000,
+                        .rope_scale_factor = 8,
+                        .high_freq_factor = 4,
                         .partial_rotary_factor = 1};
 }
 
@@ -29,15 +33,17 @@ int anm_params_finish(anm_params *p, anm_error *err)
     if (!p->n_kv_heads) p->n_kv_heads = p->n_heads;
     if (!p->head_dim) p->head_dim = p->dim / p->n_heads;
     if (p->n_kv_heads < 1 || p->n_kv_heads > p->n_heads || p->n_heads % p->n_kv_heads)
-        return anm_fail(err, ANM_ERR_FORMAT, "n_heads %lld cannot share n_kv_heads %lld", (long long)p->n_heads,
-                        (long long)p->n_kv_heads);
+        return anm_fail(err, ANM_ERR_FORMAT, "n_heads %lld cannot share n_kv_heads %lld",
+                        (long long)p->n_heads, (long long)p->n_kv_heads);
     if (p->head_dim < 2 || p->head_dim > MOST || p->head_dim % 2)
-        return anm_fail(err, ANM_ERR_FORMAT, "head_dim is %lld; rotary pairs need an even one", (long long)p->head_dim);
+        return anm_fail(err, ANM_ERR_FORMAT, "head_dim is %lld; rotary pairs need an even one",
+                        (long long)p->head_dim);
     if (p->hidden_dim < 1 || p->hidden_dim > MOST)
         return anm_fail(err, ANM_ERR_FORMAT, "hidden_dim is %lld", (long long)p->hidden_dim);
     if (p->vocab_size != -1 && (p->vocab_size < 1 || p->vocab_size > MOST))
         return anm_fail(err, ANM_ERR_FORMAT, "vocab_size is %lld", (long long)p->vocab_size);
-    if (!(p->norm_eps >= 0 && p->norm_eps < 1)) return anm_fail(err, ANM_ERR_FORMAT, "norm_eps is %g", p->norm_eps);
+    if (!(p->norm_eps >= 0 && p->norm_eps < 1))
+        return anm_fail(err, ANM_ERR_FORMAT, "norm_eps is %g", p->norm_eps);
     if (!(p->rope_theta > 0) || !isfinite(p->rope_theta))
         return anm_fail(err, ANM_ERR_FORMAT, "rope_theta is %g", p->rope_theta);
     if (p->partial_rotary_factor != 1)
@@ -49,8 +55,8 @@ int anm_params_finish(anm_params *p, anm_error *err)
     return 0;
 }
 
-/* Each field of ModelArgs: read into a parameter, of no meaning for an export, or to be left at its default, which
- * stands as JSON. Fields whose default is null may be null. */
+/* Each field of ModelArgs: read into a parameter, of no meaning for an export, or to be left at its default,
+ * which stands as JSON. Fields whose default is null may be null. */
 typedef enum use { INT, REAL, BOOL, NO_MATTER, DEFAULT } use;
 
 struct field {
@@ -175,7 +181,8 @@ static bool is_default(const json_t *v, const char *fallback)
     case JSON_FALSE: return !strcmp(fallback, "false");
     case JSON_INTEGER:
     case JSON_REAL:
-        return (fallback[0] == '0' || fallback[0] == '1') && json_number_value(v) == (double)(fallback[0] - '0');
+        return (fallback[0] == '0' || fallback[0] == '1') &&
+               json_number_value(v) == (double)(fallback[0] - '0');
     case JSON_STRING: return !strcmp(json_string_value(v), fallback);
     default: return false;
     }
@@ -195,12 +202,14 @@ static int read_field(args *a, const struct field *f, const json_t *v, anm_error
         *(double *)at = json_number_value(v);
         return 0;
     case BOOL:
-        if (!json_is_boolean(v)) return anm_fail(err, ANM_ERR_FORMAT, "%s is neither true nor false", f->name);
+        if (!json_is_boolean(v))
+            return anm_fail(err, ANM_ERR_FORMAT, "%s is neither true nor false", f->name);
         *(bool *)at = json_is_true(v);
         return 0;
     default:
         if (is_default(v, f->fallback)) return 0;
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "the model has %s set, which anemone does not export", f->name);
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "the model has %s set, which anemone does not export",
+                        f->name);
     }
 }
 
@@ -218,17 +227,21 @@ static int of_model_args(anm_params *out, anm_origin *from, json_t *root, anm_er
     args a = {.p = anm_params_default(), .multiple_of = 256, .rope_freq_base = 10000};
     const char *key;
     json_t *v;
-    json_object_foreach(root, key, v) {
+    json_object_foreach(root, key, v)
+    {
         const struct field *f = fields, *end = fields + sizeof fields / sizeof *fields;
-        while (f < end && strcmp(f->name, key)) f++;
+        while (f < end && strcmp(f->name, key))
+            f++;
         if (f == end)
-            return anm_fail(err, ANM_ERR_UNSUPPORTED, "has the key '%.64s', which is no parameter that the reference knows", key);
+            return anm_fail(err, ANM_ERR_UNSUPPORTED,
+                            "has the key '%.64s', which is no parameter that the reference knows", key);
         int rc = read_field(&a, f, v, err);
         if (rc) return rc;
     }
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
         if (!json_object_get(root, needed[i])) return anm_fail(err, ANM_ERR_FORMAT, "lacks %s", needed[i]);
-    if (a.p.dim < 1 || a.p.dim > MOST) return anm_fail(err, ANM_ERR_FORMAT, "dim is %lld", (long long)a.p.dim);
+    if (a.p.dim < 1 || a.p.dim > MOST)
+        return anm_fail(err, ANM_ERR_FORMAT, "dim is %lld", (long long)a.p.dim);
     if (a.multiple_of < 1 || a.multiple_of > MOST)
         return anm_fail(err, ANM_ERR_FORMAT, "multiple_of is %lld", (long long)a.multiple_of);
     if (a.ffn_dim_multiplier < 0 || a.ffn_dim_multiplier > 1024)
@@ -246,11 +259,16 @@ int anm_params_read(anm_params *out, anm_origin *from, const char *json, size_t 
     json_error_t why;
     *from = (anm_origin){0};
     json_t *root = json_loadb(json, n, JSON_REJECT_DUPLICATES, &why);
-    if (!root) return anm_fail_at(err, ANM_ERR_FORMAT, (uint64_t)why.position, "is not JSON: line %d: %s", why.line, why.text);
+    if (!root)
+        return anm_fail_at(err, ANM_ERR_FORMAT, (uint64_t)why.position, "is not JSON: line %d: %s", why.line,
+                           why.text);
     int rc;
-    if (!json_is_object(root)) rc = anm_fail(err, ANM_ERR_FORMAT, "is JSON, but no object with parameters");
-    else if (json_object_get(root, "model_type")) rc = anm_params_of_hf(out, from, root, err);
-    else rc = of_model_args(out, from, root, err);
+    if (!json_is_object(root))
+        rc = anm_fail(err, ANM_ERR_FORMAT, "is JSON, but no object with parameters");
+    else if (json_object_get(root, "model_type"))
+        rc = anm_params_of_hf(out, from, root, err);
+    else
+        rc = of_model_args(out, from, root, err);
     json_decref(root);
     return rc ? rc : anm_params_finish(out, err);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The rotary tables, step by step as PyTorch computes them in fp32 (executorch, examples/models/llama/rope.py): every
- * intermediate is rounded where a tensor is, since an angle of some hundred radians turns one ulp of a frequency into
- * many of its cosine.
+ * The rotary tables, step by step as PyTorch computes them in fp32 (executorch,
+ * examples/models/llama/rope.py): every intermediate is rounded where a tensor is, since an angle of some
+ * hundred radians turns one ulp of a frequency into many of its cosine.
  */
 #include "model/model.h"
 
@@ -10,10 +10,10 @@
 #include <stdlib.h>
 
 /*
- * x to the power of y as SLEEF's vector powf rounds it, which PyTorch uses: the logarithm is as good as exact, and so is
- * all but the tail of the exponential's series, (e^r - 1 - r) / r^2, which is a polynomial in fp32. Its small error
- * turns about one result in eighty to the other neighbour. (Coefficients: shibatch/sleef, src/libm/sleefsimdsp.c,
- * expkf.)
+ * x to the power of y as SLEEF's vector powf rounds it, which PyTorch uses: the logarithm is as good as
+ * exact, and so is all but the tail of the exponential's series, (e^r - 1 - r) / r^2, which is a polynomial
+ * in fp32. Its small error turns about one result in eighty to the other neighbour. (Coefficients:
+ * shibatch/sleef, src/libm/sleefsimdsp.c, expkf.)
  */
 static float vector_powf(float x, float y)
 {
@@ -27,8 +27,8 @@ static float vector_powf(float x, float y)
     return (float)ldexp(1 + (r + r * r * (double)tail), (int)n);
 }
 
-/* theta^(2i / head_dim) for all i: PyTorch gives whole runs of 32 (on a machine with AVX-512; 16 with AVX2) to the
- * vector function, and what is left to the C library, one by one. */
+/* theta^(2i / head_dim) for all i: PyTorch gives whole runs of 32 (on a machine with AVX-512; 16 with AVX2)
+ * to the vector function, and what is left to the C library, one by one. */
 static void powers(float *out, int64_t n, float theta, int64_t head_dim)
 {
     enum { RUN = 32 };
@@ -43,7 +43,8 @@ static float scaled(float freq, const anm_params *p)
 {
     const float old_context = 8192, low_factor = 1, high_factor = (float)p->high_freq_factor;
     const float factor = (float)p->rope_scale_factor;
-    float wave = 1 / freq * 6.283185307179586f; /* PyTorch divides a number by a tensor as number times reciprocal */
+    float wave =
+        1 / freq * 6.283185307179586f; /* PyTorch divides a number by a tensor as number times reciprocal */
     if (wave < (float)(8192.0 / p->high_freq_factor)) return freq;
     if (wave > old_context / low_factor) return freq / factor;
     float blend = (1 / wave * old_context - low_factor) / (high_factor - low_factor);
@@ -65,7 +66,8 @@ int anm_rope_tables(float *cos_table, float *sin_table, const anm_model *m, int6
     }
     for (int64_t pos = 0; pos < rows; pos++) {
         for (int64_t i = 0; i < width; i++) {
-            float angle = (float)pos * freq[i % half]; /* one table of halves twice, side by side, for use_hf_rope */
+            float angle =
+                (float)pos * freq[i % half]; /* one table of halves twice, side by side, for use_hf_rope */
             cos_table[pos * width + i] = (float)cos(angle);
             sin_table[pos * width + i] = (float)sin(angle);
         }
