@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "calib/hot_kind.h"
+#include "base/cpu.h"
 
 #define DECLARE(isa)                                                                                                   \
     double anm_grid_error_##isa(const float *, const float *, size_t, float, float, float);                            \
@@ -16,8 +17,8 @@ DECLARE(avx512);
 const anm_hot *anm_hot_pick(void)
 {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) return &avx512;
-    if (__builtin_cpu_supports("avx2")) return &avx2;
+    if (anm_isa_usable(ANM_ISA_AVX512)) return &avx512;
+    if (anm_isa_usable(ANM_ISA_AVX2)) return &avx2;
 #endif
     return &plain;
 }

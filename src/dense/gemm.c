@@ -6,6 +6,7 @@
  *   for each block of k: pack B (all of it, in parallel), then per task a band of rows: pack A's band, all tiles of it
  */
 #include "dense/dense.h"
+#include "base/cpu.h"
 #include "dense/micro_kind.h"
 
 #include <stdlib.h>
@@ -20,8 +21,8 @@ const anm_micro_kind *anm_micro_pick(void)
 #if defined(__x86_64__)
     static const anm_micro_kind avx2 = {"avx2", 6, 16, anm_micro_avx2, anm_dot_avx2};
     static const anm_micro_kind avx512 = {"avx512", 12, 32, anm_micro_avx512, anm_dot_avx512};
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) return &avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &avx2;
+    if (anm_isa_usable(ANM_ISA_AVX512)) return &avx512;
+    if (anm_isa_usable(ANM_ISA_AVX2)) return &avx2;
 #endif
     return &plain;
 }

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #if defined(__x86_64__)
-#include <cpuid.h>
 #define HAVE_X86 1
 #else
 #define HAVE_X86 0
@@ -43,40 +42,12 @@ static const anm_kernels avx512 = {
 #undef ANM_KERNEL
 };
 
-/* What the system saves for us on a task switch: bits of XCR0. */
-static uint64_t saved_state(void)
-{
-    uint32_t lo, hi;
-    __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
-    return (uint64_t)hi << 32 | lo;
-}
-
-bool anm_isa_usable(anm_isa isa)
-{
-    enum { SSE_AVX = 0x6, AVX512_STATE = 0xe6 };
-    uint32_t a, b, c, d, b7, c7, d7;
-    if (isa == ANM_ISA_PLAIN) return true;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return false; /* OSXSAVE */
-    bool fma = c >> 12 & 1, avx = c >> 28 & 1, f16c = c >> 29 & 1;
-    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7)) return false;
-    uint64_t saved = saved_state();
-    bool is_avx2 = fma && avx && f16c && (b7 >> 5 & 1) && (saved & SSE_AVX) == SSE_AVX;
-    if (isa == ANM_ISA_AVX2) return is_avx2;
-    bool f = b7 >> 16 & 1, dq = b7 >> 17 & 1, bw = b7 >> 30 & 1, vl = b7 >> 31 & 1, vnni = c7 >> 11 & 1;
-    return isa == ANM_ISA_AVX512 && is_avx2 && f && dq && bw && vl && vnni && (saved & AVX512_STATE) == AVX512_STATE;
-}
-
 const anm_kernels *anm_kernels_of(anm_isa isa)
 {
     return isa == ANM_ISA_AVX512 ? &avx512 : isa == ANM_ISA_AVX2 ? &avx2 : &plain;
 }
 
 #else
-
-bool anm_isa_usable(anm_isa isa)
-{
-    return isa == ANM_ISA_PLAIN;
-}
 
 const anm_kernels *anm_kernels_of(anm_isa isa)
 {
@@ -90,10 +61,7 @@ int anm_kernels_choose(const anm_kernels **out, const char *force, anm_error *er
 {
     static const char *const name[ANM_ISA_COUNT] = {"plain", "avx2", "avx512"};
     if (!force || !*force) {
-        anm_isa best = ANM_ISA_PLAIN;
-        for (anm_isa i = ANM_ISA_PLAIN; i < ANM_ISA_COUNT; i++)
-            if (anm_isa_usable(i)) best = i;
-        *out = anm_kernels_of(best);
+        *out = anm_kernels_of(anm_isa_best());
         return 0;
     }
     for (anm_isa i = ANM_ISA_PLAIN; i < ANM_ISA_COUNT; i++) {

@@ -10,6 +10,7 @@
 #ifndef ANM_KERNEL_KERNEL_H
 #define ANM_KERNEL_KERNEL_H
 
+#include "base/cpu.h"
 #include "base/error.h"
 
 #include <stdbool.h>
@@ -113,8 +114,6 @@ typedef struct anm_norm {
 
 /* ---- the tables ---- */
 
-typedef enum anm_isa { ANM_ISA_PLAIN, ANM_ISA_AVX2, ANM_ISA_AVX512, ANM_ISA_COUNT } anm_isa;
-
 typedef struct anm_kernels {
     anm_isa isa;
     const char *name; /* "plain", "avx2", "avx512" */
@@ -123,8 +122,6 @@ typedef struct anm_kernels {
 #undef ANM_KERNEL
 } anm_kernels;
 
-/* Can this processor, under this system, run that instruction set? */
-bool anm_isa_usable(anm_isa isa);
 /* The table of an instruction set that this build has; kernels that it has no own form of are a lower rung's. */
 const anm_kernels *anm_kernels_of(anm_isa isa);
 /* The best usable table, or the one named by `force` (may be NULL; ANEMONE_ISA's value). */

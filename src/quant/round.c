@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The plain kernels: the truth that the vector ones are compared with, and the choice among them. */
 #include "quant/round.h"
+#include "base/cpu.h"
 #include "base/bytes.h"
 #include "base/half.h"
 
@@ -79,37 +80,22 @@ static void pack_plain(uint8_t *out, const int8_t *q, size_t n)
 }
 
 #if defined(__x86_64__)
-#include <cpuid.h>
-#include <stdatomic.h>
-
-/* Asked once: under a hypervisor cpuid costs microseconds. */
-static bool has_avx2(void)
-{
-    static _Atomic int known = -1;
-    int has = atomic_load_explicit(&known, memory_order_relaxed);
-    if (has < 0) {
-        unsigned a, b, c, d; /* not every compiler's __builtin_cpu_supports knows F16C */
-        has = __builtin_cpu_supports("avx2") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
-        atomic_store_explicit(&known, has, memory_order_relaxed);
-    }
-    return has;
-}
 
 anm_round_fn *anm_round_best(bool fp16)
 {
-    if (!has_avx2()) return anm_round_plain(fp16);
+    if (!anm_isa_usable(ANM_ISA_AVX2)) return anm_round_plain(fp16);
     return fp16 ? anm_round_avx2_f16 : anm_round_avx2_f32;
 }
 
 void anm_floats_to_f16(uint8_t *out, const float *x, size_t n)
 {
-    size_t i = has_avx2() ? anm_floats_to_f16_avx2(out, x, n) : 0;
+    size_t i = anm_isa_usable(ANM_ISA_AVX2) ? anm_floats_to_f16_avx2(out, x, n) : 0;
     for (; i < n; i++) anm_st16(out + 2 * i, anm_f32_to_f16(x[i]));
 }
 
 void anm_pack_int4(uint8_t *out, const int8_t *q, size_t n)
 {
-    size_t i = has_avx2() ? anm_pack_int4_avx2(out, q, n) : 0;
+    size_t i = anm_isa_usable(ANM_ISA_AVX2) ? anm_pack_int4_avx2(out, q, n) : 0;
     pack_plain(out + i / 2, q + i, n - i);
 }
 

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What this processor can run. Vector code comes in rungs of a ladder, each with all of a set of extensions, and a rung
+ * counts only where the system saves its registers too.
+ */
+#ifndef ANM_BASE_CPU_H
+#define ANM_BASE_CPU_H
+
+#include <stdbool.h>
+
+typedef enum anm_isa {
+    ANM_ISA_PLAIN,  /* what every processor of the family has */
+    ANM_ISA_AVX2,   /* AVX2, FMA, F16C */
+    ANM_ISA_AVX512, /* those, and AVX-512 F, DQ, BW, VL, VNNI */
+    ANM_ISA_COUNT
+} anm_isa;
+
+/* Asked of the processor once, and then remembered: under a hypervisor the question costs microseconds. */
+bool anm_isa_usable(anm_isa isa);
+
+/* The highest rung that is usable. */
+anm_isa anm_isa_best(void);
+
+#endif
