@@ -145,7 +145,11 @@ ANM_API void anm_session_reset(anm_session *s);
  * the context holds; then nothing is fed. */
 ANM_API int anm_session_feed(anm_session *s, const int32_t *ids, size_t n, anm_error *err);
 
-/* The tokens fed so far; *ids points into the session until its next call. */
+/* Makes room: drops a quarter of the cache's tokens, the oldest ones but the first `keep`. What the others were computed
+ * from is not computed again; positions close up. Does nothing unless the context is full. */
+ANM_API int anm_session_slide(anm_session *s, int64_t keep, anm_error *err);
+
+/* The tokens fed so far, less those that left; *ids points into the session until its next call. */
 ANM_API size_t anm_session_fed(const int32_t **ids, const anm_session *s);
 
 /* Keeps the first `keep` of the tokens fed, at most all but the last one, and forgets the rest. Afterwards feed before
@@ -183,11 +187,19 @@ typedef enum anm_end {
     ANM_END_CONTEXT, /* the context is full */
 } anm_end;
 
+typedef enum anm_when_full {
+    ANM_FULL_STOP,  /* the answer ends (ANM_END_CONTEXT) */
+    ANM_FULL_SLIDE, /* the oldest tokens leave, a quarter of the cache at a time; the first `keep` stay */
+} anm_when_full;
+
 typedef struct anm_generation {
     int64_t max_new;         /* the most new tokens; < 0: until something else ends it */
     const int32_t *stop;     /* ids that end the answer */
     size_t n_stop;
     anm_lookahead lookahead; /* zeros: off */
+    anm_when_full when_full;
+    int64_t keep;            /* tokens at the context's beginning that never leave; 4 are enough (Xiao et al., arXiv
+                                2309.17453) */
     /* Called for every new token in order, the ending one included. Other than 0 ends the answer after this token.
      * May be NULL. It must not call the session. */
     int (*token)(void *ctx, int32_t id);

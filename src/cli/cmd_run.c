@@ -19,9 +19,9 @@
 typedef struct options {
     const char *model, *params, *tokenizer, *tokenizer_config;
     const char *prompt, *prompt_file, *tokens, *logits, *stop, *ngrams_seed;
-    const char *precision, *lookahead;
+    const char *precision, *lookahead, *context;
     int64_t max_new_tokens, input_len, cache_len, max_context_len, ngram_size, window_size, n_verifications;
-    int64_t top_k, repeat_last, seed, threads;
+    int64_t top_k, repeat_last, seed, threads, keep;
     double temperature, top_p, min_p, repeat_penalty;
     bool exact, precise, bos, no_bos, parse_special, ignore_eos, greedy, print_tokens, echo, json, stats;
     bool gave_prompt, gave_seed, gave_precision, gave_input, gave_cache, gave_context_len;
@@ -47,7 +47,7 @@ static int parse(options *o, int argc, char **argv, anm_error *err)
 {
     *o = (options){.prompt = "Once upon a time,", .max_new_tokens = 100, .temperature = 0.6, .top_p = 0.9,
                    .repeat_penalty = 1, .repeat_last = 64, .ngram_size = 5, .window_size = 4, .n_verifications = 4,
-                   .precision = "default"};
+                   .precision = "default", .context = "stop", .keep = 4};
     const cli_opt table[] = {
         {0, NULL, CLI_HEADING, NULL, NULL, "What runs:", NULL},
         {'m', "model", CLI_STRING, &o->model, "FILE", "the program (.pte), whoever exported it", NULL},
@@ -79,6 +79,9 @@ static int parse(options *o, int argc, char **argv, anm_error *err)
         {0, "seed", CLI_INT, &o->seed, "N", "of the random numbers; the same seed gives the same text", &o->gave_seed},
         {0, "stop", CLI_STRING, &o->stop, "TEXT", "end before this text", NULL},
         {0, "ignore_eos", CLI_FLAG, &o->ignore_eos, NULL, "go on after tokens that end a text", NULL},
+        {0, "context", CLI_CHOICE, &o->context, "stop|slide",
+         "when it is full: end (stop), or forget the oldest tokens (slide)", NULL},
+        {0, "keep", CLI_INT, &o->keep, "N", "how many first tokens are never forgotten (4)", NULL},
         {0, NULL, CLI_HEADING, NULL, NULL, "Several tokens a step, with the same answer:", NULL},
         {0, "lookahead", CLI_OPTIONAL, &o->lookahead, "auto|always",
          "guess ahead; auto (the default when given) only where it is measured to pay", NULL},
@@ -311,7 +314,8 @@ static int generate(running *r, anm_end *end, anm_error *err)
 {
     if (r->show_text) show(r);
     const anm_generation g = {.max_new = r->o.max_new_tokens, .stop = r->stop_ids, .n_stop = r->n_stop,
-                              .lookahead = r->look, .token = on_token, .ctx = r};
+                              .lookahead = r->look, .keep = r->o.keep,
+                              .when_full = strcmp(r->o.context, "slide") == 0 ? ANM_FULL_SLIDE : ANM_FULL_STOP, .token = on_token, .ctx = r};
     cli_handle_stop(true);
     int rc = anm_session_generate(end, r->session, &g, err);
     anm_stream_end(&r->stream);

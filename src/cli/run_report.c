@@ -40,7 +40,7 @@ void run_report_text(FILE *to, const run_report *r, bool more)
 {
     const anm_session_stats *s = &r->stats;
     if (r->end == ANM_END_CONTEXT)
-        fprintf(to, "anemone: %s: the context of %lld tokens is full, so the text ends here\n", r->model, (long long)r->context);
+        fprintf(to, "anemone: %s: the context of %lld tokens is full, so the text ends here (--context slide goes on)\n", r->model, (long long)r->context);
     fprintf(to, "prefill  %6lld tokens in %.2f s (%.1f tokens/s)\n", (long long)s->fed_tokens, s->feed_seconds,
             rate((double)s->fed_tokens, s->feed_seconds));
     fprintf(to, "decode   %6lld tokens in %.2f s (%.1f tokens/s)", (long long)stepped(r), s->generate_seconds,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A conversation's keys and values. The type is the file's, so a value is rounded once, whichever way it is used. */
 #include "base/bytes.h"
+#include "base/half.h"
 #include "plan/method.h"
 
 #include <stdlib.h>
@@ -50,5 +51,51 @@ int anm_kv_commit(anm_kv *kv, int32_t row, int32_t n, anm_error *err)
                 memcpy(anm_kv_cache_at(kv, i, v, h) + (size_t)kv->cached * entry,
                        anm_kv_fresh_at(kv, i, v, h) + (size_t)row * entry, (size_t)n * entry);
     kv->cached += n;
+    return 0;
+}
+
+static float load(const anm_kv *kv, const uint8_t *at)
+{
+    return kv->fp16 ? anm_f16_to_f32(anm_ld16(at)) : anm_ldf32(at);
+}
+
+static void store(const anm_kv *kv, uint8_t *at, float v)
+{
+    if (kv->fp16) anm_st16(at, anm_f32_to_f16(v));
+    else anm_stf32(at, v);
+}
+
+/* The rotation by an angle's negative, for `pairs` pairs: (2i, 2i + 1), or where `halves` (i, i + pairs). */
+static void turn_back(const anm_kv *kv, uint8_t *key, const float *cos, const float *sin, int64_t pairs, bool halves)
+{
+    for (int64_t i = 0; i < pairs; i++) {
+        uint8_t *a = key + (size_t)(halves ? i : 2 * i) * kv->element;
+        uint8_t *b = key + (size_t)(halves ? i + pairs : 2 * i + 1) * kv->element;
+        float x = load(kv, a), y = load(kv, b);
+        store(kv, a, x * cos[i] + y * sin[i]);
+        store(kv, b, y * cos[i] - x * sin[i]);
+    }
+}
+
+int anm_kv_evict(anm_kv *kv, int64_t first, int64_t n, const float *cos, const float *sin, int64_t width, anm_error *err)
+{
+    if (first < 0 || n < 0 || first > kv->cached || n > kv->cached - first)
+        return anm_fail(err, ANM_ERR_USAGE, "entries %lld to %lld are not all in the cache of %lld", (long long)first,
+                        (long long)(first + n - 1), (long long)kv->cached);
+    /* Tables of the two-halves form hold every angle twice; in the other form frequencies fall from column to column. */
+    int64_t half = width / 2;
+    bool halves = half > 0 && width % 2 == 0 && cos[0] == cos[half] && sin[0] == sin[half];
+    int64_t pairs = halves ? half : width;
+    if (2 * pairs > kv->head_dim) return anm_fail(err, ANM_ERR_FORMAT, "the rotary table is wider than a head");
+    size_t entry = (size_t)kv->head_dim * kv->element;
+    int64_t left = kv->cached - first - n;
+    for (int64_t i = 0; i < kv->layers; i++)
+        for (int v = 0; v < 2; v++)
+            for (int64_t h = 0; h < kv->heads; h++) {
+                uint8_t *to = anm_kv_cache_at(kv, i, v, h) + (size_t)first * entry;
+                memmove(to, to + (size_t)n * entry, (size_t)left * entry);
+                for (int64_t k = 0; k < left && v == 0; k++) turn_back(kv, to + (size_t)k * entry, cos, sin, pairs, halves);
+            }
+    kv->cached -= n;
     return 0;
 }

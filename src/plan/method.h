@@ -39,6 +39,9 @@ int anm_kv_new(anm_kv *kv, const anm_method *m, anm_error *err);
 void anm_kv_free(anm_kv *kv);
 /* Rows [row, row + n) of the last step go to the end of the cache. */
 int anm_kv_commit(anm_kv *kv, int32_t row, int32_t n, anm_error *err);
+/* Drops entries [first, first + n): those behind move up, and their keys, which are cached rotated, are turned back by
+ * n positions in fp32. cos and sin are row n of the rotary table, `width` long. */
+int anm_kv_evict(anm_kv *kv, int64_t first, int64_t n, const float *cos, const float *sin, int64_t width, anm_error *err);
 /* The first element of a head's row 0. */
 static inline uint8_t *anm_kv_cache_at(const anm_kv *kv, int64_t layer, int v, int64_t head)
 {

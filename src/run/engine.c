@@ -180,6 +180,13 @@ void anm_state_truncate(anm_state *s, int64_t keep)
     if (keep >= 0 && keep < s->kv.cached) s->kv.cached = keep;
 }
 
+int anm_state_evict(anm_state *s, int64_t first, int64_t n, anm_error *err)
+{
+    const anm_loaded *l = &s->e->l;
+    if (n < 0 || n >= l->info.max_context) return anm_fail(err, ANM_ERR_USAGE, "%lld entries to drop", (long long)n);
+    return anm_kv_evict(&s->kv, first, n, l->cos + n * l->table_width, l->sin + n * l->table_width, l->table_width, err);
+}
+
 void anm_state_print_range(FILE *to, const anm_state *s)
 {
     anm_range_print(to, &s->range);

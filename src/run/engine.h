@@ -70,6 +70,10 @@ int anm_state_commit(anm_state *s, int32_t row, int32_t n, anm_error *err);
 /* Forgets cached entries from `keep` on (cheap: they are only marked free). */
 void anm_state_truncate(anm_state *s, int64_t keep);
 
+/* Drops cached entries [first, first + n): those behind take their places and, as to their positions, their part: keys
+ * are cached rotated, so they are turned back by n positions (in fp32; each time rounds them to the cache's type once). */
+int anm_state_evict(anm_state *s, int64_t first, int64_t n, anm_error *err);
+
 /* After ANM_PRECISION_FP16 steps: the first op whose result overflowed, if any, and the largest magnitude per kind of
  * op, as lines of text. */
 void anm_state_print_range(FILE *to, const anm_state *s);

@@ -60,6 +60,11 @@ void anm_look_rewind(anm_look *l, int64_t keep)
     if (l && l->pooled > keep) l->pooled = keep;
 }
 
+void anm_look_slide(anm_look *l, int64_t n)
+{
+    if (l) l->pooled = l->pooled > n ? l->pooled - n : 0;
+}
+
 static int check(const anm_session *s, const anm_lookahead *how, anm_error *err)
 {
     if (!s->info->all_logits)

@@ -23,8 +23,9 @@ int anm_look_prepare(anm_session *s, const anm_lookahead *how, anm_error *err);
  * token, not fed; *done that the answer has ended. */
 int anm_look_step(int32_t *id, bool *done, anm_session *s, anm_making *m, anm_error *err);
 
-void anm_look_free(anm_look *l);                  /* NULL is fine, as for the next two */
+void anm_look_free(anm_look *l);                  /* NULL is fine, as for the next three */
 void anm_look_forget(anm_look *l);                /* an empty pool */
 void anm_look_rewind(anm_look *l, int64_t keep);  /* only `keep` tokens are fed now */
+void anm_look_slide(anm_look *l, int64_t n);      /* n tokens that were fed long ago have left */
 
 #endif

@@ -197,6 +197,25 @@ int anm_session_sample(int32_t *id, anm_session *s, anm_error *err)
     return anm_sampler_pick(id, s->sampler, s->logits, s->ids, s->fed, err);
 }
 
+int anm_session_slide(anm_session *s, int64_t keep, anm_error *err)
+{
+    int64_t cached = anm_state_cached(s->state), block = (s->info->cache_len + 3) / 4;
+    if (s->fed < s->capacity) return 0;
+    if (keep < 0 || keep > cached - block)
+        return anm_fail(err, ANM_ERR_LIMIT, "keep %lld: between 0 and %lld of the cache's %lld tokens can be kept",
+                        (long long)keep, (long long)(cached - block), (long long)s->info->cache_len);
+    int rc = anm_state_evict(s->state, keep, block, err);
+    if (rc) return rc;
+    s->fed -= block;
+    memmove(s->ids + keep, s->ids + keep + block, (size_t)(s->fed - keep) * sizeof *s->ids);
+    anm_look_slide(s->look, block);
+    /* The tail moves into the cache, as far as there is room now. */
+    int32_t tail = anm_session_put_tail(s);
+    if (tail == 0) return 0;
+    rc = anm_session_run(NULL, s, tail, NULL, err);
+    return rc ? rc : anm_session_keep(s, 0, tail, err);
+}
+
 bool anm_making_give(anm_making *m, int32_t id)
 {
     const anm_generation *how = m->how;
@@ -228,7 +247,7 @@ int anm_session_generate(anm_end *end, anm_session *s, const anm_generation *g, 
         while (!done && !rc) {
             if (s->fed == s->capacity) {
                 m.end = ANM_END_CONTEXT;
-                break;
+                if (g->when_full == ANM_FULL_STOP || (rc = anm_session_slide(s, g->keep, err))) break;
             }
             s->stats.steps++;
             if (look) {

@@ -8,11 +8,12 @@
 #include <string.h>
 
 struct anm_engine {
-    anm_engine_info info;
+    anm_engine_info info; /* n_layers: 1 or 2 of the two layers are used */
 };
 
 typedef struct entry {
     uint64_t v1, v2;
+    int32_t token, pos;
 } entry;
 
 struct anm_state {
@@ -33,14 +34,14 @@ int anm_engine_open(anm_engine **out, const char *path, const anm_engine_opts *o
 {
     (void)opts;
     long long vocab, context, cache, input;
-    int multi, all;
-    if (sscanf(path, "vocab=%lld context=%lld cache=%lld input=%lld multi=%d all=%d", &vocab, &context, &cache, &input,
-               &multi, &all) != 6)
+    int multi, all, layers = 2;
+    if (sscanf(path, "vocab=%lld context=%lld cache=%lld input=%lld multi=%d all=%d layers=%d", &vocab, &context, &cache,
+               &input, &multi, &all, &layers) < 6)
         return anm_fail(err, ANM_ERR_FORMAT, "%s: not a fake", path);
     anm_engine *e = calloc(1, sizeof *e);
     assert_non_null(e);
     e->info = (anm_engine_info){.vocab_size = vocab, .max_context = context, .cache_len = cache, .input_len = input,
-                                .decode_len = multi ? 1 : input, .multifunction = multi, .all_logits = all, .n_layers = 2};
+                                .decode_len = multi ? 1 : input, .multifunction = multi, .all_logits = all, .n_layers = layers};
     *out = e;
     return 0;
 }
@@ -92,6 +93,20 @@ void anm_state_truncate(anm_state *s, int64_t keep)
     s->cached = keep;
 }
 
+/* The first layer's value is that of the new position; the second's remembers what it was computed from. */
+int anm_state_evict(anm_state *s, int64_t first, int64_t n, anm_error *err)
+{
+    (void)err;
+    assert_true(first >= 0 && n >= 0 && first + n <= s->cached);
+    s->cached -= n;
+    for (int64_t i = first; i < s->cached; i++) {
+        s->cache[i] = s->cache[i + n];
+        s->cache[i].pos -= (int32_t)n;
+        s->cache[i].v1 = mix((uint64_t)s->cache[i].token, (uint64_t)s->cache[i].pos);
+    }
+    return 0;
+}
+
 int anm_state_commit(anm_state *s, int32_t row, int32_t n, anm_error *err)
 {
     assert_true(row >= 0 && n >= 1 && row + n <= s->last_n);
@@ -119,9 +134,9 @@ int anm_state_step(float *logits, anm_state *s, const anm_step *step, anm_error 
     for (int32_t i = 0; i < n; i++) {
         assert_in_range(step->token[i], 0, info->vocab_size - 1);
         assert_in_range(step->pos[i], 0, info->max_context - 1);
-        s->last[i].v1 = mix((uint64_t)step->token[i], (uint64_t)step->pos[i]);
+        s->last[i] = (entry){mix((uint64_t)step->token[i], (uint64_t)step->pos[i]), 0, step->token[i], step->pos[i]};
     }
-    for (int layer = 0; layer < 2; layer++)
+    for (int layer = 0; layer < info->n_layers; layer++)
         for (int32_t i = 0; i < n; i++) {
             uint64_t sum = layer ? before2 : before1;
             for (int32_t j = 0; j < n; j++)

@@ -5,7 +5,8 @@
  * computed in a wrong place, sees one too many or too few, or is cached though it should not be, changes all answers
  * after it. Most next tokens follow from the last one alone, so that the text is repetitive.
  *
- * The "file" says what it is: "vocab=50 context=64 cache=48 input=16 multi=0 all=1".
+ * The "file" says what it is: "vocab=50 context=64 cache=48 input=16 multi=0 all=1", and perhaps "layers=1": then a row
+ * depends on the tokens and positions that it sees, and not on what they were computed from.
  * Whatever breaks engine.h's contract stops the test.
  */
 #ifndef ANM_TEST_FAKE_ENGINE_H

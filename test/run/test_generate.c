@@ -8,6 +8,7 @@
 #include "run/session.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -102,6 +103,41 @@ static void one_answer_whatever_the_way(void **state)
     if (!compared) skip();
 }
 
+/* Keys that are turned back when the context slides are those of their new positions: in a program of one layer the logits
+ * then are those of a fresh session that is fed the same tokens, but for the keys' rounding to the cache's type. */
+static void sliding_turns_keys_to_their_new_positions(void **state)
+{
+    (void)state;
+    anm_llm *m = open_program("test/data/golden/mha.pte", ANM_PRECISION_EXACT, 1);
+    const anm_engine_info *info = anm_engine_get_info(m->engine);
+    assert_int_equal(info->n_layers, 1);
+    anm_session *s, *fresh;
+    anm_end end;
+    assert_int_equal(anm_session_new(&s, m, NULL), 0);
+    assert_int_equal(anm_session_new(&fresh, m, NULL), 0);
+    int32_t prompt[23];
+    for (int i = 0; i < 23; i++) prompt[i] = (int32_t)((i * 7919 + 13) % info->vocab_size);
+    const anm_sampling how = {.temperature = 1, .top_p = 1, .repeat_penalty = 1, .seed = 3};
+    const anm_generation g = {.max_new = 4 * info->max_context, .when_full = ANM_FULL_SLIDE, .keep = 4};
+    assert_int_equal(anm_session_set_sampling(s, &how, NULL), 0);
+    assert_int_equal(anm_session_feed(s, prompt, 23, NULL), 0);
+    assert_int_equal(anm_session_generate(&end, s, &g, NULL), 0);
+    const int32_t *ids;
+    size_t fed = anm_session_fed(&ids, s);
+    assert_int_equal(anm_session_feed(fresh, ids, fed, NULL), 0);
+    const float *a = anm_session_logits(s), *b = anm_session_logits(fresh);
+    float most = 0, range = 0;
+    for (int64_t i = 0; i < info->vocab_size; i++) {
+        most = fmaxf(most, fabsf(a[i] - b[i]));
+        range = fmaxf(range, fabsf(b[i]));
+    }
+    assert_true(range > 1);
+    assert_true(most < range / 500);
+    anm_session_free(s);
+    anm_session_free(fresh);
+    anm_llm_free(m);
+}
+
 static int read_ids(int32_t *out, int room, const json_t *list)
 {
     int n = (int)json_array_size(list);
@@ -149,6 +185,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_answer_whatever_the_way),
+        cmocka_unit_test(sliding_turns_keys_to_their_new_positions),
         cmocka_unit_test(tokens_are_those_of_eager_pytorch),
     };
     return cmocka_run_group_tests_name("generate", tests, NULL, NULL);

@@ -124,6 +124,36 @@ static void answer_is_the_one_without_lookahead(void **state)
     assert_true(steps * 4 < tokens * 3); /* and guesses do come true */
 }
 
+/* Also while the context slides, four times its length. */
+static void answer_is_the_same_while_the_context_slides(void **state)
+{
+    (void)state;
+    int32_t prompt[20];
+    char path[128];
+    for (int kind = 0; kind < 2; kind++) {
+        if (kind) fake_multi(path, sizeof path, 48, 100, 32, 1);
+        else fake_single(path, sizeof path, 48, 100, 32);
+        make_prompt(prompt, 20, 48, 8);
+        anm_llm *m = open_fake(path);
+        static sink plain, look;
+        for (int i = -1; i < N_SHAPES; i++) {
+            sink *out = i < 0 ? &plain : &look;
+            anm_session *s;
+            anm_end end;
+            out->n = 0;
+            anm_generation g = {.max_new = 400, .when_full = ANM_FULL_SLIDE, .keep = 4, .token = collect, .ctx = out};
+            if (i >= 0) g.lookahead = shapes[i];
+            assert_int_equal(anm_session_new(&s, m, NULL), 0);
+            assert_int_equal(anm_session_feed(s, prompt, 20, NULL), 0);
+            assert_int_equal(anm_session_generate(&end, s, &g, NULL), 0);
+            assert_int_equal(end, ANM_END_MAX);
+            if (i >= 0) expect_same(&look, &plain);
+            anm_session_free(s);
+        }
+        anm_llm_free(m);
+    }
+}
+
 /* Stop tokens, callbacks and limits end the answer at the same token, wherever in a branch they fall. */
 static void answer_ends_at_the_same_token(void **state)
 {
@@ -328,6 +358,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pool_keeps_the_latest_once),
         cmocka_unit_test(answer_is_the_one_without_lookahead),
+        cmocka_unit_test(answer_is_the_same_while_the_context_slides),
         cmocka_unit_test(answer_ends_at_the_same_token),
         cmocka_unit_test(sampling_with_lookahead_is_lossless),
         cmocka_unit_test(seeded_ngrams_save_steps),

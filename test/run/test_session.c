@@ -256,6 +256,51 @@ static void methods_are_timed_apart(void **state)
     anm_llm_free(m);
 }
 
+/* A context that slides holds what it says: in a model of one layer, where a token's part depends only on itself and its
+ * position, the logits are those of a fresh session that is fed the same tokens. */
+static void sliding_keeps_tokens_and_positions_together(void **state)
+{
+    (void)state;
+    int32_t prompt[30];
+    make_prompt(prompt, 30);
+    const char *const paths[] = {
+        "vocab=50 context=64 cache=48 input=16 multi=0 all=1 layers=1", "vocab=50 context=64 cache=63 input=16 multi=1 all=0 layers=1",
+        "vocab=50 context=64 cache=63 input=1 multi=1 all=0 layers=1",  "vocab=50 context=64 cache=60 input=4 multi=0 all=1 layers=1",
+        "vocab=50 context=64 cache=8 input=56 multi=0 all=1 layers=1",  "vocab=50 context=9 cache=4 input=5 multi=0 all=1 layers=1",
+    };
+    for (size_t p = 0; p < sizeof paths / sizeof *paths; p++)
+        for (int keep = 0; keep < 6; keep++) {
+            anm_llm *m = open_fake(paths[p]);
+            anm_session *s, *fresh;
+            anm_end end;
+            anm_error err;
+            sink got = {.n = 0};
+            assert_int_equal(anm_session_new(&s, m, NULL), 0);
+            assert_int_equal(anm_session_new(&fresh, m, NULL), 0);
+            int n = s->capacity < 30 ? 5 : 30;
+            assert_int_equal(anm_session_feed(s, prompt, (size_t)n, NULL), 0);
+            const anm_generation g = {.max_new = 260, .when_full = ANM_FULL_SLIDE, .keep = keep, .token = collect, .ctx = &got};
+            int rc = anm_session_generate(&end, s, &g, &err);
+            if (keep > s->info->cache_len - (s->info->cache_len + 3) / 4) {
+                assert_int_equal(rc, ANM_ERR_LIMIT);
+                assert_non_null(strstr(err.text, "can be kept"));
+            } else {
+                assert_int_equal(rc, 0);
+                assert_int_equal(end, ANM_END_MAX);
+                assert_int_equal(got.n, 260);
+                const int32_t *ids;
+                size_t fed = anm_session_fed(&ids, s), recent = fed - (size_t)keep;
+                assert_memory_equal(ids, prompt, (size_t)keep * sizeof *ids); /* the first stay, the latest are there */
+                assert_memory_equal(ids + keep, got.id + 259 - recent, recent * sizeof *ids);
+                assert_int_equal(anm_session_feed(fresh, ids, fed, NULL), 0);
+                assert_memory_equal(anm_session_logits(s), anm_session_logits(fresh), VOCAB * sizeof(float));
+            }
+            anm_session_free(s);
+            anm_session_free(fresh);
+            anm_llm_free(m);
+        }
+}
+
 static void sessions_know_nothing_of_each_other(void **state)
 {
     (void)state;
@@ -298,6 +343,7 @@ int main(void)
         cmocka_unit_test(rewinding_goes_back_to_any_token),
         cmocka_unit_test(answers_end_for_the_right_reason),
         cmocka_unit_test(methods_are_timed_apart),
+        cmocka_unit_test(sliding_keeps_tokens_and_positions_together),
         cmocka_unit_test(sessions_know_nothing_of_each_other),
     };
     return cmocka_run_group_tests_name("session", tests, NULL, NULL);
