@@ -47,6 +47,7 @@ static bool same_weight(const anm_weight *a, const anm_weight *b)
         return false;
     if (m->cols != n->cols || m->n_parts != n->n_parts || m->split_dim != n->split_dim || m->unpermute_heads != n->unpermute_heads)
         return false;
+    if (m->made || n->made) return m->made == n->made;
     for (int i = 0; i < m->n_parts; i++)
         if (!same_bytes_of_tensor(m->part[i], n->part[i])) return false;
     return true;

@@ -25,17 +25,6 @@ static void put_floats(uint8_t *out, const float *x, size_t n, anm_dtype type)
         for (size_t i = 0; i < n; i++) anm_stf32(out + 4 * i, x[i]);
 }
 
-/* Rows of a weight that calibration has made already: its integers and scales are put in the file's form. */
-static void put_made(uint8_t *data, uint8_t *scale, const anm_weight *w, int64_t row, int64_t n)
-{
-    const anm_made *made = w->matrix->made;
-    const int8_t *q = made->q + row * made->cols;
-    size_t count = (size_t)(n * made->cols);
-    put_floats(scale, made->scale + row * made->groups, (size_t)(n * made->groups), w->type);
-    if (w->bits == 4) anm_pack_int4(data, q, count);
-    else memcpy(data, q, count);
-}
-
 /* Row `row` of heads of `d` rows whose even rows stand before the odd ones, in the order of the matrix. */
 static int64_t row_in_pairs(int64_t row, int64_t d)
 {
@@ -43,23 +32,36 @@ static int64_t row_in_pairs(int64_t row, int64_t d)
     return row - in + (in < half ? 2 * in : 2 * (in - half) + 1);
 }
 
+static int64_t row_of_matrix(const anm_weight *w, int64_t row)
+{
+    return w->halves ? row_in_pairs(w->row + row, w->halves) : w->row + row;
+}
+
 static int read_rows(float *x, const anm_weight *w, int64_t row, int64_t n, anm_error *err)
 {
     if (!w->halves) return anm_matrix_rows_f32(x, w->matrix, w->row + row, n, err);
     int rc = 0;
     for (int64_t r = 0; r < n && !rc; r++, x += w->matrix->cols)
-        rc = anm_matrix_rows_f32(x, w->matrix, row_in_pairs(w->row + row + r, w->halves), 1, err);
+        rc = anm_matrix_rows_f32(x, w->matrix, row_of_matrix(w, row + r), 1, err);
     return rc;
+}
+
+/* Rows that calibration has made already. */
+static void copy_made(int8_t *q, float *scales, const anm_weight *w, int64_t row, int64_t n)
+{
+    const anm_made *made = w->matrix->made;
+    for (int64_t r = 0; r < n; r++) {
+        int64_t from = row_of_matrix(w, row + r);
+        memcpy(q + r * made->cols, made->q + from * made->cols, (size_t)made->cols);
+        memcpy(scales + r * made->groups, made->scale + from * made->groups, (size_t)made->groups * sizeof *scales);
+    }
 }
 
 int anm_weight_make(uint8_t *data, uint8_t *scale, const anm_weight *w, int64_t row, int64_t n, anm_error *err)
 {
-    if (w->matrix->made) {
-        if (!w->bits || w->matrix->made->groups != w->matrix->cols / w->group)
-            return anm_fail(err, ANM_ERR_USAGE, "a weight was calibrated for another form than it is written in");
-        put_made(data, scale, w, w->row + row, n);
-        return 0;
-    }
+    const anm_made *made = w->matrix->made;
+    if (made && (!w->bits || made->groups != w->matrix->cols / w->group))
+        return anm_fail(err, ANM_ERR_USAGE, "a weight was calibrated for another form than it is written in");
     int64_t cols = w->matrix->cols, few = FEW / cols / ANM_WEIGHT_ROW_STEP * ANM_WEIGHT_ROW_STEP;
     if (few < ANM_WEIGHT_ROW_STEP) few = ANM_WEIGHT_ROW_STEP;
     if (few > n) few = n;
@@ -79,7 +81,8 @@ int anm_weight_make(uint8_t *data, uint8_t *scale, const anm_weight *w, int64_t 
     for (int64_t r = 0; r < n; r += few) {
         int64_t now = n - r < few ? n - r : few;
         size_t count = (size_t)(now * cols);
-        rc = read_rows(x, w, row + r, now, err);
+        if (made) copy_made(q, scales, w, row + r, now);
+        else rc = read_rows(x, w, row + r, now, err);
         if (rc) goto done;
         uint8_t *to = data + anm_weight_offset(w, ANM_WEIGHT_DATA, r);
         if (!w->bits) {
@@ -87,7 +90,7 @@ int anm_weight_make(uint8_t *data, uint8_t *scale, const anm_weight *w, int64_t 
             continue;
         }
         size_t group = (size_t)w->group, groups = count / group;
-        for (size_t g = 0; g < groups; g++) scales[g] = quantise(q + g * group, x + g * group, group, w->bits);
+        for (size_t g = 0; g < groups && !made; g++) scales[g] = quantise(q + g * group, x + g * group, group, w->bits);
         put_floats(scale + anm_weight_offset(w, ANM_WEIGHT_SCALE, r), scales, groups, w->type);
         if (w->bits == 4) anm_pack_int4(to, q, count);
         else memcpy(to, q, count);
