@@ -36,7 +36,7 @@ anm_sym *anm_lower_new(anm_lower *l, anm_meaning kind, const anm_mil_value *v)
     return s;
 }
 
-static anm_sym *meaning_of(anm_lower *l, const anm_mil_value *v)
+anm_sym *anm_lower_meaning(anm_lower *l, const anm_mil_value *v)
 {
     if (!l->at[v->id] && v->constant) l->at[v->id] = anm_lower_new(l, MEANS_CONST, v);
     anm_sym *s = l->at[v->id];
@@ -47,7 +47,7 @@ static anm_sym *meaning_of(anm_lower *l, const anm_mil_value *v)
 anm_sym *anm_lower_arg(anm_lower *l, anm_mil_param p)
 {
     const anm_mil_value *v = anm_mil_arg_of(l->op, p);
-    return v ? meaning_of(l, v) : anm_lower_no(l, "an operand is missing");
+    return v ? anm_lower_meaning(l, v) : anm_lower_no(l, "an operand is missing");
 }
 
 bool anm_lower_scalar(const anm_sym *s, float *out)

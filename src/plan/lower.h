@@ -23,6 +23,7 @@ typedef enum anm_meaning {
     MEANS_SQUARE,       /* of (ROWS), times factor */
     MEANS_SUM,          /* norm.sum_scale * sum of squares + inner … of `of` */
     MEANS_ROOT,         /* its square root (+ outer) */
+    MEANS_LEGS,         /* a root and a constant side by side, whose squares norm.inner has summed already */
     MEANS_INVERSE_ROOT, /* norm.mul / that */
     MEANS_NORMED,       /* of (ROWS) times that */
     MEANS_TURNED,       /* of (ROWS) times a table */
@@ -69,9 +70,12 @@ typedef struct anm_lower {
 anm_sym *anm_lower_no(anm_lower *l, const char *why);
 
 anm_sym *anm_lower_new(anm_lower *l, anm_meaning kind, const anm_mil_value *v);
-/* The meaning of an argument, or NULL (and the attempt ends, unless `optional`). */
+/* The meaning of a value, or of an argument, or NULL (and the attempt ends). */
+anm_sym *anm_lower_meaning(anm_lower *l, const anm_mil_value *v);
 anm_sym *anm_lower_arg(anm_lower *l, anm_mil_param p);
 bool anm_lower_scalar(const anm_sym *s, float *out); /* a constant of one element */
+/* A root and a constant that is the same everywhere, side by side: what a length of the two adds an epsilon by. */
+anm_sym *anm_lower_legs(anm_lower *l, const anm_sym *root, const anm_sym *constant);
 
 /* The rows that `s` stands for, computed now if they are not yet: NULL when it stands for none. */
 anm_sym *anm_lower_force(anm_lower *l, anm_sym *s);

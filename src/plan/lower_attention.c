@@ -121,9 +121,8 @@ anm_sym *anm_lower_concat(anm_lower *l, const anm_mil_op *op)
         return NULL;
     }
     for (uint32_t i = 0; i < list->count; i++) {
-        const anm_mil_value *v = list->value[i];
-        x[i] = l->at[v->id];
-        if (!x[i]) return anm_lower_no(l, "an operand has no known meaning");
+        x[i] = anm_lower_meaning(l, list->value[i]);
+        if (!x[i]) return NULL;
         linears &= x[i]->kind == MEANS_LINEAR && !x[i]->made && anm_view_equal(&x[i]->of->view, &x[0]->of->view);
     }
     int rank = op->outs[0]->type.rank;
@@ -134,6 +133,7 @@ anm_sym *anm_lower_concat(anm_lower *l, const anm_mil_op *op)
         return anm_lower_rope(l, x[0], x[1], !stack, op->outs[0]);
     if (stack) return anm_lower_no(l, "a stack that is no turned pair");
     if (linears && last) return join_linears(l, x, list->count);
+    if (list->count == 2 && last && x[0]->kind == MEANS_ROOT) return anm_lower_legs(l, x[0], x[1]);
     if (list->count == 2 && x[0]->kind == MEANS_CACHE) return keep(l, x[0], x[1], axis);
     if (list->count == 2 && last && x[0]->kind == MEANS_SCALED && !x[0]->made) return halves(l, x[0], x[1]);
     return anm_lower_no(l, "operands that do not belong together");

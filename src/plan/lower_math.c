@@ -33,25 +33,53 @@ static anm_sym *norm_sym(anm_lower *l, anm_meaning kind, const anm_sym *from)
     return s;
 }
 
-/* The sum of squares over the last dimension, kept as a dimension of 1. */
-static anm_sym *sum_of(anm_lower *l, anm_sym *rows, float scale)
+/* Is the reduction over the last dimension, which stays as a dimension of 1? */
+static bool keeps_last(const anm_mil_op *op, int rank)
 {
-    const anm_mil_value *axes_v = anm_mil_arg_of(l->op, ANM_P_AXES), *keep_v = anm_mil_arg_of(l->op, ANM_P_KEEP_DIMS);
+    const anm_mil_value *axes_v = anm_mil_arg_of(op, ANM_P_AXES), *keep_v = anm_mil_arg_of(op, ANM_P_KEEP_DIMS);
     int64_t axes[ANM_MIL_MAX_RANK];
     int n = 0;
     bool keep = false;
-    if (!axes_v || !keep_v || !anm_mil_get_i64s(axes_v, axes, ANM_MIL_MAX_RANK, &n) || n != 1 ||
-        !anm_mil_get_bool(keep_v, &keep) || !keep || (axes[0] != -1 && axes[0] != rows->view.rank - 1))
-        return anm_lower_no(l, "a sum over something else than the last dimension");
+    return axes_v && keep_v && anm_mil_get_i64s(axes_v, axes, ANM_MIL_MAX_RANK, &n) && n == 1 &&
+           anm_mil_get_bool(keep_v, &keep) && keep && (axes[0] == -1 || axes[0] == rank - 1);
+}
+
+/* The sum of squares over the last dimension, kept as a dimension of 1. */
+static anm_sym *sum_of(anm_lower *l, anm_sym *rows, float scale)
+{
+    if (!keeps_last(l->op, rows->view.rank)) return anm_lower_no(l, "a sum over something else than the last dimension");
     anm_sym *s = norm_sym(l, MEANS_SUM, rows);
     if (!s) return NULL;
     s->norm = (anm_norm){.sum_scale = scale, .mul = 1};
     return s;
 }
 
+anm_sym *anm_lower_legs(anm_lower *l, const anm_sym *root, const anm_sym *constant)
+{
+    const anm_mil_value *v = constant->value;
+    int64_t count;
+    if (constant->kind != MEANS_CONST || root->norm.outer != 0 || root->norm.floor != 0 || !v->type.rank ||
+        v->type.dim[v->type.rank - 1] != 1 || !anm_mil_type_count(&v->type, &count) || count < 1)
+        return anm_lower_no(l, "a root beside something that is no plain column");
+    anm_weight w = {v, NULL, v->type.dtype, 1, count};
+    float *f = anm_weight_readable(&w) ? anm_arena_array(l->arena, (size_t)count, sizeof *f) : NULL;
+    if (!f) return anm_lower_no(l, "a root beside a constant that cannot be read");
+    anm_weight_row(f, &w, 0);
+    for (int64_t i = 1; i < count; i++)
+        if (f[i] != f[0]) return anm_lower_no(l, "a root beside a constant that varies");
+    anm_sym *s = norm_sym(l, MEANS_LEGS, root);
+    if (s) s->norm.inner += f[0] * f[0];
+    return s;
+}
+
 static anm_sym *reduce(anm_lower *l, const anm_mil_op *op, anm_sym *x)
 {
     float factor = 1;
+    if (x->kind == MEANS_LEGS) {
+        if (op->code != ANM_OP_REDUCE_L2_NORM || !keeps_last(op, anm_mil_arg_of(op, ANM_P_X)->type.rank))
+            return anm_lower_no(l, "not the length of a root and a constant");
+        return norm_sym(l, MEANS_ROOT, x);
+    }
     bool squared = op->code == ANM_OP_REDUCE_MEAN || op->code == ANM_OP_REDUCE_SUM;
     anm_sym *rows;
     if (squared) {
