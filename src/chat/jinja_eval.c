@@ -585,17 +585,18 @@ static int run_for(jj_run *r, const jj_node *n)
     jj_value items;
     int rc = loop_items(r, &items, n);
     if (rc) return rc;
-    if (!items.seq->n) return n->other ? jj_render(r, n->other) : 0;
+    bool whole = false; /* did one round come to its end? jinja2's else asks for that, not for items */
     for (size_t i = 0; !rc && i < items.seq->n; i++) {
         struct jj_scope *before;
         if ((rc = push_scope(r, r->scope, &before))) break;
         if (!(rc = loop_variable(r, items.seq, i)) && !(rc = assign(r, n->target, &items.seq->v[i]))) rc = jj_render(r, n->body);
         r->scope = before;
         bool breaking = r->breaking;
+        whole = whole || !(breaking || r->continuing);
         r->breaking = r->continuing = false;
         if (breaking) break;
     }
-    return rc;
+    return rc || whole || !n->other ? rc : jj_render(r, n->other);
 }
 
 static int run_if(jj_run *r, const jj_node *n)

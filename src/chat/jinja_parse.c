@@ -591,7 +591,8 @@ static jj_node *statements(struct parser *p, const char *const *ends)
         last = &n->next;
     }
     p->depth--;
-    if (ends) return unexpected(p, ends[0]);
+    for (; ends && *ends; ends++)
+        if (!ends[1]) return unexpected(p, ends[0]); /* the last one is the end proper */
     return first;
 }
 

@@ -340,6 +340,7 @@ static void print_real(char *text, size_t room, double f)
         double again = strtod(text, NULL);
         if (!(again < f) && !(again > f)) break;
     }
+    if (strchr(text, 'e') && fabs(f) < 1e16 && fabs(f) >= 1) snprintf(text, room, "%.1f", f); /* as Python writes it */
     if (!strpbrk(text, ".en")) strncat(text, ".0", room - strlen(text) - 1);
 }
 

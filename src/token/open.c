@@ -8,6 +8,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
+static bool is_gguf(const uint8_t *p, uint64_t n)
+{
+    return n >= 4 && memcmp(p, "GGUF", 4) == 0;
+}
+
 /* A line of base64, a space, a number: the start of tiktoken's list. */
 static bool looks_like_tiktoken(const uint8_t *p, uint64_t n)
 {
@@ -144,21 +149,25 @@ static int open_beside(anm_tokenizer *t, const char *path, const char *config, a
     return rc;
 }
 
+int anm_tokenizer_parse(anm_tokenizer **out, const uint8_t *data, uint64_t size, const char *file, anm_error *err)
+{
+    int rc;
+    *out = NULL;
+    if (is_gguf(data, size)) return anm_gguf_tokenizer_open(out, data, size, file, err); /* its errors name the file */
+    if (looks_like_json(data, size)) rc = open_json(out, data, size, err);
+    else if (looks_like_tiktoken(data, size)) rc = anm_tiktoken_open(out, data, size, err);
+    else rc = anm_spm_open(out, data, size, err);
+    return rc ? anm_error_prefix(err, file) : 0;
+}
+
 int anm_tokenizer_open(anm_tokenizer **out, const char *path, const char *config, anm_error *err)
 {
     anm_map map;
     *out = NULL;
     int rc = anm_map_open(&map, path, err);
     if (rc) return rc;
-    bool gguf = map.size >= 4 && memcmp(map.data, "GGUF", 4) == 0;
-    if (gguf) {
-        rc = anm_gguf_tokenizer_open(out, map.data, map.size, path, err); /* its errors name the file */
-    } else {
-        if (looks_like_json(map.data, map.size)) rc = open_json(out, map.data, map.size, err);
-        else if (looks_like_tiktoken(map.data, map.size)) rc = anm_tiktoken_open(out, map.data, map.size, err);
-        else rc = anm_spm_open(out, map.data, map.size, err);
-        if (rc) anm_error_prefix(err, path);
-    }
+    bool gguf = is_gguf(map.data, map.size);
+    rc = anm_tokenizer_parse(out, map.data, map.size, path, err);
     anm_map_close(&map);
     if (!rc && gguf && config) rc = read_config(*out, config, err);
     else if (!rc && !gguf) rc = open_beside(*out, path, config, err);

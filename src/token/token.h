@@ -18,6 +18,10 @@ bool anm_tokenizer_is_special(const anm_tokenizer *t, int32_t id);
 /* The model's chat template (Jinja), or NULL. */
 const char *anm_tokenizer_chat_template(const anm_tokenizer *t);
 
+/* As anm_tokenizer_open, of `size` bytes in memory that need not outlive the call; `file` names them in messages. No
+ * file beside them is looked for. */
+int anm_tokenizer_parse(anm_tokenizer **out, const uint8_t *data, uint64_t size, const char *file, anm_error *err);
+
 /* A text in parts, of which some may spell special tokens (a chat template's) and some not (what a user wrote). They
  * are encoded as the one text that they make: words and merges cross the borders; a special token is made only of
  * text that all lies in parts with parse_special. As anm_tokenizer_encode otherwise. */

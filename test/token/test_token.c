@@ -229,11 +229,198 @@ static void real_tokenizers_answer_as_their_originals(void **state)
     compare_folder(folder);
 }
 
+/* ---- bad input ---- */
+
+static const char *const files[] = {"tiktoken.model",   "tekken.json",      "spm_bpe.model",      "spm_bpe_rules.model", "spm_unigram.model",
+                                    "hf_legacy.json",   "hf_splits.json",   "gguf_smollm.gguf",   "gguf_llama.gguf"};
+
+static void open_file(anm_map *map, const char *name)
+{
+    char path[256];
+    anm_error err = {0};
+    snprintf(path, sizeof path, "test/data/token/%s", name);
+    if (anm_map_open(map, path, &err)) fail_msg("%s", err.text);
+}
+
+/* Opens; what opens must also encode and decode. */
+static void try_bytes(const uint8_t *data, size_t n)
+{
+    static const char text[] = "Hello  w\xC3\xB6rld 123 <s>\n\xE2\x96\x81 the the";
+    anm_tokenizer *t;
+    anm_error err = {0};
+    int32_t *ids;
+    size_t count, size;
+    char *back;
+    if (anm_tokenizer_parse(&t, data, n, "FILE", &err)) {
+        assert_null(t);
+        assert_memory_equal(err.text, "FILE: ", 6);
+        assert_null(strchr(err.text, '\n'));
+        return;
+    }
+    if (anm_tokenizer_encode(&ids, &count, t, text, sizeof text - 1, true, &err) == 0) {
+        for (size_t i = 0; i < count; i++) assert_in_range(ids[i], 0, anm_tokenizer_size(t) - 1);
+        if (anm_tokenizer_decode(&back, &size, t, ids, count, true, &err) == 0) free(back);
+        free(ids);
+    }
+    anm_tokenizer_free(t);
+}
+
+static void files_cut_short_or_spoilt_never_crash(void **state)
+{
+    (void)state;
+    uint64_t random = 7;
+    for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
+        anm_map map;
+        open_file(&map, files[f]);
+        size_t n = (size_t)map.size;
+        uint8_t *copy = malloc(n);
+        assert_non_null(copy);
+        for (size_t cut = 1; cut < n; cut += n / 60 + 1) try_bytes(map.data, cut);
+        for (int k = 0; k < 150; k++) {
+            memcpy(copy, map.data, n);
+            for (int flips = 1 + k % 4; flips; flips--) {
+                random = random * 6364136223846793005u + 1442695040888963407u;
+                size_t at = (size_t)(random >> 33) % (k % 2 ? n : n < 400 ? n : 400); /* every other time in the head */
+                copy[at] = (uint8_t)(k % 3 ? copy[at] ^ 1u << (random >> 20) % 8 : random >> 24);
+            }
+            try_bytes(copy, n);
+        }
+        free(copy);
+        anm_map_close(&map);
+    }
+}
+
+static void refused(const char *text, size_t n, const char *says)
+{
+    anm_tokenizer *t;
+    anm_error err = {0};
+    assert_true(anm_tokenizer_parse(&t, (const uint8_t *)text, n, "FILE", &err) < 0);
+    if (!strstr(err.text, says)) fail_msg("refused with: %s (wanted: %s)", err.text, says);
+}
+
+static void each_malformation_is_named(void **state)
+{
+    (void)state;
+#define MODEL(vocab, merges) "{\"model\":{\"type\":\"BPE\",\"vocab\":{" vocab "},\"merges\":[" merges "]}"
+#define AB "\"a\":0,\"b\":1,\"ab\":2"
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {MODEL(AB, "\"a c\"") "}", "merge 0 names 'c', which is not a token"},
+        {MODEL(AB, "\"b a\"") "}", "merge 0 names 'ba'"},
+        {MODEL(AB, "\"ab\"") "}", "merge 0 is not two tokens"},
+        {MODEL(AB, "[\"a\"]") "}", "merge 0 is not two tokens"},
+        {MODEL("\"a\":0,\"b\":0", "") "}", "given twice"},
+        {MODEL("\"a\":-1", "") "}", "not a number that can be one"},
+        {MODEL("\"a\":99999999", "") "}", "only 1 tokens"},
+        {MODEL(AB, "") ",\"normalizer\":{\"type\":\"BertNormalizer\"}}", "normalizer BertNormalizer"},
+        {MODEL(AB, "") ",\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}}", "pre-tokenizer UnicodeScripts"},
+        {MODEL(AB, "") ",\"decoder\":{\"type\":\"CTC\"}}", "decoder CTC"},
+        {MODEL(AB, "") ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a\"},\"behavior\":\"Isolated\"}}", "PCRE2 refuses"},
+        {MODEL(AB, "") ",\"added_tokens\":[{\"id\":1,\"content\":\"x\"}]}", "has the id of"},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":{}}}", "type Unigram"},
+        {"{\"model\":{}}", "no model with a vocabulary"},
+        {"{\"a\":1}", "neither a tokenizer.json nor a tekken.json"},
+        {"{\"a\":", "not valid JSON"},
+        {"YQ== 0\nYg== 0\n", "given twice"},
+        {"YQ== 0\nYg== 7\n", "rank 7 in a list of 2"},
+        {"YQ== 0\nY 1\n", "not base64"},
+        {"YQ== 0\nYg==\n", "without a rank"},
+        {"YQ== 0\nYg== 1\n", "byte 0x00 alone"},
+        {"\x0a\x05hello", "SentencePiece's"},
+        {"\x12\x02\x18\x03\x0a\x03\x0a\x01x", "by words"},
+        {"\x12\x02\x18\x02\x0a\x03\x0a\x01x", "stands for the unknown"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) refused(cases[i].text, strlen(cases[i].text), cases[i].says);
+    refused("GGUF\3\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 24, "no tokenizer");
+}
+
+static void a_pattern_that_runs_away_is_stopped(void **state)
+{
+    (void)state;
+    static const char file[] = MODEL(AB, "") ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a+)+$\"},"
+                                             "\"behavior\":\"Isolated\"}}";
+    anm_tokenizer *t;
+    anm_error err = {0};
+    int32_t *ids;
+    size_t n;
+    char text[60];
+    memset(text, 'a', sizeof text);
+    text[59] = 'b';
+    if (anm_tokenizer_parse(&t, (const uint8_t *)file, sizeof file - 1, "FILE", &err)) fail_msg("%s", err.text);
+    assert_int_equal(anm_tokenizer_encode(&ids, &n, t, text, sizeof text, false, &err), ANM_ERR_LIMIT);
+    assert_non_null(strstr(err.text, "pattern"));
+    assert_null(ids);
+    assert_int_equal(anm_tokenizer_encode(&ids, &n, t, text, 10, false, &err), 0);
+    assert_int_equal(n, 10);
+    free(ids);
+    anm_tokenizer_free(t);
+}
+
+/* A word as long as the text: merging must not take quadratic time (this test would not end). */
+static void a_megabyte_of_one_letter(void **state)
+{
+    (void)state;
+    size_t size = 1 << 20;
+    char *text = malloc(size);
+    assert_non_null(text);
+    for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
+        anm_map map;
+        anm_tokenizer *t;
+        anm_error err = {0};
+        int32_t *ids;
+        size_t n, back_n;
+        char *back;
+        open_file(&map, files[f]);
+        if (anm_tokenizer_parse(&t, map.data, map.size, files[f], &err)) fail_msg("%s", err.text);
+        memset(text, f % 2 ? 'e' : ' ', size);
+        if (anm_tokenizer_encode(&ids, &n, t, text, size, false, &err)) fail_msg("%s", err.text);
+        if (anm_tokenizer_decode(&back, &back_n, t, ids, n, false, &err)) fail_msg("%s", err.text);
+        if (f % 2) assert_true(back_n == size && memcmp(back, text, size) == 0);
+        free(back);
+        free(ids);
+        anm_tokenizer_free(t);
+        anm_map_close(&map);
+    }
+    free(text);
+}
+
+static void what_a_tokenizer_says_of_itself(void **state)
+{
+    (void)state;
+    anm_tokenizer *t;
+    anm_error err = {0};
+    const char *p;
+    size_t n;
+    if (anm_tokenizer_open(&t, "test/data/token/tiktoken.model", NULL, &err)) fail_msg("%s", err.text);
+    int32_t eot = anm_tokenizer_id(t, "<|eot_id|>");
+    assert_string_equal(anm_tokenizer_kind(t), "tiktoken");
+    assert_true(anm_tokenizer_is_stop(t, eot) && anm_tokenizer_is_special(t, eot));
+    assert_false(anm_tokenizer_is_stop(t, 5));
+    assert_false(anm_tokenizer_is_stop(t, -1));
+    assert_int_equal(anm_tokenizer_id(t, "no such token"), -1);
+    anm_tokenizer_piece(&p, &n, t, eot, false);
+    assert_int_equal(n, 0);
+    anm_tokenizer_piece(&p, &n, t, eot, true);
+    assert_true(n == 10 && memcmp(p, "<|eot_id|>", 10) == 0);
+    char *text;
+    const int32_t bad = anm_tokenizer_size(t);
+    assert_int_equal(anm_tokenizer_decode(&text, &n, t, &bad, 1, true, &err), ANM_ERR_LIMIT);
+    assert_null(text);
+    anm_tokenizer_free(t);
+    assert_int_equal(anm_tokenizer_open(&t, "test/data/token/no-such-file", NULL, &err), ANM_ERR_IO);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiny_tokenizers_answer_as_their_originals),
         cmocka_unit_test(real_tokenizers_answer_as_their_originals),
+        cmocka_unit_test(files_cut_short_or_spoilt_never_crash),
+        cmocka_unit_test(each_malformation_is_named),
+        cmocka_unit_test(a_pattern_that_runs_away_is_stopped),
+        cmocka_unit_test(a_megabyte_of_one_letter),
+        cmocka_unit_test(what_a_tokenizer_says_of_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
