@@ -27,15 +27,20 @@ static int complete(anm_llm *llm, anm_tokenizer *tok, const char *prompt, anm_er
     size_t n = 0;
     anm_end end;
     const anm_sampling how = {.temperature = 0.7, .top_p = 0.9, .repeat_penalty = 1, .seed = 1};
-    const anm_generation g = {.max_new = 100, .stop = &stop, .n_stop = 1, .lookahead = {.mode = ANM_LOOKAHEAD_OFF},
-                              .token = print_token, .ctx = tok};
+    const anm_generation g = {.max_new = 100,
+                              .stop = &stop,
+                              .n_stop = 1,
+                              .lookahead = {.mode = ANM_LOOKAHEAD_OFF},
+                              .token = print_token,
+                              .ctx = tok};
     int rc = anm_session_new(&session, llm, err);
     if (!rc) rc = anm_session_set_sampling(session, &how, err);
     if (!rc && bos >= 0 && anm_tokenizer_add_bos(tok) != 0) rc = anm_session_feed(session, &bos, 1, err);
     if (!rc) rc = anm_tokenizer_encode(&ids, &n, tok, prompt, strlen(prompt), false, err);
     if (!rc) rc = anm_session_feed(session, ids, n, err);
     if (!rc) rc = anm_session_generate(&end, session, &g, err);
-    if (!rc) printf("%s\n", end == ANM_END_STOP ? "" : end == ANM_END_CONTEXT ? " [the context is full]" : " […]");
+    if (!rc)
+        printf("%s\n", end == ANM_END_STOP ? "" : end == ANM_END_CONTEXT ? " [the context is full]" : " […]");
     free(ids);
     anm_session_free(session);
     return rc;

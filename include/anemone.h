@@ -46,9 +46,9 @@ typedef struct anm_error {
 ANM_API const char *anm_version(void);
 
 /* ---------------------------------------------------------------------------------------------------------------
- * Models. A program (.pte) with Core ML packages inside, loaded to run on this machine's CPU. Immutable: any number
- * of sessions may share one. All sessions of one model share its threads, so they take turns: one call at a time.
- * Different models know nothing of each other.
+ * Models. A program (.pte) with Core ML packages inside, loaded to run on this machine's CPU. Immutable: any
+ * number of sessions may share one. All sessions of one model share its threads, so they take turns: one call
+ * at a time. Different models know nothing of each other.
  */
 typedef struct anm_llm anm_llm;
 
@@ -69,8 +69,8 @@ typedef struct anm_llm_info {
     int64_t max_context; /* the most tokens that a session can be fed */
     int64_t input_len;   /* tokens of the widest step */
     int n_layers;
-    int multifunction;   /* 1: two methods, `prefill` and a `forward` of one token; 0: one for both */
-    int all_logits;      /* 1: a step gives logits for all its tokens, as lookahead needs; 0: for its last one */
+    int multifunction; /* 1: two methods, `prefill` and a `forward` of one token; 0: one for both */
+    int all_logits; /* 1: a step gives logits for all its tokens, as lookahead needs; 0: for its last one */
 } anm_llm_info;
 
 /* opts may be NULL: the defaults, which are zeros. Free with anm_llm_free, after its sessions. */
@@ -79,9 +79,9 @@ ANM_API void anm_llm_free(anm_llm *m);
 ANM_API void anm_llm_get_info(anm_llm_info *out, const anm_llm *m);
 
 /* ---------------------------------------------------------------------------------------------------------------
- * Tokenizers: text to ids and back. The format is found by looking into the file: tiktoken's list, SentencePiece's
- * protobuf, Hugging Face's tokenizer.json, or the tokens in a GGUF's metadata. Immutable: any number of threads may
- * use one.
+ * Tokenizers: text to ids and back. The format is found by looking into the file: tiktoken's list,
+ * SentencePiece's protobuf, Hugging Face's tokenizer.json, or the tokens in a GGUF's metadata. Immutable: any
+ * number of threads may use one.
  */
 typedef struct anm_tokenizer anm_tokenizer;
 
@@ -96,29 +96,31 @@ ANM_API int anm_tokenizer_add_bos(const anm_tokenizer *t);
 /* Does this id end an answer: EOS, <|eot_id|>, <|im_end|>, …? */
 ANM_API bool anm_tokenizer_is_stop(const anm_tokenizer *t, int32_t id);
 
-/* Encodes n bytes of UTF-8 (invalid bytes become what the format's original makes of U+FFFD). With parse_special,
- * spelled-out special tokens become their ids; without, they are text. No BOS is added. *ids is the caller's (free). */
-ANM_API int anm_tokenizer_encode(int32_t **ids, size_t *count, const anm_tokenizer *t, const char *text, size_t n,
-                                 bool parse_special, anm_error *err);
+/* Encodes n bytes of UTF-8 (invalid bytes become what the format's original makes of U+FFFD). With
+ * parse_special, spelled-out special tokens become their ids; without, they are text. No BOS is added. *ids
+ * is the caller's (free). */
+ANM_API int anm_tokenizer_encode(int32_t **ids, size_t *count, const anm_tokenizer *t, const char *text,
+                                 size_t n, bool parse_special, anm_error *err);
 
-/* The bytes of one token as they stand in running text, perhaps part of a UTF-8 character; special tokens give their
- * spelling when `special`, else nothing. Points into the tokenizer. */
-ANM_API void anm_tokenizer_piece(const char **bytes, size_t *n, const anm_tokenizer *t, int32_t id, bool special);
+/* The bytes of one token as they stand in running text, perhaps part of a UTF-8 character; special tokens
+ * give their spelling when `special`, else nothing. Points into the tokenizer. */
+ANM_API void anm_tokenizer_piece(const char **bytes, size_t *n, const anm_tokenizer *t, int32_t id,
+                                 bool special);
 
-/* The text of `count` ids as the original's decode gives it. Ends with a 0 byte that n does not count; the caller's
- * (free). */
-ANM_API int anm_tokenizer_decode(char **text, size_t *n, const anm_tokenizer *t, const int32_t *ids, size_t count,
-                                 bool special, anm_error *err);
+/* The text of `count` ids as the original's decode gives it. Ends with a 0 byte that n does not count; the
+ * caller's (free). */
+ANM_API int anm_tokenizer_decode(char **text, size_t *n, const anm_tokenizer *t, const int32_t *ids,
+                                 size_t count, bool special, anm_error *err);
 
 /* ---------------------------------------------------------------------------------------------------------------
- * Sessions: one conversation each. Feed tokens, look at the logits, choose the next token; or let generate do it.
- * One thread at a time. Equal calls give equal answers: they depend neither on how the tokens are cut into calls, nor
- * on threads, nor on lookahead.
+ * Sessions: one conversation each. Feed tokens, look at the logits, choose the next token; or let generate do
+ * it. One thread at a time. Equal calls give equal answers: they depend neither on how the tokens are cut
+ * into calls, nor on threads, nor on lookahead.
  */
 typedef struct anm_session anm_session;
 
-/* How the next token is chosen: the logits of recent tokens are pushed down by repeat_penalty, temperature divides,
- * softmax follows, then top_k, top_p and min_p cut the tail, in this order. */
+/* How the next token is chosen: the logits of recent tokens are pushed down by repeat_penalty, temperature
+ * divides, softmax follows, then top_k, top_p and min_p cut the tail, in this order. */
 typedef struct anm_sampling {
     double temperature;    /* 0: always the likeliest token, and of equal ones the lowest id */
     double top_p;          /* the likeliest tokens until their sum exceeds it; 1 (or more): off */
@@ -130,40 +132,46 @@ typedef struct anm_sampling {
 } anm_sampling;
 
 /* Greedy decoding. */
-#define ANM_SAMPLING_GREEDY {0, 1, 0, 0, 1, 64, 0}
+#define ANM_SAMPLING_GREEDY                                                                                  \
+    {                                                                                                        \
+        0, 1, 0, 0, 1, 64, 0                                                                                 \
+    }
 
 ANM_API int anm_session_new(anm_session **out, anm_llm *m, anm_error *err);
 ANM_API void anm_session_free(anm_session *s);
 
-/* Greedy until this is called. Restarts the random numbers from the seed. ANM_ERR_USAGE names a value out of range. */
+/* Greedy until this is called. Restarts the random numbers from the seed. ANM_ERR_USAGE names a value out of
+ * range. */
 ANM_API int anm_session_set_sampling(anm_session *s, const anm_sampling *how, anm_error *err);
 
 /* Forgets everything fed; sampling stays as set. */
 ANM_API void anm_session_reset(anm_session *s);
 
-/* Feeds n tokens after those fed before. ANM_ERR_LIMIT: an id is outside the vocabulary, or they are more than
- * the context holds; then nothing is fed. */
+/* Feeds n tokens after those fed before. ANM_ERR_LIMIT: an id is outside the vocabulary, or they are more
+ * than the context holds; then nothing is fed. */
 ANM_API int anm_session_feed(anm_session *s, const int32_t *ids, size_t n, anm_error *err);
 
-/* Makes room: drops a quarter of the cache's tokens, the oldest ones but the first `keep`. What the others were computed
- * from is not computed again; positions close up. Does nothing unless the context is full. */
+/* Makes room: drops a quarter of the cache's tokens, the oldest ones but the first `keep`. What the others
+ * were computed from is not computed again; positions close up. Does nothing unless the context is full. */
 ANM_API int anm_session_slide(anm_session *s, int64_t keep, anm_error *err);
 
 /* The tokens fed so far, less those that left; *ids points into the session until its next call. */
 ANM_API size_t anm_session_fed(const int32_t **ids, const anm_session *s);
 
-/* Keeps the first `keep` of the tokens fed, at most all but the last one, and forgets the rest. Afterwards feed before
- * you sample. */
+/* Keeps the first `keep` of the tokens fed, at most all but the last one, and forgets the rest. Afterwards
+ * feed before you sample. */
 ANM_API int anm_session_rewind(anm_session *s, size_t keep, anm_error *err);
 
-/* vocab_size logits of what follows the last token fed; NULL where nothing was fed since the start or a rewind. */
+/* vocab_size logits of what follows the last token fed; NULL where nothing was fed since the start or a
+ * rewind. */
 ANM_API const float *anm_session_logits(const anm_session *s);
 
 /* Chooses the token that follows the last one fed. Does not feed it. */
 ANM_API int anm_session_sample(int32_t *id, anm_session *s, anm_error *err);
 
-/* Lookahead decoding (Fu et al., arXiv 2402.02057): several tokens a step, where guesses from a Jacobi window and from
- * n-grams seen before come true. The answer is the one without it, token for token, greedy or sampled. */
+/* Lookahead decoding (Fu et al., arXiv 2402.02057): several tokens a step, where guesses from a Jacobi window
+ * and from n-grams seen before come true. The answer is the one without it, token for token, greedy or
+ * sampled. */
 typedef enum anm_lookahead_mode {
     ANM_LOOKAHEAD_OFF,
     ANM_LOOKAHEAD_AUTO,  /* measures, and guesses only where that pays */
@@ -178,7 +186,10 @@ typedef struct anm_lookahead {
     /* (ngram_size - 1) * (window_size + n_verifications) must not exceed the model's input_len. */
 } anm_lookahead;
 
-#define ANM_LOOKAHEAD_DEFAULT {ANM_LOOKAHEAD_AUTO, 5, 4, 4}
+#define ANM_LOOKAHEAD_DEFAULT                                                                                \
+    {                                                                                                        \
+        ANM_LOOKAHEAD_AUTO, 5, 4, 4                                                                          \
+    }
 
 typedef enum anm_end {
     ANM_END_MAX,     /* max_new tokens were made */
@@ -193,24 +204,25 @@ typedef enum anm_when_full {
 } anm_when_full;
 
 typedef struct anm_generation {
-    int64_t max_new;         /* the most new tokens; < 0: until something else ends it */
-    const int32_t *stop;     /* ids that end the answer */
+    int64_t max_new;     /* the most new tokens; < 0: until something else ends it */
+    const int32_t *stop; /* ids that end the answer */
     size_t n_stop;
     anm_lookahead lookahead; /* zeros: off */
     anm_when_full when_full;
-    int64_t keep;            /* tokens at the context's beginning that never leave; 4 are enough (Xiao et al., arXiv
-                                2309.17453) */
-    /* Called for every new token in order, the ending one included. Other than 0 ends the answer after this token.
-     * May be NULL. It must not call the session. */
+    int64_t keep; /* tokens at the context's beginning that never leave; 4 are enough (Xiao et al., arXiv
+                     2309.17453) */
+    /* Called for every new token in order, the ending one included. Other than 0 ends the answer after this
+     * token. May be NULL. It must not call the session. */
     int (*token)(void *ctx, int32_t id);
     void *ctx;
 } anm_generation;
 
-/* Continues after the last token fed. All new tokens but the last one are fed (the last is the caller's to feed or to
- * leave). *end says why it stopped. */
+/* Continues after the last token fed. All new tokens but the last one are fed (the last is the caller's to
+ * feed or to leave). *end says why it stopped. */
 ANM_API int anm_session_generate(anm_end *end, anm_session *s, const anm_generation *g, anm_error *err);
 
-/* Fills lookahead's n-gram pool from text as tokens, before generate; the tokens fed are added without this. */
+/* Fills lookahead's n-gram pool from text as tokens, before generate; the tokens fed are added without this.
+ */
 ANM_API int anm_session_seed_ngrams(anm_session *s, const anm_lookahead *how, const int32_t *ids, size_t n,
                                     anm_error *err);
 
@@ -221,7 +233,7 @@ typedef struct anm_method_stats {
 
 typedef struct anm_session_stats {
     int64_t fed_tokens, new_tokens; /* fed by the caller; made by generate */
-    int64_t steps;                  /* steps that generate took; fewer than new_tokens where lookahead guessed right */
+    int64_t steps; /* steps that generate took; fewer than new_tokens where lookahead guessed right */
     double feed_seconds, generate_seconds;
     anm_method_stats forward, prefill;
 } anm_session_stats;

@@ -45,9 +45,18 @@ typedef struct running {
 
 static int parse(options *o, int argc, char **argv, anm_error *err)
 {
-    *o = (options){.prompt = "Once upon a time,", .max_new_tokens = 100, .temperature = 0.6, .top_p = 0.9,
-                   .repeat_penalty = 1, .repeat_last = 64, .ngram_size = 5, .window_size = 4, .n_verifications = 4,
-                   .precision = "default", .context = "stop", .keep = 4};
+    *o = (options){.prompt = "Once upon a time,",
+                   .max_new_tokens = 100,
+                   .temperature = 0.6,
+                   .top_p = 0.9,
+                   .repeat_penalty = 1,
+                   .repeat_last = 64,
+                   .ngram_size = 5,
+                   .window_size = 4,
+                   .n_verifications = 4,
+                   .precision = "default",
+                   .context = "stop",
+                   .keep = 4};
     const cli_opt table[] = {
         {0, NULL, CLI_HEADING, NULL, NULL, "What runs:", NULL},
         {'m', "model", CLI_STRING, &o->model, "FILE", "the program (.pte), whoever exported it", NULL},
@@ -55,28 +64,38 @@ static int parse(options *o, int argc, char **argv, anm_error *err)
          "tiktoken's or SentencePiece's .model, tokenizer.json, or a GGUF file", NULL},
         {0, "tokenizer_config", CLI_STRING, &o->tokenizer_config, "FILE",
          "tokenizer_config.json; left out, the one beside the tokenizer where there is one", NULL},
-        {'p', "params", CLI_STRING, &o->params, "FILE", "params.json; never needed: if given, it must fit the program", NULL},
-        {0, "input_len", CLI_INT, &o->input_len, "N", "these three are in the program; if given, they must fit it",
-         &o->gave_input},
+        {'p', "params", CLI_STRING, &o->params, "FILE",
+         "params.json; never needed: if given, it must fit the program", NULL},
+        {0, "input_len", CLI_INT, &o->input_len, "N",
+         "these three are in the program; if given, they must fit it", &o->gave_input},
         {0, "cache_len", CLI_INT, &o->cache_len, "N", "", &o->gave_cache},
         {0, "max_context_len", CLI_INT, &o->max_context_len, "N", "", &o->gave_context_len},
         {0, NULL, CLI_HEADING, NULL, NULL, "What it is given:", NULL},
-        {0, "prompt", CLI_STRING, &o->prompt, "TEXT", "the text to go on with (\"Once upon a time,\")", &o->gave_prompt},
-        {0, "prompt_file", CLI_STRING, &o->prompt_file, "FILE", "the same from a file; - is standard input", NULL},
+        {0, "prompt", CLI_STRING, &o->prompt, "TEXT", "the text to go on with (\"Once upon a time,\")",
+         &o->gave_prompt},
+        {0, "prompt_file", CLI_STRING, &o->prompt_file, "FILE", "the same from a file; - is standard input",
+         NULL},
         {0, "tokens", CLI_STRING, &o->tokens, "IDS", "token ids, 1,2,3: needs no tokenizer", NULL},
-        {0, "bos", CLI_FLAG, &o->bos, NULL, "begin with the token for the beginning of a text; without these two as the", NULL},
-        {0, "no_bos", CLI_FLAG, &o->no_bos, NULL, "tokenizer's own data says, and where that is silent with it", NULL},
-        {0, "parse_special", CLI_FLAG, &o->parse_special, NULL, "special tokens spelled in the prompt are special", NULL},
+        {0, "bos", CLI_FLAG, &o->bos, NULL,
+         "begin with the token for the beginning of a text; without these two as the", NULL},
+        {0, "no_bos", CLI_FLAG, &o->no_bos, NULL,
+         "tokenizer's own data says, and where that is silent with it", NULL},
+        {0, "parse_special", CLI_FLAG, &o->parse_special, NULL,
+         "special tokens spelled in the prompt are special", NULL},
         {0, NULL, CLI_HEADING, NULL, NULL, "How the next token is chosen:", NULL},
         {0, "max_new_tokens", CLI_INT, &o->max_new_tokens, "N", "the most new tokens (100)", NULL},
         {0, "temperature", CLI_FLOAT, &o->temperature, "X", "0 takes the likeliest (0.6)", NULL},
         {0, "greedy", CLI_FLAG, &o->greedy, NULL, "the same as --temperature 0", NULL},
-        {0, "top_p", CLI_FLOAT, &o->top_p, "X", "only the likeliest tokens, together this probable (0.9; 1: all)", NULL},
+        {0, "top_p", CLI_FLOAT, &o->top_p, "X",
+         "only the likeliest tokens, together this probable (0.9; 1: all)", NULL},
         {0, "top_k", CLI_INT, &o->top_k, "N", "only the N likeliest (0: all)", NULL},
-        {0, "min_p", CLI_FLOAT, &o->min_p, "X", "only those X times as probable as the likeliest (0: all)", NULL},
-        {0, "repeat_penalty", CLI_FLOAT, &o->repeat_penalty, "X", "above 1: recent tokens become less likely (1)", NULL},
+        {0, "min_p", CLI_FLOAT, &o->min_p, "X", "only those X times as probable as the likeliest (0: all)",
+         NULL},
+        {0, "repeat_penalty", CLI_FLOAT, &o->repeat_penalty, "X",
+         "above 1: recent tokens become less likely (1)", NULL},
         {0, "repeat_last", CLI_INT, &o->repeat_last, "N", "how many tokens are recent (64; 0: all)", NULL},
-        {0, "seed", CLI_INT, &o->seed, "N", "of the random numbers; the same seed gives the same text", &o->gave_seed},
+        {0, "seed", CLI_INT, &o->seed, "N", "of the random numbers; the same seed gives the same text",
+         &o->gave_seed},
         {0, "stop", CLI_STRING, &o->stop, "TEXT", "end before this text", NULL},
         {0, "ignore_eos", CLI_FLAG, &o->ignore_eos, NULL, "go on after tokens that end a text", NULL},
         {0, "context", CLI_CHOICE, &o->context, "stop|slide",
@@ -97,30 +116,41 @@ static int parse(options *o, int argc, char **argv, anm_error *err)
         {'j', "threads", CLI_INT, &o->threads, "N", "threads (0: one per processor)", NULL},
         {0, NULL, CLI_HEADING, NULL, NULL, "What comes out:", NULL},
         {0, "echo", CLI_FLAG, &o->echo, NULL, "print the prompt before the answer", NULL},
-        {0, "print_tokens", CLI_FLAG, &o->print_tokens, NULL, "the new ids on one line, instead of text", NULL},
-        {0, "logits", CLI_STRING, &o->logits, "FILE.npy", "write the prompt's logits: fp32, [tokens, vocabulary]", NULL},
-        {0, "json", CLI_FLAG, &o->json, NULL, "figures as a JSON object, the last line of standard error", NULL},
+        {0, "print_tokens", CLI_FLAG, &o->print_tokens, NULL, "the new ids on one line, instead of text",
+         NULL},
+        {0, "logits", CLI_STRING, &o->logits, "FILE.npy",
+         "write the prompt's logits: fp32, [tokens, vocabulary]", NULL},
+        {0, "json", CLI_FLAG, &o->json, NULL, "figures as a JSON object, the last line of standard error",
+         NULL},
         {0, "stats", CLI_FLAG, &o->stats, NULL, "more figures", NULL},
         {0},
     };
-    return cli_parse(table, "anemone run -m MODEL.pte -t TOKENIZER --prompt TEXT [OPTION…]", argc, argv, NULL, 0, NULL, err);
+    return cli_parse(table, "anemone run -m MODEL.pte -t TOKENIZER --prompt TEXT [OPTION…]", argc, argv, NULL,
+                     0, NULL, err);
 }
 
 static int check_words(const options *o, anm_error *err)
 {
     if (!o->model) return anm_fail(err, ANM_ERR_USAGE, "run: -m FILE says which program; it is missing");
     if ((o->tokens != NULL) + (o->prompt_file != NULL) + o->gave_prompt > 1)
-        return anm_fail(err, ANM_ERR_USAGE, "run: only one of --prompt, --prompt_file and --tokens can be given");
+        return anm_fail(err, ANM_ERR_USAGE,
+                        "run: only one of --prompt, --prompt_file and --tokens can be given");
     if (!o->tokens && !o->tokenizer)
-        return anm_fail(err, ANM_ERR_USAGE, "run: -t FILE says which tokenizer; it is missing (or give ids: --tokens 1,2,3)");
-    if (o->bos && o->no_bos) return anm_fail(err, ANM_ERR_USAGE, "run: --bos and --no_bos exclude each other");
+        return anm_fail(err, ANM_ERR_USAGE,
+                        "run: -t FILE says which tokenizer; it is missing (or give ids: --tokens 1,2,3)");
+    if (o->bos && o->no_bos)
+        return anm_fail(err, ANM_ERR_USAGE, "run: --bos and --no_bos exclude each other");
     if (o->exact + o->precise + o->gave_precision > 1)
-        return anm_fail(err, ANM_ERR_USAGE, "run: only one of --exact, --precise and --precision can be given");
+        return anm_fail(err, ANM_ERR_USAGE,
+                        "run: only one of --exact, --precise and --precision can be given");
     if (o->max_new_tokens < 0) return anm_fail(err, ANM_ERR_USAGE, "run: --max_new_tokens must be 0 or more");
-    if (o->threads < 0 || o->threads > 1024) return anm_fail(err, ANM_ERR_USAGE, "run: -j must be between 0 and 1024");
-    if (o->lookahead && *o->lookahead && strcmp(o->lookahead, "auto") != 0 && strcmp(o->lookahead, "always") != 0)
+    if (o->threads < 0 || o->threads > 1024)
+        return anm_fail(err, ANM_ERR_USAGE, "run: -j must be between 0 and 1024");
+    if (o->lookahead && *o->lookahead && strcmp(o->lookahead, "auto") != 0 &&
+        strcmp(o->lookahead, "always") != 0)
         return anm_fail(err, ANM_ERR_USAGE, "--lookahead=%s: must be auto or always", o->lookahead);
-    if (o->ngrams_seed && !o->lookahead) return anm_fail(err, ANM_ERR_USAGE, "run: --ngrams_seed needs --lookahead");
+    if (o->ngrams_seed && !o->lookahead)
+        return anm_fail(err, ANM_ERR_USAGE, "run: --ngrams_seed needs --lookahead");
     if ((o->stop || o->ngrams_seed || o->echo) && !o->tokenizer)
         return anm_fail(err, ANM_ERR_USAGE, "run: --stop, --ngrams_seed and --echo need a tokenizer (-t)");
     const int64_t look[] = {o->ngram_size, o->window_size, o->n_verifications};
@@ -138,11 +168,12 @@ static anm_precision precision_of(const options *o)
 }
 
 /* An option that repeats what the file says must say the same. */
-static int same(const options *o, const char *from, const char *name, int64_t said, int64_t is, anm_error *err)
+static int same(const options *o, const char *from, const char *name, int64_t said, int64_t is,
+                anm_error *err)
 {
     if (said == is) return 0;
-    return anm_fail(err, ANM_ERR_LIMIT, "%s: its %s is %lld, but %s says %lld", o->model, name, (long long)is, from,
-                    (long long)said);
+    return anm_fail(err, ANM_ERR_LIMIT, "%s: its %s is %lld, but %s says %lld", o->model, name, (long long)is,
+                    from, (long long)said);
 }
 
 static int check_params(const running *r, anm_error *err)
@@ -165,9 +196,11 @@ static int check_params(const running *r, anm_error *err)
 /* Vocabularies may be padded in the model, but not by much, and never in the tokenizer. */
 static int check_tokenizer(const running *r, anm_error *err)
 {
-    int64_t model = r->info->vocab_size, tok = anm_tokenizer_size(r->tok), pad = model / 32 > 1024 ? model / 32 : 1024;
+    int64_t model = r->info->vocab_size, tok = anm_tokenizer_size(r->tok),
+            pad = model / 32 > 1024 ? model / 32 : 1024;
     if (tok <= model && tok >= model - pad) return 0;
-    return anm_fail(err, ANM_ERR_LIMIT, "%s: its vocabulary of %lld tokens does not fit the model's of %lld (%s)", r->o.tokenizer,
+    return anm_fail(err, ANM_ERR_LIMIT,
+                    "%s: its vocabulary of %lld tokens does not fit the model's of %lld (%s)", r->o.tokenizer,
                     (long long)tok, (long long)model, r->o.model);
 }
 
@@ -196,11 +229,16 @@ static int read_prompt(running *r, anm_error *err)
     int32_t *ids = NULL;
     size_t n = 0;
     int rc = 0;
-    if (o->tokens) return cli_read_ids(&r->prompt, &r->n_prompt, o->tokens, strlen(o->tokens), "--tokens", err);
-    if (o->prompt_file) rc = cli_read_text(&text, o->prompt_file, err);
-    else anm_buf_puts(&text, o->prompt);
+    if (o->tokens)
+        return cli_read_ids(&r->prompt, &r->n_prompt, o->tokens, strlen(o->tokens), "--tokens", err);
+    if (o->prompt_file)
+        rc = cli_read_text(&text, o->prompt_file, err);
+    else
+        anm_buf_puts(&text, o->prompt);
     if (!rc && text.bad) rc = anm_fail_memory(err, "the prompt");
-    if (!rc) rc = anm_tokenizer_encode(&ids, &n, r->tok, text.data ? (char *)text.data : "", text.size, o->parse_special, err);
+    if (!rc)
+        rc = anm_tokenizer_encode(&ids, &n, r->tok, text.data ? (char *)text.data : "", text.size,
+                                  o->parse_special, err);
     int32_t bos = anm_tokenizer_bos(r->tok);
     if (!rc && o->bos && bos < 0)
         rc = anm_fail(err, ANM_ERR_USAGE, "--bos: the tokenizer has no token for the beginning of a text");
@@ -221,10 +259,11 @@ static int check_prompt(const running *r, anm_error *err)
 {
     if (r->n_prompt == 0) return anm_fail(err, ANM_ERR_USAGE, "run: the prompt is empty");
     if (r->n_prompt <= (size_t)r->session->capacity) return 0;
-    return anm_fail(err, ANM_ERR_LIMIT,
-                    "%s: the prompt has %zu tokens, and the context holds %lld: shorten it, or export with a larger "
-                    "--max_context_len",
-                    r->o.model, r->n_prompt, (long long)r->session->capacity);
+    return anm_fail(
+        err, ANM_ERR_LIMIT,
+        "%s: the prompt has %zu tokens, and the context holds %lld: shorten it, or export with a larger "
+        "--max_context_len",
+        r->o.model, r->n_prompt, (long long)r->session->capacity);
 }
 
 static int find_stops(running *r, anm_error *err)
@@ -239,7 +278,8 @@ static int find_stops(running *r, anm_error *err)
                 n++;
             }
         r->n_stop = n;
-        if (pass == 0 && !(r->stop_ids = calloc(n + 1, sizeof *r->stop_ids))) return anm_fail_memory(err, "stop tokens");
+        if (pass == 0 && !(r->stop_ids = calloc(n + 1, sizeof *r->stop_ids)))
+            return anm_fail_memory(err, "stop tokens");
     }
     return 0;
 }
@@ -248,8 +288,12 @@ static int set_up(running *r, anm_error *err)
 {
     const options *o = &r->o;
     r->seed = o->gave_seed ? (uint64_t)o->seed : (uint64_t)time(NULL) * 1000003u ^ (uint64_t)getpid();
-    const anm_sampling how = {.temperature = o->greedy ? 0 : o->temperature, .top_p = o->top_p, .min_p = o->min_p,
-                              .top_k = o->top_k, .repeat_penalty = o->repeat_penalty, .repeat_last = o->repeat_last,
+    const anm_sampling how = {.temperature = o->greedy ? 0 : o->temperature,
+                              .top_p = o->top_p,
+                              .min_p = o->min_p,
+                              .top_k = o->top_k,
+                              .repeat_penalty = o->repeat_penalty,
+                              .repeat_last = o->repeat_last,
                               .seed = r->seed};
     int rc = anm_session_set_sampling(r->session, &how, err);
     if (rc || !o->lookahead) return rc;
@@ -257,8 +301,10 @@ static int set_up(running *r, anm_error *err)
                               (int32_t)o->ngram_size, (int32_t)o->window_size, (int32_t)o->n_verifications};
     int32_t *ids = NULL;
     size_t n = 0;
-    if (o->ngrams_seed) rc = anm_tokenizer_encode(&ids, &n, r->tok, o->ngrams_seed, strlen(o->ngrams_seed), false, err);
-    if (!rc && (rc = anm_session_seed_ngrams(r->session, &r->look, ids, n, err))) anm_error_prefix(err, o->model);
+    if (o->ngrams_seed)
+        rc = anm_tokenizer_encode(&ids, &n, r->tok, o->ngrams_seed, strlen(o->ngrams_seed), false, err);
+    if (!rc && (rc = anm_session_seed_ngrams(r->session, &r->look, ids, n, err)))
+        anm_error_prefix(err, o->model);
     free(ids);
     return rc;
 }
@@ -299,7 +345,8 @@ static int on_token(void *ctx, int32_t id)
     running *r = ctx;
     if (r->show_ids) anm_buf_printf(&r->ids, r->ids.size ? " %d" : "%d", id);
     bool ends = false;
-    for (size_t i = 0; i < r->n_stop; i++) ends |= r->stop_ids[i] == id;
+    for (size_t i = 0; i < r->n_stop; i++)
+        ends |= r->stop_ids[i] == id;
     if (r->tok && !ends && id < anm_tokenizer_size(r->tok)) {
         const char *bytes;
         size_t n;
@@ -313,9 +360,15 @@ static int on_token(void *ctx, int32_t id)
 static int generate(running *r, anm_end *end, anm_error *err)
 {
     if (r->show_text) show(r);
-    const anm_generation g = {.max_new = r->o.max_new_tokens, .stop = r->stop_ids, .n_stop = r->n_stop,
-                              .lookahead = r->look, .keep = r->o.keep,
-                              .when_full = strcmp(r->o.context, "slide") == 0 ? ANM_FULL_SLIDE : ANM_FULL_STOP, .token = on_token, .ctx = r};
+    const anm_generation g = {.max_new = r->o.max_new_tokens,
+                              .stop = r->stop_ids,
+                              .n_stop = r->n_stop,
+                              .lookahead = r->look,
+                              .keep = r->o.keep,
+                              .when_full =
+                                  strcmp(r->o.context, "slide") == 0 ? ANM_FULL_SLIDE : ANM_FULL_STOP,
+                              .token = on_token,
+                              .ctx = r};
     cli_handle_stop(true);
     int rc = anm_session_generate(end, r->session, &g, err);
     anm_stream_end(&r->stream);
@@ -325,19 +378,28 @@ static int generate(running *r, anm_end *end, anm_error *err)
     }
     if (r->show_ids) printf("%s\n", r->ids.data ? (char *)r->ids.data : "");
     fflush(stdout);
-    if (!rc && (r->ids.bad || r->stream.ready.bad || r->stream.held.bad)) rc = anm_fail_memory(err, "the answer");
+    if (!rc && (r->ids.bad || r->stream.ready.bad || r->stream.held.bad))
+        rc = anm_fail_memory(err, "the answer");
     return rc ? anm_error_prefix(err, r->o.model) : 0;
 }
 
 static void report(const running *r, anm_end end)
 {
     const options *o = &r->o;
-    run_report rep = {.model = o->model, .seed = r->seed, .end = end, .stopped_by_text = r->stream.stopped,
-                      .interrupted = cli_stop_asked(), .multifunction = r->info->multifunction,
-                      .context = r->session->capacity, .lookahead = o->lookahead != NULL, .greedy = o->greedy || o->temperature == 0};
+    run_report rep = {.model = o->model,
+                      .seed = r->seed,
+                      .end = end,
+                      .stopped_by_text = r->stream.stopped,
+                      .interrupted = cli_stop_asked(),
+                      .multifunction = r->info->multifunction,
+                      .context = r->session->capacity,
+                      .lookahead = o->lookahead != NULL,
+                      .greedy = o->greedy || o->temperature == 0};
     anm_session_get_stats(&rep.stats, r->session);
-    if (o->json) run_report_json(stderr, &rep);
-    else run_report_text(stderr, &rep, o->stats);
+    if (o->json)
+        run_report_json(stderr, &rep);
+    else
+        run_report_text(stderr, &rep, o->stats);
 }
 
 int cmd_run(int argc, char **argv)

@@ -12,7 +12,8 @@ int cli_read_text(anm_buf *out, const char *path, anm_error *err)
     if (!f) return anm_fail(err, ANM_ERR_IO, "%s: cannot be opened", path);
     char part[1 << 16];
     size_t n;
-    while ((n = fread(part, 1, sizeof part, f)) > 0) anm_buf_put(out, part, n);
+    while ((n = fread(part, 1, sizeof part, f)) > 0)
+        anm_buf_put(out, part, n);
     bool failed = ferror(f);
     if (!input) fclose(f);
     if (failed) return anm_fail(err, ANM_ERR_IO, "%s: cannot be read", path);
@@ -32,7 +33,8 @@ int cli_read_ids(int32_t **ids, size_t *count, const char *text, size_t n, const
         }
         int64_t v = 0;
         size_t from = i;
-        while (i < n && text[i] >= '0' && text[i] <= '9' && v <= INT32_MAX) v = v * 10 + (text[i++] - '0');
+        while (i < n && text[i] >= '0' && text[i] <= '9' && v <= INT32_MAX)
+            v = v * 10 + (text[i++] - '0');
         if (i == from || v > INT32_MAX) {
             free(p);
             return anm_fail_at(err, ANM_ERR_USAGE, from, "%s: not a token id at byte %zu", name, from);

@@ -9,8 +9,8 @@
 /* The whole of a file, or of standard input for "-"; an empty one is an empty text. */
 int cli_read_text(anm_buf *out, const char *path, anm_error *err);
 
-/* Numbers with spaces, commas or line ends between them. *ids is the caller's (free). `name` says in errors where the
- * n bytes of `text` come from. */
+/* Numbers with spaces, commas or line ends between them. *ids is the caller's (free). `name` says in errors
+ * where the n bytes of `text` come from. */
 int cli_read_ids(int32_t **ids, size_t *count, const char *text, size_t n, const char *name, anm_error *err);
 
 #endif

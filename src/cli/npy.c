@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Format: numpy.lib.format. A magic, the version, the length of the text that follows, and the text: a Python dict,
- * padded with spaces and ended by a line feed so that the data begins at a multiple of 64. */
+/* Format: numpy.lib.format. A magic, the version, the length of the text that follows, and the text: a Python
+ * dict, padded with spaces and ended by a line feed so that the data begins at a multiple of 64. */
 int cli_npy_open(cli_npy *f, const char *path, uint64_t rows, uint64_t cols, anm_error *err)
 {
     enum { SIZE = 128, FIXED = 10 };
@@ -16,8 +16,9 @@ int cli_npy_open(cli_npy *f, const char *path, uint64_t rows, uint64_t cols, anm
     anm_st16(head + 8, SIZE - FIXED);
     memset(head + FIXED, ' ', SIZE - FIXED);
     char text[SIZE - FIXED];
-    int n = snprintf(text, sizeof text, "{'descr': '<f4', 'fortran_order': False, 'shape': (%" PRIu64 ", %" PRIu64 "), }",
-                     rows, cols);
+    int n = snprintf(text, sizeof text,
+                     "{'descr': '<f4', 'fortran_order': False, 'shape': (%" PRIu64 ", %" PRIu64 "), }", rows,
+                     cols);
     memcpy(head + FIXED, text, (size_t)n);
     head[SIZE - 1] = '\n';
     int rc = anm_outfile_open(&f->file, path, err);
@@ -28,7 +29,8 @@ int cli_npy_open(cli_npy *f, const char *path, uint64_t rows, uint64_t cols, anm
 
 int cli_npy_write(cli_npy *f, const float *values, size_t n, anm_error *err)
 {
-    int rc = anm_outfile_write(&f->file, f->at, values, n * sizeof *values, err); /* machines here are little-endian */
+    int rc = anm_outfile_write(&f->file, f->at, values, n * sizeof *values,
+                               err); /* machines here are little-endian */
     f->at += n * sizeof *values;
     return rc;
 }

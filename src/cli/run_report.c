@@ -31,7 +31,8 @@ static const char *why(const run_report *r)
 static void method(FILE *to, const char *name, const anm_method_stats *m, bool more)
 {
     if (!m->calls) return;
-    fprintf(to, "  %-8s %6lld calls, mean %.3f ms", name, (long long)m->calls, m->seconds / (double)m->calls * 1e3);
+    fprintf(to, "  %-8s %6lld calls, mean %.3f ms", name, (long long)m->calls,
+            m->seconds / (double)m->calls * 1e3);
     if (more) fprintf(to, "; %lld rows, %.3f s in all", (long long)m->rows, m->seconds);
     fprintf(to, "\n");
 }
@@ -40,28 +41,33 @@ void run_report_text(FILE *to, const run_report *r, bool more)
 {
     const anm_session_stats *s = &r->stats;
     if (r->end == ANM_END_CONTEXT)
-        fprintf(to, "anemone: %s: the context of %lld tokens is full, so the text ends here (--context slide goes on)\n", r->model, (long long)r->context);
-    fprintf(to, "prefill  %6lld tokens in %.2f s (%.1f tokens/s)\n", (long long)s->fed_tokens, s->feed_seconds,
-            rate((double)s->fed_tokens, s->feed_seconds));
+        fprintf(to,
+                "anemone: %s: the context of %lld tokens is full, so the text ends here (--context slide "
+                "goes on)\n",
+                r->model, (long long)r->context);
+    fprintf(to, "prefill  %6lld tokens in %.2f s (%.1f tokens/s)\n", (long long)s->fed_tokens,
+            s->feed_seconds, rate((double)s->fed_tokens, s->feed_seconds));
     fprintf(to, "decode   %6lld tokens in %.2f s (%.1f tokens/s)", (long long)stepped(r), s->generate_seconds,
             rate((double)stepped(r), s->generate_seconds));
     if (r->lookahead && s->steps)
-        fprintf(to, ", %lld steps, %.2f tokens a step", (long long)s->steps, (double)stepped(r) / (double)s->steps);
+        fprintf(to, ", %lld steps, %.2f tokens a step", (long long)s->steps,
+                (double)stepped(r) / (double)s->steps);
     fprintf(to, "\n");
     if (!r->multifunction && !more) return;
     method(to, "prefill", &s->prefill, more);
     method(to, "forward", &s->forward, more);
     if (!more) return;
     double methods = s->prefill.seconds + s->forward.seconds, all = s->feed_seconds + s->generate_seconds;
-    fprintf(to, "  sampling and the rest %.3f s (%.1f %%)\n", all - methods, all > 0 ? (all - methods) / all * 100 : 0);
+    fprintf(to, "  sampling and the rest %.3f s (%.1f %%)\n", all - methods,
+            all > 0 ? (all - methods) / all * 100 : 0);
     if (!r->greedy) fprintf(to, "  seed %llu\n", (unsigned long long)r->seed);
     fprintf(to, "  ended by: %s\n", why(r));
 }
 
 static json_t *method_json(const anm_method_stats *m)
 {
-    return json_pack("{s:I,s:I,s:f,s:f}", "calls", (json_int_t)m->calls, "rows", (json_int_t)m->rows, "seconds", m->seconds,
-                     "mean_ms", m->calls ? m->seconds / (double)m->calls * 1e3 : 0.0);
+    return json_pack("{s:I,s:I,s:f,s:f}", "calls", (json_int_t)m->calls, "rows", (json_int_t)m->rows,
+                     "seconds", m->seconds, "mean_ms", m->calls ? m->seconds / (double)m->calls * 1e3 : 0.0);
 }
 
 void run_report_json(FILE *to, const run_report *r)
@@ -70,11 +76,12 @@ void run_report_json(FILE *to, const run_report *r)
     json_t *methods = json_object();
     if (s->prefill.calls) json_object_set_new(methods, "prefill", method_json(&s->prefill));
     json_object_set_new(methods, "forward", method_json(&s->forward));
-    json_t *o = json_pack("{s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:s,s:o}", "prompt_tokens", (json_int_t)s->fed_tokens, "new_tokens",
-                          (json_int_t)s->new_tokens, "steps", (json_int_t)s->steps, "tokens_per_step",
-                          s->steps ? (double)stepped(r) / (double)s->steps : 0.0, "prefill_s", s->feed_seconds, "decode_s",
-                          s->generate_seconds, "prefill_tok_s", rate((double)s->fed_tokens, s->feed_seconds), "decode_tok_s",
-                          rate((double)stepped(r), s->generate_seconds), "end", why(r), "methods", methods);
+    json_t *o = json_pack(
+        "{s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:s,s:o}", "prompt_tokens", (json_int_t)s->fed_tokens, "new_tokens",
+        (json_int_t)s->new_tokens, "steps", (json_int_t)s->steps, "tokens_per_step",
+        s->steps ? (double)stepped(r) / (double)s->steps : 0.0, "prefill_s", s->feed_seconds, "decode_s",
+        s->generate_seconds, "prefill_tok_s", rate((double)s->fed_tokens, s->feed_seconds), "decode_tok_s",
+        rate((double)stepped(r), s->generate_seconds), "end", why(r), "methods", methods);
     /* The seed may need all 64 bits, more than a JSON number of many readers holds: a string. */
     char seed[24];
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)r->seed);

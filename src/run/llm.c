@@ -16,8 +16,10 @@ int anm_llm_open(anm_llm **out, const char *path, const anm_llm_opts *opts, anm_
         const anm_engine_opts engine = {.precision = opts->precision, .pool = m->pool};
         rc = anm_engine_open(&m->engine, path, &engine, err);
     }
-    if (rc) anm_llm_free(m);
-    else *out = m;
+    if (rc)
+        anm_llm_free(m);
+    else
+        *out = m;
     return rc;
 }
 

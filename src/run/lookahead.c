@@ -8,9 +8,9 @@
 /* Where a step's rows lie: [tail][window, whose first row is the current token's][branch 0][branch 1]… */
 typedef struct layout {
     int32_t tail;
-    int32_t levels;           /* ngram_size - 1; 0: no window, only the current token's row */
-    int32_t branches, depth;  /* so many chains of so many guesses */
-    int32_t first_branch;     /* the row where they begin */
+    int32_t levels;          /* ngram_size - 1; 0: no window, only the current token's row */
+    int32_t branches, depth; /* so many chains of so many guesses */
+    int32_t first_branch;    /* the row where they begin */
     int32_t rows;
 } layout;
 
@@ -18,19 +18,19 @@ struct anm_look {
     anm_lookahead how;
     int64_t vocab;
     anm_ngrams *pool;
-    int64_t pooled;       /* n-grams that begin before this token of the session are in the pool */
-    int32_t *window;      /* [ngram_size - 1][window_size] */
-    int32_t *ngram;       /* [ngram_size - 1] scratch */
+    int64_t pooled;  /* n-grams that begin before this token of the session are in the pool */
+    int32_t *window; /* [ngram_size - 1][window_size] */
+    int32_t *ngram;  /* [ngram_size - 1] scratch */
     bool window_begun;
     const int32_t **branch; /* [n_verifications] guesses of this step's branches, in the pool */
-    uint8_t *see;         /* [input_len][input_len] */
-    int32_t *at;          /* [input_len] which of the wanted logits are this row's */
-    float *logits;        /* of the wanted rows: the current one, the window's last level, all branches */
+    uint8_t *see;           /* [input_len][input_len] */
+    int32_t *at;            /* [input_len] which of the wanted logits are this row's */
+    float *logits;          /* of the wanted rows: the current one, the window's last level, all branches */
     /* What pays, for ANM_LOOKAHEAD_AUTO: */
-    double *seconds;      /* [input_len + 1] a step of so many rows; 0: not seen yet */
-    double *hits;         /* [n_verifications] tokens that the i-th branch gains per step */
-    double window_hits;   /* tokens that a step with the whole window gains */
-    double lost, spent;   /* seconds that guessing cost beyond what it gained; of all steps */
+    double *seconds;    /* [input_len + 1] a step of so many rows; 0: not seen yet */
+    double *hits;       /* [n_verifications] tokens that the i-th branch gains per step */
+    double window_hits; /* tokens that a step with the whole window gains */
+    double lost, spent; /* seconds that guessing cost beyond what it gained; of all steps */
 };
 
 void anm_look_free(anm_look *l)
@@ -68,19 +68,22 @@ void anm_look_slide(anm_look *l, int64_t n)
 static int check(const anm_session *s, const anm_lookahead *how, anm_error *err)
 {
     if (!s->info->all_logits)
-        return anm_fail(err, ANM_ERR_UNSUPPORTED,
-                        "lookahead: this file gives the logits of the last token only, and guesses need them all: export "
-                        "it with one method, or without lookahead");
+        return anm_fail(
+            err, ANM_ERR_UNSUPPORTED,
+            "lookahead: this file gives the logits of the last token only, and guesses need them all: export "
+            "it with one method, or without lookahead");
     if (how->ngram_size < 2)
         return anm_fail(err, ANM_ERR_USAGE, "lookahead: ngram_size %d must be at least 2", how->ngram_size);
     if (how->window_size < 0)
         return anm_fail(err, ANM_ERR_USAGE, "lookahead: window_size %d must be at least 0", how->window_size);
     if (how->n_verifications < 1)
-        return anm_fail(err, ANM_ERR_USAGE, "lookahead: n_verifications %d must be at least 1", how->n_verifications);
+        return anm_fail(err, ANM_ERR_USAGE, "lookahead: n_verifications %d must be at least 1",
+                        how->n_verifications);
     int64_t rows = ((int64_t)how->ngram_size - 1) * ((int64_t)how->window_size + how->n_verifications);
     if (rows > s->info->input_len)
         return anm_fail(err, ANM_ERR_LIMIT,
-                        "lookahead: (ngram_size %d - 1) * (window_size %d + n_verifications %d) = %lld rows are more than "
+                        "lookahead: (ngram_size %d - 1) * (window_size %d + n_verifications %d) = %lld rows "
+                        "are more than "
                         "the file's input_len %lld",
                         how->ngram_size, how->window_size, how->n_verifications, (long long)rows,
                         (long long)s->info->input_len);
@@ -93,7 +96,8 @@ static int make(anm_look **out, const anm_session *s, const anm_lookahead *how, 
     anm_look *l = calloc(1, sizeof *l);
     if (!l) return anm_fail_memory(err, "lookahead");
     size_t rows = (size_t)s->info->input_len, vocab = (size_t)s->info->vocab_size;
-    size_t levels = (size_t)how->ngram_size - 1, columns = (size_t)how->window_size, branches = (size_t)how->n_verifications;
+    size_t levels = (size_t)how->ngram_size - 1, columns = (size_t)how->window_size,
+           branches = (size_t)how->n_verifications;
     l->how = *how;
     l->vocab = s->info->vocab_size;
     l->window = calloc(levels * columns + 1, sizeof *l->window);
@@ -113,7 +117,8 @@ static int make(anm_look **out, const anm_session *s, const anm_lookahead *how, 
         return rc;
     }
     /* Hopeful at first, so that guessing is tried. */
-    for (size_t i = 0; i < branches; i++) l->hits[i] = i == 0 ? 1 : 0.25;
+    for (size_t i = 0; i < branches; i++)
+        l->hits[i] = i == 0 ? 1 : 0.25;
     l->window_hits = 1;
     *out = l;
     return 0;
@@ -135,15 +140,17 @@ int anm_look_prepare(anm_session *s, const anm_lookahead *how, anm_error *err)
     return 0;
 }
 
-int anm_session_seed_ngrams(anm_session *s, const anm_lookahead *how, const int32_t *ids, size_t n, anm_error *err)
+int anm_session_seed_ngrams(anm_session *s, const anm_lookahead *how, const int32_t *ids, size_t n,
+                            anm_error *err)
 {
     int rc = anm_look_prepare(s, how, err);
     if (rc) return rc;
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= s->info->vocab_size)
-            return anm_fail(err, ANM_ERR_LIMIT, "token %ld is outside the vocabulary of %lld tokens", (long)ids[i],
-                            (long long)s->info->vocab_size);
-    for (size_t i = 0; i + (size_t)how->ngram_size <= n; i++) anm_ngrams_add(s->look->pool, ids[i], ids + i + 1);
+            return anm_fail(err, ANM_ERR_LIMIT, "token %ld is outside the vocabulary of %lld tokens",
+                            (long)ids[i], (long long)s->info->vocab_size);
+    for (size_t i = 0; i + (size_t)how->ngram_size <= n; i++)
+        anm_ngrams_add(s->look->pool, ids[i], ids + i + 1);
     return 0;
 }
 
@@ -154,7 +161,8 @@ static void pool_text(anm_look *l, const int32_t *ids, int64_t n)
         anm_ngrams_add(l->pool, ids[l->pooled], ids + l->pooled + 1);
 }
 
-/* ---- What pays ------------------------------------------------------------------------------------------------ */
+/* ---- What pays
+ * ------------------------------------------------------------------------------------------------ */
 
 /* What a step of n rows takes: as seen; else on the line from one row to the widest step so far. */
 static double cost(const anm_look *l, const anm_session *s, int32_t n)
@@ -162,12 +170,14 @@ static double cost(const anm_look *l, const anm_session *s, int32_t n)
     if (l->seconds[n] > 0) return l->seconds[n];
     double one = l->seconds[1];
     if (n <= 1) return one;
-    double per_row = s->widest > 1 && s->widest_seconds > one ? (s->widest_seconds - one) / (s->widest - 1) : one;
+    double per_row =
+        s->widest > 1 && s->widest_seconds > one ? (s->widest_seconds - one) / (s->widest - 1) : one;
     return one + per_row * (n - 1);
 }
 
-/* Shrinks the layout to what is expected to give the most tokens a second. A shape that would lose is still tried while
- * all guessing together has lost less than a hundredth of the time spent, so that a change in the text is noticed. */
+/* Shrinks the layout to what is expected to give the most tokens a second. A shape that would lose is still
+ * tried while all guessing together has lost less than a hundredth of the time spent, so that a change in the
+ * text is noticed. */
 static void choose(layout *y, const anm_look *l, const anm_session *s)
 {
     int32_t plain = y->tail + 1, wide = y->rows, with_window = y->levels;
@@ -194,18 +204,23 @@ static void blend(double *mean, double value, double weight)
     *mean = *mean > 0 ? *mean + weight * (value - *mean) : value;
 }
 
-/* Learns from a step: `won` tokens beyond the one that a plain step gives, by a branch that began like `winner`. */
-static void learn(anm_look *l, const anm_session *s, const layout *y, double took, int32_t winner, int32_t won)
+/* Learns from a step: `won` tokens beyond the one that a plain step gives, by a branch that began like
+ * `winner`. */
+static void learn(anm_look *l, const anm_session *s, const layout *y, double took, int32_t winner,
+                  int32_t won)
 {
     blend(&l->seconds[y->rows], took, 0.2);
     l->spent += took;
     if (y->levels) l->window_hits += 0.1 * (won - l->window_hits);
-    for (int32_t b = 0; b < y->branches; b++) l->hits[b] += 0.1 * ((b == winner ? won : 0) - l->hits[b]);
+    for (int32_t b = 0; b < y->branches; b++)
+        l->hits[b] += 0.1 * ((b == winner ? won : 0) - l->hits[b]);
     if (y->levels || y->branches) l->lost += took - (1 + won) * cost(l, s, y->tail + 1);
-    if (l->lost < -0.01 * l->spent) l->lost = -0.01 * l->spent; /* past gains do not pay for much later losses */
+    if (l->lost < -0.01 * l->spent)
+        l->lost = -0.01 * l->spent; /* past gains do not pay for much later losses */
 }
 
-/* ---- One step ------------------------------------------------------------------------------------------------- */
+/* ---- One step
+ * ------------------------------------------------------------------------------------------------- */
 
 /* The widest layout that the settings, the rows and the rest of the context allow. */
 static layout plan(const anm_look *l, const anm_session *s, int32_t current)
@@ -217,8 +232,10 @@ static layout plan(const anm_look *l, const anm_session *s, int32_t current)
     if (columns && levels * columns <= room && levels + columns - 2 <= left) y.levels = levels;
     y.first_branch = y.tail + (y.levels ? levels * columns : 1);
     y.branches = anm_ngrams_count(l->pool, current);
-    if (y.depth == 0) y.branches = 0;
-    else if (y.branches * y.depth > y.tail + room - y.first_branch) y.branches = (y.tail + room - y.first_branch) / y.depth;
+    if (y.depth == 0)
+        y.branches = 0;
+    else if (y.branches * y.depth > y.tail + room - y.first_branch)
+        y.branches = (y.tail + room - y.first_branch) / y.depth;
     y.rows = y.first_branch + y.branches * y.depth;
     if (l->how.mode == ANM_LOOKAHEAD_AUTO) {
         choose(&y, l, s);
@@ -228,16 +245,17 @@ static layout plan(const anm_look *l, const anm_session *s, int32_t current)
     return y;
 }
 
-/* Tokens, positions, and who sees whom. Everyone sees the tail, which is causal in itself; a guess in the window at
- * (level, column) sees level 0 up to its column, then its own column down to its level; a guess in a branch sees the
- * current token and the branch before it. */
+/* Tokens, positions, and who sees whom. Everyone sees the tail, which is causal in itself; a guess in the
+ * window at (level, column) sees level 0 up to its column, then its own column down to its level; a guess in
+ * a branch sees the current token and the branch before it. */
 static void fill(const layout *y, anm_look *l, anm_session *s, int32_t current)
 {
     int32_t n = y->rows, columns = y->levels ? l->how.window_size : 1, now = (int32_t)s->fed;
     memset(l->see, 0, (size_t)n * (size_t)n);
     memset(s->want, 0, (size_t)n);
     anm_session_put_tail(s);
-    for (int32_t r = 0; r < n; r++) memset(l->see + (size_t)r * n, 1, (size_t)(r < y->tail ? r + 1 : y->tail));
+    for (int32_t r = 0; r < n; r++)
+        memset(l->see + (size_t)r * n, 1, (size_t)(r < y->tail ? r + 1 : y->tail));
     for (int32_t r = y->tail; r < y->first_branch; r++) {
         int32_t level = (r - y->tail) / columns, column = (r - y->tail) % columns;
         uint8_t *see = l->see + (size_t)r * n + y->tail;
@@ -245,7 +263,8 @@ static void fill(const layout *y, anm_look *l, anm_session *s, int32_t current)
         s->pos[r] = now + level + column;
         s->want[r] = r == y->tail || level == y->levels - 1;
         memset(see, 1, (size_t)column + 1);
-        for (int32_t up = 1; up <= level; up++) see[up * columns + column] = 1;
+        for (int32_t up = 1; up <= level; up++)
+            see[up * columns + column] = 1;
     }
     int32_t found = anm_ngrams_count(l->pool, current);
     for (int32_t b = 0; b < y->branches; b++) {
@@ -261,7 +280,8 @@ static void fill(const layout *y, anm_look *l, anm_session *s, int32_t current)
         }
     }
     int32_t wanted = 0;
-    for (int32_t r = 0; r < n; r++) l->at[r] = s->want[r] ? wanted++ : -1;
+    for (int32_t r = 0; r < n; r++)
+        l->at[r] = s->want[r] ? wanted++ : -1;
 }
 
 static const float *logits_of(const anm_look *l, int32_t row)
@@ -269,23 +289,28 @@ static const float *logits_of(const anm_look *l, int32_t row)
     return l->logits + (size_t)l->at[row] * (size_t)l->vocab;
 }
 
-/* A branch whose first j guesses are those of branch `like`, and whose next one is `id`; -1 where there is none. */
+/* A branch whose first j guesses are those of branch `like` (at j = 0 there is none yet), and whose next one
+ * is `id`; -1: no branch. */
 static int32_t follow(const anm_look *l, const layout *y, int32_t like, int32_t j, int32_t id)
 {
     if (j == y->depth) return -1;
     for (int32_t b = 0; b < y->branches; b++)
-        if (l->branch[b][j] == id && memcmp(l->branch[b], l->branch[like], (size_t)j * sizeof id) == 0) return b;
+        if (l->branch[b][j] == id &&
+            (j == 0 || memcmp(l->branch[b], l->branch[like], (size_t)j * sizeof id) == 0))
+            return b;
     return -1;
 }
 
-/* The window's n-grams go into the pool; then each level moves up, and what the last one gave comes in below. */
+/* The window's n-grams go into the pool; then each level moves up, and what the last one gave comes in below.
+ */
 static void advance(anm_look *l, const layout *y)
 {
     int32_t columns = l->how.window_size, levels = y->levels, *w = l->window;
     for (int32_t c = 0; c < columns; c++) {
         int32_t made = anm_argmax(logits_of(l, y->tail + (levels - 1) * columns + c), l->vocab), key = w[c];
         if (made < 0) made = 0; /* no number among the logits: the guess is only wrong */
-        for (int32_t v = 0; v < levels - 1; v++) w[v * columns + c] = l->ngram[v] = w[(v + 1) * columns + c];
+        for (int32_t v = 0; v < levels - 1; v++)
+            w[v * columns + c] = l->ngram[v] = w[(v + 1) * columns + c];
         w[(levels - 1) * columns + c] = l->ngram[levels - 1] = made;
         anm_ngrams_add(l->pool, key, l->ngram);
     }
@@ -298,8 +323,10 @@ int anm_look_step(int32_t *id, bool *done, anm_session *s, anm_making *m, anm_er
     s->ids[s->fed] = current;
     pool_text(l, s->ids, s->fed + 1);
     if (!l->window_begun)
-        for (int32_t i = 0; i < cells; i++) l->window[i] = current;
-    else if (cells) l->window[0] = current;
+        for (int32_t i = 0; i < cells; i++)
+            l->window[i] = current;
+    else if (cells)
+        l->window[0] = current;
     l->window_begun = true;
 
     layout y = plan(l, s, current);

@@ -20,7 +20,8 @@ int anm_ngrams_new(anm_ngrams **out, int64_t vocab_size, int32_t len, int32_t pe
 {
     *out = NULL;
     size_t tokens;
-    if (!anm_mul_size((size_t)vocab_size, (size_t)per_key, &tokens) || !anm_mul_size(tokens, (size_t)len, &tokens))
+    if (!anm_mul_size((size_t)vocab_size, (size_t)per_key, &tokens) ||
+        !anm_mul_size(tokens, (size_t)len, &tokens))
         return anm_fail_memory(err, "the n-gram pool");
     anm_ngrams *g = calloc(1, sizeof *g);
     if (!g) return anm_fail_memory(err, "the n-gram pool");
@@ -53,7 +54,8 @@ void anm_ngrams_clear(anm_ngrams *g)
 static int32_t *place(const anm_ngrams *g, int32_t key, int32_t i)
 {
     const queue *q = &g->queue[key];
-    return g->token + ((size_t)key * (size_t)g->per_key + (size_t)((q->first + i) % g->per_key)) * (size_t)g->len;
+    return g->token +
+           ((size_t)key * (size_t)g->per_key + (size_t)((q->first + i) % g->per_key)) * (size_t)g->len;
 }
 
 void anm_ngrams_add(anm_ngrams *g, int32_t key, const int32_t *next)

@@ -30,9 +30,9 @@ struct anm_sampler {
     anm_sampling how;
     anm_rng rng;
     int64_t vocab;
-    float *logit;         /* [vocab] after the repeat penalty */
-    double *weight;       /* [vocab] exp of the logits' distance from the greatest, over the temperature */
-    anm_candidate *cand;  /* [vocab] */
+    float *logit;        /* [vocab] after the repeat penalty */
+    double *weight;      /* [vocab] exp of the logits' distance from the greatest, over the temperature */
+    anm_candidate *cand; /* [vocab] */
 };
 
 int anm_sampler_new(anm_sampler **out, int64_t vocab_size, anm_error *err)
@@ -69,31 +69,47 @@ int anm_sampler_set(anm_sampler *s, const anm_sampling *how, anm_error *err)
     if (!(how->top_p >= 0)) return anm_fail(err, ANM_ERR_USAGE, "top_p %g: must be 0 or more", how->top_p);
     if (!(how->min_p >= 0 && how->min_p <= 1))
         return anm_fail(err, ANM_ERR_USAGE, "min_p %g: must be between 0 and 1", how->min_p);
-    if (how->top_k < 0) return anm_fail(err, ANM_ERR_USAGE, "top_k %lld: must be 0 or more", (long long)how->top_k);
+    if (how->top_k < 0)
+        return anm_fail(err, ANM_ERR_USAGE, "top_k %lld: must be 0 or more", (long long)how->top_k);
     if (!(how->repeat_penalty > 0 && isfinite(how->repeat_penalty)))
         return anm_fail(err, ANM_ERR_USAGE, "repeat_penalty %g: must be above 0", how->repeat_penalty);
     if (how->repeat_last < 0)
-        return anm_fail(err, ANM_ERR_USAGE, "repeat_last %lld: must be 0 or more", (long long)how->repeat_last);
+        return anm_fail(err, ANM_ERR_USAGE, "repeat_last %lld: must be 0 or more",
+                        (long long)how->repeat_last);
     s->how = *how;
     s->rng.state = how->seed;
     return 0;
 }
 
-/* e^x for x <= 0, the same bits on every machine: the reduction by multiples of ln 2 is exact in its high part, then
- * the series of e^r for |r| <= ln(2) / 2, whose terms beyond the 14th are below the last bit. Results that no double
- * sum could notice beside 1 are 0. */
+/* e^x for x <= 0, the same bits on every machine: the reduction by multiples of ln 2 is exact in its high
+ * part, then the series of e^r for |r| <= ln(2) / 2, whose terms beyond the 14th are below the last bit.
+ * Results that no double sum could notice beside 1 are 0. */
 static double exp_nonpositive(double x)
 {
     if (!(x > -60)) return 0;
-    const double magic = 0x1.8p52; /* added, it rounds to the nearest whole number, which the low bits then spell */
+    const double magic =
+        0x1.8p52; /* added, it rounds to the nearest whole number, which the low bits then spell */
     double spelled = x * 0x1.71547652b82fep0 + magic, k = spelled - magic;
     double r = (x - k * 0x1.62e42fee00000p-1) - k * 0x1.a39ef35793c76p-33;
     double e = 1.0 / 87178291200.0;
     static const double inverse_factorial[] = {
-        1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0, 1.0 / 362880.0,
-        1.0 / 40320.0, 1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0,
+        1.0 / 6227020800.0,
+        1.0 / 479001600.0,
+        1.0 / 39916800.0,
+        1.0 / 3628800.0,
+        1.0 / 362880.0,
+        1.0 / 40320.0,
+        1.0 / 5040.0,
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
     };
-    for (size_t i = 0; i < sizeof inverse_factorial / sizeof *inverse_factorial; i++) e = e * r + inverse_factorial[i];
+    for (size_t i = 0; i < sizeof inverse_factorial / sizeof *inverse_factorial; i++)
+        e = e * r + inverse_factorial[i];
     uint64_t bits, whole;
     memcpy(&bits, &e, 8);
     memcpy(&whole, &spelled, 8);
@@ -102,7 +118,8 @@ static double exp_nonpositive(double x)
     return e;
 }
 
-/* Pushes down the tokens of the recent past, each once however often it occurs (Keskar et al., arXiv 1909.05858). */
+/* Pushes down the tokens of the recent past, each once however often it occurs (Keskar et al., arXiv
+ * 1909.05858). */
 static const float *penalised(anm_sampler *s, const float *logits, const int32_t *past, int64_t n_past)
 {
     if (s->how.repeat_penalty == 1) return logits;
@@ -149,27 +166,32 @@ static anm_candidate pop(anm_candidate *c, int64_t *left)
     return c[*left];
 }
 
-/* Cuts the tail off n candidates of total weight `sum`: top_k, then top_p and min_p of what it leaves. The kept ones
- * are moved to the front, likeliest first. Only as many are sorted as are kept. */
+/* Cuts the tail off n candidates of total weight `sum`: top_k, then top_p and min_p of what it leaves. The
+ * kept ones are moved to the front, likeliest first. Only as many are sorted as are kept. */
 static int64_t cut(const anm_sampling *how, anm_candidate *c, int64_t n, double sum)
 {
-    for (int64_t i = n / 2; i-- > 0;) sift_down(c, i, n);
+    for (int64_t i = n / 2; i-- > 0;)
+        sift_down(c, i, n);
     int64_t left = n, most = n, kept = 0;
     if (how->top_k && how->top_k < n) {
         most = how->top_k;
         sum = 0;
-        while (n - left < most) sum += pop(c, &left).p;
+        while (n - left < most)
+            sum += pop(c, &left).p;
     }
     /* Popped candidates stand at the array's end, the likeliest last. */
     double before_it = 0, greatest = 0;
     while (kept < most) {
         anm_candidate v = n - left > kept ? c[n - 1 - kept] : pop(c, &left);
-        if (kept == 0) greatest = v.p;
-        else if (before_it > how->top_p * sum || v.p < how->min_p * greatest) break;
+        if (kept == 0)
+            greatest = v.p;
+        else if (before_it > how->top_p * sum || v.p < how->min_p * greatest)
+            break;
         before_it += v.p;
         kept++;
     }
-    for (int64_t i = 0, j = n - 1; i < j; i++, j--) swap(&c[i], &c[j]);
+    for (int64_t i = 0, j = n - 1; i < j; i++, j--)
+        swap(&c[i], &c[j]);
     return kept;
 }
 
@@ -189,16 +211,20 @@ int anm_sampler_dist(const anm_candidate **cand, int64_t *count, anm_sampler *s,
     for (int64_t i = 0; i < s->vocab; i++)
         s->weight[i] = logit[i] == logit[best] ? 1 : exp_nonpositive(((double)logit[i] - top) * inverse);
     int64_t n = 0;
-    for (int64_t i = 0; i < s->vocab; i++) sum += s->weight[i];
+    for (int64_t i = 0; i < s->vocab; i++)
+        sum += s->weight[i];
     /* All that is lighter than the nucleus' complement spread over everything lies outside the nucleus. */
     double least = s->how.top_p < 1 ? (1 - s->how.top_p) * sum / (double)s->vocab : 0;
     if (s->how.top_k) least = 0; /* the nucleus is that of what top_k leaves */
     for (int64_t i = 0; i < s->vocab; i++)
-        if (s->weight[i] > 0 && (s->weight[i] >= least || i == best)) s->cand[n++] = (anm_candidate){s->weight[i], (int32_t)i};
+        if (s->weight[i] > 0 && (s->weight[i] >= least || i == best))
+            s->cand[n++] = (anm_candidate){s->weight[i], (int32_t)i};
     if (s->how.top_k || s->how.top_p < 1 || s->how.min_p > 0) n = cut(&s->how, s->cand, n, sum);
     sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += s->cand[i].p;
-    for (int64_t i = 0; i < n; i++) s->cand[i].p /= sum;
+    for (int64_t i = 0; i < n; i++)
+        sum += s->cand[i].p;
+    for (int64_t i = 0; i < n; i++)
+        s->cand[i].p /= sum;
     *count = n;
     return 0;
 }
@@ -212,7 +238,8 @@ int anm_sampler_pick(int32_t *id, anm_sampler *s, const float *logits, const int
     if (rc) return rc;
     double u = s->how.temperature > 0 ? anm_rng_uniform(&s->rng) : 0, below = 0;
     int64_t i = 0;
-    while (i < n - 1 && (below += c[i].p) <= u) i++;
+    while (i < n - 1 && (below += c[i].p) <= u)
+        i++;
     *id = c[i].id;
     return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Choosing the next token from logits. The same numbers come out on every machine: the random bits, the exponential
- * and the order of ties are ours, and nothing is summed in an order that could vary.
+ * Choosing the next token from logits. The same numbers come out on every machine: the random bits, the
+ * exponential and the order of ties are ours, and nothing is summed in an order that could vary.
  */
 #ifndef ANM_RUN_SAMPLE_H
 #define ANM_RUN_SAMPLE_H
@@ -32,13 +32,14 @@ void anm_sampler_free(anm_sampler *s);
 /* Checks and takes the settings, and seeds. */
 int anm_sampler_set(anm_sampler *s, const anm_sampling *how, anm_error *err);
 
-/* The distribution from which pick draws: `*count` candidates, their p adding up to 1, valid until the next call.
- * logits[vocab_size] and the n_past tokens before (for the repeat penalty) are only read. At temperature 0 the one
- * candidate is the likeliest. Fails when no logit is a number. */
+/* The distribution from which pick draws: `*count` candidates, their p adding up to 1, valid until the next
+ * call. logits[vocab_size] and the n_past tokens before (for the repeat penalty) are only read. At
+ * temperature 0 the one candidate is the likeliest. Fails when no logit is a number. */
 int anm_sampler_dist(const anm_candidate **cand, int64_t *count, anm_sampler *s, const float *logits,
                      const int32_t *past, int64_t n_past, anm_error *err);
 
-/* Draws one token. One number of the random sequence is used for each call at a temperature, none for greedy ones. */
+/* Draws one token. One number of the random sequence is used for each call at a temperature, none for greedy
+ * ones. */
 int anm_sampler_pick(int32_t *id, anm_sampler *s, const float *logits, const int32_t *past, int64_t n_past,
                      anm_error *err);
 

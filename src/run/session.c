@@ -34,8 +34,10 @@ int anm_session_new(anm_session **out, anm_llm *m, anm_error *err)
     if (!s->ids || !s->logits || !s->token || !s->pos || !s->want) rc = anm_fail_memory(err, "the session");
     if (!rc) rc = anm_sampler_new(&s->sampler, info->vocab_size, err);
     if (!rc) rc = anm_state_new(&s->state, m->engine, err);
-    if (rc) anm_session_free(s);
-    else *out = s;
+    if (rc)
+        anm_session_free(s);
+    else
+        *out = s;
     return rc;
 }
 
@@ -86,7 +88,8 @@ void anm_session_get_stats(anm_session_stats *out, const anm_session *s)
 int anm_session_rewind(anm_session *s, size_t keep, anm_error *err)
 {
     if (keep >= (size_t)s->fed)
-        return anm_fail(err, ANM_ERR_USAGE, "rewind to %zu tokens: only %lld were fed", keep, (long long)s->fed);
+        return anm_fail(err, ANM_ERR_USAGE, "rewind to %zu tokens: only %lld were fed", keep,
+                        (long long)s->fed);
     if ((int64_t)keep < anm_state_cached(s->state)) anm_state_truncate(s->state, (int64_t)keep);
     s->fed = (int64_t)keep;
     s->have_logits = false;
@@ -138,10 +141,11 @@ static int check_feed(const anm_session *s, const int32_t *ids, size_t n, anm_er
 {
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= s->info->vocab_size)
-            return anm_fail(err, ANM_ERR_LIMIT, "token %ld is outside the vocabulary of %lld tokens", (long)ids[i],
-                            (long long)s->info->vocab_size);
+            return anm_fail(err, ANM_ERR_LIMIT, "token %ld is outside the vocabulary of %lld tokens",
+                            (long)ids[i], (long long)s->info->vocab_size);
     if (n > (size_t)(s->capacity - s->fed))
-        return anm_fail(err, ANM_ERR_LIMIT, "%zu tokens do not fit: the context holds %lld and %lld of it are used", n,
+        return anm_fail(err, ANM_ERR_LIMIT,
+                        "%zu tokens do not fit: the context holds %lld and %lld of it are used", n,
                         (long long)s->capacity, (long long)s->fed);
     return 0;
 }
@@ -202,7 +206,8 @@ int anm_session_slide(anm_session *s, int64_t keep, anm_error *err)
     int64_t cached = anm_state_cached(s->state), block = (s->info->cache_len + 3) / 4;
     if (s->fed < s->capacity) return 0;
     if (keep < 0 || keep > cached - block)
-        return anm_fail(err, ANM_ERR_LIMIT, "keep %lld: between 0 and %lld of the cache's %lld tokens can be kept",
+        return anm_fail(err, ANM_ERR_LIMIT,
+                        "keep %lld: between 0 and %lld of the cache's %lld tokens can be kept",
                         (long long)keep, (long long)(cached - block), (long long)s->info->cache_len);
     int rc = anm_state_evict(s->state, keep, block, err);
     if (rc) return rc;
@@ -226,9 +231,12 @@ bool anm_making_give(anm_making *m, int32_t id)
             m->end = ANM_END_STOP;
             return true;
         }
-    if (stopped) m->end = ANM_END_CALLER;
-    else if (m->made == how->max_new) m->end = ANM_END_MAX;
-    else return false;
+    if (stopped)
+        m->end = ANM_END_CALLER;
+    else if (m->made == how->max_new)
+        m->end = ANM_END_MAX;
+    else
+        return false;
     return true;
 }
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A session's inside (its public face is in anemone.h): the tokens fed, which of them the cache holds, and the step
- * that all ways of decoding share.
+ * A session's inside (its public face is in anemone.h): the tokens fed, which of them the cache holds, and
+ * the step that all ways of decoding share.
  *
  *     ids:  [ cached by the engine ............ | tail ]  next: one step's new rows
  *            0                          cached     fed
  *
- * A method takes cache_len cached entries and input_len rows, max_context of them together in a single-method file.
- * Once the cache is full, the tokens after it stay in the window of rows: they are the tail, computed again in every
- * step, and nothing is evicted until the last position is used.
+ * A method takes cache_len cached entries and input_len rows, max_context of them together in a single-method
+ * file. Once the cache is full, the tokens after it stay in the window of rows: they are the tail, computed
+ * again in every step, and nothing is evicted until the last position is used.
  */
 #ifndef ANM_RUN_SESSION_H
 #define ANM_RUN_SESSION_H
@@ -30,18 +30,18 @@ struct anm_session {
     const anm_engine_info *info;
     anm_state *state;
     anm_sampler *sampler;
-    int64_t capacity;     /* positions that can be used: max_context, unless the cache is shorter */
-    int32_t chunk;        /* the most tokens of one step when feeding; input_len */
-    int32_t *ids;         /* [capacity + input_len] the tokens fed; a lookahead step writes its guesses behind them */
+    int64_t capacity; /* positions that can be used: max_context, unless the cache is shorter */
+    int32_t chunk;    /* the most tokens of one step when feeding; input_len */
+    int32_t *ids; /* [capacity + input_len] the tokens fed; a lookahead step writes its guesses behind them */
     int64_t fed;
-    float *logits;        /* [vocab_size] after the last token fed */
+    float *logits; /* [vocab_size] after the last token fed */
     bool have_logits;
     /* One step's rows: */
     int32_t *token, *pos; /* [input_len] */
     uint8_t *want;        /* [input_len] */
     int32_t widest;       /* rows of the widest step so far, and what the fastest of that width took */
     double widest_seconds;
-    anm_look *look;       /* NULL until lookahead is first asked for */
+    anm_look *look; /* NULL until lookahead is first asked for */
     anm_session_stats stats;
 };
 
@@ -59,8 +59,8 @@ int anm_session_run(float *logits, anm_session *s, int32_t n, const uint8_t *see
 /* Rows [row, row + n) of the last step were the next tokens in order: caches as many as fit. */
 int anm_session_keep(anm_session *s, int32_t row, int32_t n, anm_error *err);
 
-/* As anm_session_feed; and where `rows` is not NULL, [n][vocab_size] logits of every token fed (the file must give all
- * of them). */
+/* As anm_session_feed; and where `rows` is not NULL, [n][vocab_size] logits of every token fed (the file must
+ * give all of them). */
 int anm_session_feed_rows(float *rows, anm_session *s, const int32_t *ids, size_t n, anm_error *err);
 
 /* What generate carries from step to step. */

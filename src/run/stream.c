@@ -9,8 +9,8 @@ static unsigned length_of(uint8_t b)
     return b < 0x80 ? 1 : b < 0xc2 ? 0 : b < 0xe0 ? 2 : b < 0xf0 ? 3 : b < 0xf5 ? 4 : 0;
 }
 
-/* May `b` follow the n bytes of `part`? The second byte is where overlong forms, surrogates and what lies beyond
- * U+10FFFF are ruled out (Unicode 15, table 3-7). */
+/* May `b` follow the n bytes of `part`? The second byte is where overlong forms, surrogates and what lies
+ * beyond U+10FFFF are ruled out (Unicode 15, table 3-7). */
 static bool continues(const uint8_t *part, unsigned n, uint8_t b)
 {
     uint8_t low = 0x80, high = 0xbf;
@@ -21,7 +21,8 @@ static bool continues(const uint8_t *part, unsigned n, uint8_t b)
     return b >= low && b <= high;
 }
 
-/* A whole character: it may complete the stop text, go on with it, or show that what was held is only text. */
+/* A whole character: it may complete the stop text, go on with it, or show that what was held is only text.
+ */
 static void character(anm_stream *s, const void *c, size_t n)
 {
     size_t stop = s->stop ? strlen(s->stop) : 0;
@@ -33,7 +34,8 @@ static void character(anm_stream *s, const void *c, size_t n)
     anm_buf_put(&s->held, c, n);
     if (s->held.bad) return;
     size_t keep = s->held.size < stop ? s->held.size : stop; /* the longest end that begins the stop text */
-    while (keep && memcmp(s->held.data + s->held.size - keep, s->stop, keep) != 0) keep--;
+    while (keep && memcmp(s->held.data + s->held.size - keep, s->stop, keep) != 0)
+        keep--;
     size_t free_now = s->held.size - keep;
     anm_buf_put(&s->ready, s->held.data, free_now);
     memmove(s->held.data, s->held.data + free_now, keep);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Text as it is made: tokens bring bytes, perhaps parts of characters; out come whole UTF-8 characters, and nothing of
- * a stop text, however it is spread over tokens. Bytes that cannot become UTF-8 become U+FFFD, one for each maximal
- * part of a character (as Unicode recommends, and as decoders of web pages do).
+ * Text as it is made: tokens bring bytes, perhaps parts of characters; out come whole UTF-8 characters, and
+ * nothing of a stop text, however it is spread over tokens. Bytes that cannot become UTF-8 become U+FFFD, one
+ * for each maximal part of a character (as Unicode recommends, and as decoders of web pages do).
  */
 #ifndef ANM_RUN_STREAM_H
 #define ANM_RUN_STREAM_H
@@ -10,11 +10,11 @@
 #include "base/buf.h"
 
 typedef struct anm_stream {
-    const char *stop;  /* ends the text; NULL or "": none */
-    bool stopped;      /* it was seen: what follows is dropped */
-    anm_buf ready;     /* to be shown; the caller empties it (ready.size = 0) */
-    anm_buf held;      /* whole characters that may begin the stop text */
-    uint8_t part[4];   /* the beginning of a character */
+    const char *stop; /* ends the text; NULL or "": none */
+    bool stopped;     /* it was seen: what follows is dropped */
+    anm_buf ready;    /* to be shown; the caller empties it (ready.size = 0) */
+    anm_buf held;     /* whole characters that may begin the stop text */
+    uint8_t part[4];  /* the beginning of a character */
     unsigned n_part;
 } anm_stream;
 

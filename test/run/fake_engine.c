@@ -35,13 +35,19 @@ int anm_engine_open(anm_engine **out, const char *path, const anm_engine_opts *o
     (void)opts;
     long long vocab, context, cache, input;
     int multi, all, layers = 2;
-    if (sscanf(path, "vocab=%lld context=%lld cache=%lld input=%lld multi=%d all=%d layers=%d", &vocab, &context, &cache,
-               &input, &multi, &all, &layers) < 6)
+    if (sscanf(path, "vocab=%lld context=%lld cache=%lld input=%lld multi=%d all=%d layers=%d", &vocab,
+               &context, &cache, &input, &multi, &all, &layers) < 6)
         return anm_fail(err, ANM_ERR_FORMAT, "%s: not a fake", path);
     anm_engine *e = calloc(1, sizeof *e);
     assert_non_null(e);
-    e->info = (anm_engine_info){.vocab_size = vocab, .max_context = context, .cache_len = cache, .input_len = input,
-                                .decode_len = multi ? 1 : input, .multifunction = multi, .all_logits = all, .n_layers = layers};
+    e->info = (anm_engine_info){.vocab_size = vocab,
+                                .max_context = context,
+                                .cache_len = cache,
+                                .input_len = input,
+                                .decode_len = multi ? 1 : input,
+                                .multifunction = multi,
+                                .all_logits = all,
+                                .n_layers = layers};
     *out = e;
     return 0;
 }
@@ -119,7 +125,8 @@ int anm_state_commit(anm_state *s, int32_t row, int32_t n, anm_error *err)
 static void fill_logits(float *logits, int64_t vocab, int32_t token, uint64_t h)
 {
     int64_t favourite = h % 5 == 0 ? (int64_t)(h / 5 % (uint64_t)vocab) : (token * 3 + 1) % vocab;
-    for (int64_t t = 0; t < vocab; t++) logits[t] = (float)(mix(h, (uint64_t)t) >> 40) * 0x1p-24f * 2;
+    for (int64_t t = 0; t < vocab; t++)
+        logits[t] = (float)(mix(h, (uint64_t)t) >> 40) * 0x1p-24f * 2;
     logits[favourite] += 3;
 }
 
@@ -130,11 +137,13 @@ int anm_state_step(float *logits, anm_state *s, const anm_step *step, anm_error 
     int32_t n = step->n;
     assert_true(n >= 1 && n <= info->input_len);
     uint64_t h[512], before1 = 0, before2 = 0;
-    for (int64_t i = 0; i < s->cached; i++) before1 += s->cache[i].v1, before2 += s->cache[i].v2;
+    for (int64_t i = 0; i < s->cached; i++)
+        before1 += s->cache[i].v1, before2 += s->cache[i].v2;
     for (int32_t i = 0; i < n; i++) {
         assert_in_range(step->token[i], 0, info->vocab_size - 1);
         assert_in_range(step->pos[i], 0, info->max_context - 1);
-        s->last[i] = (entry){mix((uint64_t)step->token[i], (uint64_t)step->pos[i]), 0, step->token[i], step->pos[i]};
+        s->last[i] =
+            (entry){mix((uint64_t)step->token[i], (uint64_t)step->pos[i]), 0, step->token[i], step->pos[i]};
     }
     for (int layer = 0; layer < info->n_layers; layer++)
         for (int32_t i = 0; i < n; i++) {

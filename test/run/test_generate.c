@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Generation with the real engine, on programs that the reference exporter wrote (test/data/golden, and ../shared/golden
- * where it is there): the tokens of eager PyTorch, the same ones whatever the way, up to the last position of the context.
+ * Generation with the real engine, on programs that the reference exporter wrote (test/data/golden, and
+ * ../shared/golden where it is there): the tokens of eager PyTorch, the same ones whatever the way, up to the
+ * last position of the context.
  */
 #include "test.h"
 
@@ -26,8 +27,8 @@ static int collect(void *ctx, int32_t id)
 }
 
 /* The answer to a prompt; a sampled one where `seed` is not 0. */
-static void answer(sink *out, anm_session_stats *st, anm_llm *m, const int32_t *prompt, size_t n, int32_t chunk,
-                   int64_t max_new, anm_lookahead look, uint64_t seed)
+static void answer(sink *out, anm_session_stats *st, anm_llm *m, const int32_t *prompt, size_t n,
+                   int32_t chunk, int64_t max_new, anm_lookahead look, uint64_t seed)
 {
     anm_session *s;
     anm_error err;
@@ -35,7 +36,8 @@ static void answer(sink *out, anm_session_stats *st, anm_llm *m, const int32_t *
     out->n = 0;
     if (anm_session_new(&s, m, &err)) fail_msg("%s", err.text);
     if (chunk && chunk < s->chunk) s->chunk = chunk;
-    const anm_sampling how = {.temperature = seed ? 0.9 : 0, .top_p = 0.95, .repeat_penalty = 1, .seed = seed};
+    const anm_sampling how = {
+        .temperature = seed ? 0.9 : 0, .top_p = 0.95, .repeat_penalty = 1, .seed = seed};
     const anm_generation g = {.max_new = max_new, .lookahead = look, .token = collect, .ctx = out};
     int rc = anm_session_set_sampling(s, &how, &err);
     if (!rc) rc = anm_session_feed(s, prompt, n, &err);
@@ -64,8 +66,8 @@ static const char *const program[] = {
     "../shared/golden/multi_b4w_e4g32/model.pte",
 };
 
-/* Chunks, threads, lookahead of many shapes: always the tokens of one thread that feeds and makes them one by one, down
- * to the context's last position. */
+/* Chunks, threads, lookahead of many shapes: always the tokens of one thread that feeds and makes them one by
+ * one, down to the context's last position. */
 static void one_answer_whatever_the_way(void **state)
 {
     (void)state;
@@ -83,17 +85,21 @@ static void one_answer_whatever_the_way(void **state)
                 anm_llm *three = open_program(program[p], (anm_precision)precision, 3);
                 const anm_engine_info *info = anm_engine_get_info(one->engine);
                 int32_t prompt[23];
-                for (int i = 0; i < 23; i++) prompt[i] = (int32_t)((i * 7919 + 13) % info->vocab_size);
+                for (int i = 0; i < 23; i++)
+                    prompt[i] = (int32_t)((i * 7919 + 13) % info->vocab_size);
                 sink want, got;
                 answer(&want, NULL, one, prompt, 23, 1, -1, shapes[0], seed);
                 assert_int_equal(want.n, info->max_context - 23 + 1);
                 for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++) {
                     const anm_lookahead *h = &shapes[k];
-                    bool fits = (h->ngram_size - 1) * (h->window_size + h->n_verifications) <= info->input_len && info->all_logits;
+                    bool fits =
+                        (h->ngram_size - 1) * (h->window_size + h->n_verifications) <= info->input_len &&
+                        info->all_logits;
                     if (h->mode != ANM_LOOKAHEAD_OFF && !fits) continue;
                     answer(&got, NULL, three, prompt, 23, (int32_t)(k * 3), -1, *h, seed);
                     assert_int_equal(got.n, want.n);
-                    for (int i = 0; i < want.n; i++) assert_int_equal(got.id[i], want.id[i]);
+                    for (int i = 0; i < want.n; i++)
+                        assert_int_equal(got.id[i], want.id[i]);
                     compared += want.n;
                 }
                 anm_llm_free(one);
@@ -103,8 +109,9 @@ static void one_answer_whatever_the_way(void **state)
     if (!compared) skip();
 }
 
-/* Keys that are turned back when the context slides are those of their new positions: in a program of one layer the logits
- * then are those of a fresh session that is fed the same tokens, but for the keys' rounding to the cache's type. */
+/* Keys that are turned back when the context slides are those of their new positions: in a program of one
+ * layer the logits then are those of a fresh session that is fed the same tokens, but for the keys' rounding
+ * to the cache's type. */
 static void sliding_turns_keys_to_their_new_positions(void **state)
 {
     (void)state;
@@ -116,7 +123,8 @@ static void sliding_turns_keys_to_their_new_positions(void **state)
     assert_int_equal(anm_session_new(&s, m, NULL), 0);
     assert_int_equal(anm_session_new(&fresh, m, NULL), 0);
     int32_t prompt[23];
-    for (int i = 0; i < 23; i++) prompt[i] = (int32_t)((i * 7919 + 13) % info->vocab_size);
+    for (int i = 0; i < 23; i++)
+        prompt[i] = (int32_t)((i * 7919 + 13) % info->vocab_size);
     const anm_sampling how = {.temperature = 1, .top_p = 1, .repeat_penalty = 1, .seed = 3};
     const anm_generation g = {.max_new = 4 * info->max_context, .when_full = ANM_FULL_SLIDE, .keep = 4};
     assert_int_equal(anm_session_set_sampling(s, &how, NULL), 0);
@@ -142,17 +150,19 @@ static int read_ids(int32_t *out, int room, const json_t *list)
 {
     int n = (int)json_array_size(list);
     assert_in_range(n, 1, room);
-    for (int i = 0; i < n; i++) out[i] = (int32_t)json_integer_value(json_array_get(list, (size_t)i));
+    for (int i = 0; i < n; i++)
+        out[i] = (int32_t)json_integer_value(json_array_get(list, (size_t)i));
     return n;
 }
 
-/* Eager PyTorch's greedy tokens; with lookahead the same, in no more steps than the original took (and 2, since its rows
- * are rounded otherwise). */
+/* Eager PyTorch's greedy tokens; with lookahead the same, in no more steps than the original took (and 2,
+ * since its rows are rounded otherwise). */
 static void tokens_are_those_of_eager_pytorch(void **state)
 {
     (void)state;
-    static const char *const cases[] = {"single", "single_fp32", "single_b4w_e4g32", "single_nobreak", "single_e8g32",
-                                        "multi", "multi_b4w_e4g32", "mha", "vocab40k", "vocab70k", "lookahead"};
+    static const char *const cases[] = {"single",       "single_fp32", "single_b4w_e4g32", "single_nobreak",
+                                        "single_e8g32", "multi",       "multi_b4w_e4g32",  "mha",
+                                        "vocab40k",     "vocab70k",    "lookahead"};
     int held = 0;
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         char model[160], eager[160];

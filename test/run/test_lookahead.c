@@ -20,7 +20,8 @@ static anm_llm *open_fake(const char *path)
 static void make_prompt(int32_t *ids, int n, int vocab, uint64_t seed)
 {
     anm_rng r = {seed};
-    for (int i = 0; i < n; i++) ids[i] = (int32_t)(anm_rng_next(&r) % (uint64_t)vocab);
+    for (int i = 0; i < n; i++)
+        ids[i] = (int32_t)(anm_rng_next(&r) % (uint64_t)vocab);
 }
 
 typedef struct sink {
@@ -69,7 +70,8 @@ static anm_end answer(sink *out, anm_session_stats *stats, const job *j)
     assert_int_equal(anm_session_feed(again, fed, (size_t)n_fed, NULL), 0);
     anm_llm_info info;
     anm_llm_get_info(&info, m);
-    assert_memory_equal(anm_session_logits(s), anm_session_logits(again), (size_t)info.vocab_size * sizeof(float));
+    assert_memory_equal(anm_session_logits(s), anm_session_logits(again),
+                        (size_t)info.vocab_size * sizeof(float));
     anm_session_free(again);
     anm_session_free(s);
     anm_llm_free(m);
@@ -83,15 +85,15 @@ static void expect_same(const sink *a, const sink *b)
 }
 
 static const anm_lookahead shapes[] = {
-    {ANM_LOOKAHEAD_ALWAYS, 5, 4, 4}, {ANM_LOOKAHEAD_ALWAYS, 3, 4, 4},  {ANM_LOOKAHEAD_ALWAYS, 2, 1, 1},
-    {ANM_LOOKAHEAD_ALWAYS, 2, 7, 9}, {ANM_LOOKAHEAD_ALWAYS, 9, 2, 2},  {ANM_LOOKAHEAD_ALWAYS, 5, 0, 8},
+    {ANM_LOOKAHEAD_ALWAYS, 5, 4, 4},  {ANM_LOOKAHEAD_ALWAYS, 3, 4, 4}, {ANM_LOOKAHEAD_ALWAYS, 2, 1, 1},
+    {ANM_LOOKAHEAD_ALWAYS, 2, 7, 9},  {ANM_LOOKAHEAD_ALWAYS, 9, 2, 2}, {ANM_LOOKAHEAD_ALWAYS, 5, 0, 8},
     {ANM_LOOKAHEAD_ALWAYS, 3, 15, 1}, {ANM_LOOKAHEAD_ALWAYS, 4, 1, 9}, {ANM_LOOKAHEAD_ALWAYS, 17, 1, 1},
-    {ANM_LOOKAHEAD_ALWAYS, 2, 0, 1}, {ANM_LOOKAHEAD_AUTO, 5, 4, 4},    {ANM_LOOKAHEAD_AUTO, 3, 2, 6},
+    {ANM_LOOKAHEAD_ALWAYS, 2, 0, 1},  {ANM_LOOKAHEAD_AUTO, 5, 4, 4},   {ANM_LOOKAHEAD_AUTO, 3, 2, 6},
 };
 enum { N_SHAPES = sizeof shapes / sizeof *shapes };
 
-/* Every answer is that without lookahead: over shapes, vocabularies, prompts, kinds of file, greedy and sampled, up to
- * the last position of the context. */
+/* Every answer is that without lookahead: over shapes, vocabularies, prompts, kinds of file, greedy and
+ * sampled, up to the last position of the context. */
 static void answer_is_the_one_without_lookahead(void **state)
 {
     (void)state;
@@ -105,10 +107,21 @@ static void answer_is_the_one_without_lookahead(void **state)
                 for (uint64_t seed = 0; seed < 3; seed++) {
                     int vocab = v == 0 ? 5 : v == 1 ? 48 : 300, n = 1 + (int)seed * 20;
                     make_prompt(prompt, n, vocab, seed + 10);
-                    if (kind) fake_multi(path, sizeof path, vocab, 300, 32, 1);
-                    else fake_single(path, sizeof path, vocab, 300, 32);
-                    job j = {.path = path, .prompt = prompt, .n_prompt = n, .sampling = ANM_SAMPLING_GREEDY, .g = {.max_new = -1}};
-                    if (warm) j.sampling = (anm_sampling){.temperature = 0.3 * warm, .top_p = 0.95, .repeat_penalty = warm == 2 ? 1.1 : 1, .repeat_last = 20, .seed = seed};
+                    if (kind)
+                        fake_multi(path, sizeof path, vocab, 300, 32, 1);
+                    else
+                        fake_single(path, sizeof path, vocab, 300, 32);
+                    job j = {.path = path,
+                             .prompt = prompt,
+                             .n_prompt = n,
+                             .sampling = ANM_SAMPLING_GREEDY,
+                             .g = {.max_new = -1}};
+                    if (warm)
+                        j.sampling = (anm_sampling){.temperature = 0.3 * warm,
+                                                    .top_p = 0.95,
+                                                    .repeat_penalty = warm == 2 ? 1.1 : 1,
+                                                    .repeat_last = 20,
+                                                    .seed = seed};
                     assert_int_equal(answer(&plain, NULL, &j), ANM_END_CONTEXT);
                     assert_int_equal(plain.n, 300 - n + 1);
                     for (int i = 0; i < N_SHAPES; i++) {
@@ -131,8 +144,10 @@ static void answer_is_the_same_while_the_context_slides(void **state)
     int32_t prompt[20];
     char path[128];
     for (int kind = 0; kind < 2; kind++) {
-        if (kind) fake_multi(path, sizeof path, 48, 100, 32, 1);
-        else fake_single(path, sizeof path, 48, 100, 32);
+        if (kind)
+            fake_multi(path, sizeof path, 48, 100, 32, 1);
+        else
+            fake_single(path, sizeof path, 48, 100, 32);
         make_prompt(prompt, 20, 48, 8);
         anm_llm *m = open_fake(path);
         static sink plain, look;
@@ -141,7 +156,8 @@ static void answer_is_the_same_while_the_context_slides(void **state)
             anm_session *s;
             anm_end end;
             out->n = 0;
-            anm_generation g = {.max_new = 400, .when_full = ANM_FULL_SLIDE, .keep = 4, .token = collect, .ctx = out};
+            anm_generation g = {
+                .max_new = 400, .when_full = ANM_FULL_SLIDE, .keep = 4, .token = collect, .ctx = out};
             if (i >= 0) g.lookahead = shapes[i];
             assert_int_equal(anm_session_new(&s, m, NULL), 0);
             assert_int_equal(anm_session_feed(s, prompt, 20, NULL), 0);
@@ -163,7 +179,11 @@ static void answer_ends_at_the_same_token(void **state)
     char path[128];
     fake_single(path, sizeof path, 48, 200, 32);
     make_prompt(prompt, 20, 48, 3);
-    job j = {.path = path, .prompt = prompt, .n_prompt = 20, .sampling = ANM_SAMPLING_GREEDY, .g = {.max_new = 150}};
+    job j = {.path = path,
+             .prompt = prompt,
+             .n_prompt = 20,
+             .sampling = ANM_SAMPLING_GREEDY,
+             .g = {.max_new = 150}};
     for (int32_t stop = 0; stop < 48; stop++) {
         j.g.stop = &stop;
         j.g.n_stop = 1;
@@ -190,8 +210,8 @@ static void answer_ends_at_the_same_token(void **state)
     look.stop_after = 0;
 }
 
-/* Sampled with lookahead, the third new token's distribution is the exact one (all paths to it added up). Every draw
- * is a whole answer with its own seed, after a prompt whose n-grams are drafts for it. */
+/* Sampled with lookahead, the third new token's distribution is the exact one (all paths to it added up).
+ * Every draw is a whole answer with its own seed, after a prompt whose n-grams are drafts for it. */
 static void sampling_with_lookahead_is_lossless(void **state)
 {
     (void)state;
@@ -199,7 +219,8 @@ static void sampling_with_lookahead_is_lossless(void **state)
     char path[128];
     fake_single(path, sizeof path, VOCAB, 64, 16);
     int32_t prompt[24];
-    for (int i = 0; i < 24; i++) prompt[i] = i ? (prompt[i - 1] * 3 + 1) % VOCAB : 2;
+    for (int i = 0; i < 24; i++)
+        prompt[i] = i ? (prompt[i - 1] * 3 + 1) % VOCAB : 2;
     anm_llm *m = open_fake(path);
     anm_session *s;
     assert_int_equal(anm_session_new(&s, m, NULL), 0);
@@ -214,14 +235,18 @@ static void sampling_with_lookahead_is_lossless(void **state)
             if (a >= 0) assert_int_equal(anm_session_feed(s, more, b >= 0 ? 2 : 1, NULL), 0);
             const float *l = anm_session_logits(s);
             double sum = 0, w[VOCAB];
-            for (int i = 0; i < VOCAB; i++) sum += w[i] = exp((double)l[i] / how.temperature);
+            for (int i = 0; i < VOCAB; i++)
+                sum += w[i] = exp((double)l[i] / how.temperature);
             for (int i = 0; i < VOCAB; i++) {
-                if (a < 0) first[i] = w[i] / sum;
-                else if (b < 0) p[a][i][0] = w[i] / sum; /* of b, for now */
+                if (a < 0)
+                    first[i] = w[i] / sum;
+                else if (b < 0)
+                    p[a][i][0] = w[i] / sum; /* of b, for now */
             }
             if (b >= 0) {
                 double before = first[a] * p[a][b][0];
-                for (int i = VOCAB - 1; i >= 0; i--) p[a][b][i] = before * w[i] / sum;
+                for (int i = VOCAB - 1; i >= 0; i--)
+                    p[a][b][i] = before * w[i] / sum;
             }
         }
     int64_t seen[VOCAB][VOCAB][VOCAB] = {0}, steps = 0, made = 0;
@@ -233,7 +258,8 @@ static void sampling_with_lookahead_is_lossless(void **state)
         anm_session_reset(s);
         assert_int_equal(anm_session_set_sampling(s, &how, NULL), 0);
         assert_int_equal(anm_session_feed(s, prompt, 24, NULL), 0);
-        const anm_generation g = {.max_new = 3, .lookahead = {ANM_LOOKAHEAD_ALWAYS, 3, 2, 4}, .token = collect, .ctx = &got};
+        const anm_generation g = {
+            .max_new = 3, .lookahead = {ANM_LOOKAHEAD_ALWAYS, 3, 2, 4}, .token = collect, .ctx = &got};
         assert_int_equal(anm_session_generate(&end, s, &g, NULL), 0);
         assert_int_equal(got.n, 3);
         anm_session_get_stats(&st, s);
@@ -246,8 +272,10 @@ static void sampling_with_lookahead_is_lossless(void **state)
     int cells = 0;
     for (int i = 0; i < VOCAB * VOCAB * VOCAB; i++) {
         double e = (&p[0][0][0])[i] * DRAWS, o = (double)(&seen[0][0][0])[i];
-        if (e < 5) rest += e, rest_seen += o;
-        else chi += (o - e) * (o - e) / e, cells++;
+        if (e < 5)
+            rest += e, rest_seen += o;
+        else
+            chi += (o - e) * (o - e) / e, cells++;
     }
     if (rest >= 5) chi += (rest_seen - rest) * (rest_seen - rest) / rest, cells++;
     double f = cells - 1, limit = f * pow(1 - 2 / (9 * f) + 4.75 * sqrt(2 / (9 * f)), 3);
@@ -288,7 +316,11 @@ static void seeded_ngrams_save_steps(void **state)
     char path[128];
     fake_single(path, sizeof path, 1000, 300, 32);
     make_prompt(prompt, 8, 1000, 5);
-    job j = {.path = path, .prompt = prompt, .n_prompt = 8, .sampling = ANM_SAMPLING_GREEDY, .g = {.max_new = 200}};
+    job j = {.path = path,
+             .prompt = prompt,
+             .n_prompt = 8,
+             .sampling = ANM_SAMPLING_GREEDY,
+             .g = {.max_new = 200}};
     answer(&plain, NULL, &j);
     anm_llm *m = open_fake(path);
     int64_t steps[2];
@@ -296,11 +328,13 @@ static void seeded_ngrams_save_steps(void **state)
         anm_session *s;
         anm_end end;
         anm_session_stats st;
-        anm_generation g = {.max_new = 200, .lookahead = {ANM_LOOKAHEAD_ALWAYS, 5, 4, 4}, .token = collect, .ctx = &look};
+        anm_generation g = {
+            .max_new = 200, .lookahead = {ANM_LOOKAHEAD_ALWAYS, 5, 4, 4}, .token = collect, .ctx = &look};
         look.n = 0;
         assert_int_equal(anm_session_new(&s, m, NULL), 0);
         assert_int_equal(anm_session_feed(s, prompt, 8, NULL), 0);
-        if (seeded) assert_int_equal(anm_session_seed_ngrams(s, &g.lookahead, plain.id, (size_t)plain.n, NULL), 0);
+        if (seeded)
+            assert_int_equal(anm_session_seed_ngrams(s, &g.lookahead, plain.id, (size_t)plain.n, NULL), 0);
         assert_int_equal(anm_session_generate(&end, s, &g, NULL), 0);
         expect_same(&look, &plain);
         anm_session_get_stats(&st, s);

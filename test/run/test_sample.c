@@ -27,39 +27,49 @@ static int by_weight(const void *a, const void *b)
     return i - j;
 }
 
-/* The same distribution in the plainest way: everything sorted, everything summed. p[n], zeros for what is cut. */
-static void expected(double *p, const anm_sampling *how, const float *logits, int n, const int32_t *past, int n_past)
+/* The same distribution in the plainest way: everything sorted, everything summed. p[n], zeros for what is
+ * cut. */
+static void expected(double *p, const anm_sampling *how, const float *logits, int n, const int32_t *past,
+                     int n_past)
 {
     double *w = calloc((size_t)n, sizeof *w), sum = 0;
     int *order = calloc((size_t)n, sizeof *order);
-    for (int i = 0; i < n; i++) w[i] = (double)logits[i];
-    for (int i = how->repeat_last && n_past > how->repeat_last ? n_past - (int)how->repeat_last : 0; i < n_past; i++) {
+    for (int i = 0; i < n; i++)
+        w[i] = (double)logits[i];
+    for (int i = how->repeat_last && n_past > how->repeat_last ? n_past - (int)how->repeat_last : 0;
+         i < n_past; i++) {
         float v = logits[past[i]], penalty = (float)how->repeat_penalty;
         w[past[i]] = (double)(v > 0 ? v / penalty : v * penalty);
     }
     double top = -INFINITY;
-    for (int i = 0; i < n; i++) top = fmax(top, w[i]);
-    for (int i = 0; i < n; i++) w[i] = exp((w[i] - top) / how->temperature), order[i] = i, p[i] = 0;
+    for (int i = 0; i < n; i++)
+        top = fmax(top, w[i]);
+    for (int i = 0; i < n; i++)
+        w[i] = exp((w[i] - top) / how->temperature), order[i] = i, p[i] = 0;
     sort_weight = w;
     qsort(order, (size_t)n, sizeof *order, by_weight);
     int kept = how->top_k && how->top_k < n ? (int)how->top_k : n;
-    for (int i = 0; i < kept; i++) sum += w[order[i]];
+    for (int i = 0; i < kept; i++)
+        sum += w[order[i]];
     double before = 0, all = 0;
     for (int i = 0; i < kept; i++) {
         if (i && (before > how->top_p * sum || w[order[i]] < how->min_p * w[order[0]])) break;
         before += p[order[i]] = w[order[i]];
     }
-    for (int i = 0; i < n; i++) all += p[i];
-    for (int i = 0; i < n; i++) p[i] /= all;
+    for (int i = 0; i < n; i++)
+        all += p[i];
+    for (int i = 0; i < n; i++)
+        p[i] /= all;
     free(w);
     free(order);
 }
 
 static const anm_sampling settings[] = {
     /* temperature top_p min_p top_k repeat_penalty repeat_last seed */
-    {1, 1, 0, 0, 1, 64, 1},      {0.6, 0.9, 0, 0, 1, 64, 2},  {1.5, 0.5, 0, 0, 1, 64, 3},  {1, 1, 0, 7, 1, 64, 4},
-    {0.8, 0.95, 0, 12, 1, 64, 5}, {1, 1, 0.1, 0, 1, 64, 6},    {1.2, 0.8, 0.05, 20, 1, 64, 7}, {0.7, 0.9, 0, 0, 1.3, 3, 8},
-    {0.7, 1, 0, 0, 0.8, 0, 9},   {0.05, 1, 0, 0, 1, 64, 10},  {100, 0.99, 0, 39, 1, 64, 11}, {1, 0, 0, 0, 1, 64, 12},
+    {1, 1, 0, 0, 1, 64, 1},         {0.6, 0.9, 0, 0, 1, 64, 2},    {1.5, 0.5, 0, 0, 1, 64, 3},
+    {1, 1, 0, 7, 1, 64, 4},         {0.8, 0.95, 0, 12, 1, 64, 5},  {1, 1, 0.1, 0, 1, 64, 6},
+    {1.2, 0.8, 0.05, 20, 1, 64, 7}, {0.7, 0.9, 0, 0, 1.3, 3, 8},   {0.7, 1, 0, 0, 0.8, 0, 9},
+    {0.05, 1, 0, 0, 1, 64, 10},     {100, 0.99, 0, 39, 1, 64, 11}, {1, 0, 0, 0, 1, 64, 12},
 };
 static const int32_t past[] = {3, 3, 17, 5, 39, 0};
 enum { N_PAST = 6, N_SETTINGS = sizeof settings / sizeof *settings };
@@ -85,13 +95,15 @@ static void distribution_is_the_exact_one(void **state)
                 assert_true(c[i].p > 0 && got[c[i].id] == 0);
                 got[c[i].id] = c[i].p;
             }
-            for (int i = 0; i < VOCAB; i++) assert_true(fabs(got[i] - want[i]) < 1e-14);
+            for (int i = 0; i < VOCAB; i++)
+                assert_true(fabs(got[i] - want[i]) < 1e-14);
             anm_sampler_free(s);
         }
 }
 
-/* Pearson's statistic of `draws` tokens against p, over the outcomes that are expected at least 5 times (the others
- * together are one). It exceeds `limit` once in a million runs; the seeds are fixed, so it never does. */
+/* Pearson's statistic of `draws` tokens against p, over the outcomes that are expected at least 5 times (the
+ * others together are one). It exceeds `limit` once in a million runs; the seeds are fixed, so it never does.
+ */
 static void draws_follow_the_distribution(void **state)
 {
     (void)state;
@@ -116,12 +128,16 @@ static void draws_follow_the_distribution(void **state)
         for (int i = 0; i < VOCAB; i++) {
             if (p[i] == 0) assert_int_equal(seen[i], 0);
             double e = p[i] * DRAWS, d = (double)seen[i] - e;
-            if (e < 5) rest_p += e, rest_seen += (double)seen[i];
-            else chi += d * d / e, cells++;
+            if (e < 5)
+                rest_p += e, rest_seen += (double)seen[i];
+            else
+                chi += d * d / e, cells++;
         }
         if (rest_p >= 5) chi += (rest_seen - rest_p) * (rest_seen - rest_p) / rest_p, cells++;
-        double free_cells = cells - 1; /* Wilson and Hilferty's cube: the quantile of 4.75 standard deviations */
-        double limit = cells > 1 ? free_cells * pow(1 - 2 / (9 * free_cells) + 4.75 * sqrt(2 / (9 * free_cells)), 3) : 0;
+        double free_cells =
+            cells - 1; /* Wilson and Hilferty's cube: the quantile of 4.75 standard deviations */
+        double limit =
+            cells > 1 ? free_cells * pow(1 - 2 / (9 * free_cells) + 4.75 * sqrt(2 / (9 * free_cells)), 3) : 0;
         assert_true(chi <= limit);
     }
 }
@@ -131,7 +147,8 @@ static void random_numbers_are_the_same_everywhere(void **state)
     (void)state;
     anm_rng r = {1234567};
     const uint64_t first[] = {6457827717110365317u, 3203168211198807973u, 9817491932198370423u};
-    for (int i = 0; i < 3; i++) assert_true(anm_rng_next(&r) == first[i]);
+    for (int i = 0; i < 3; i++)
+        assert_true(anm_rng_next(&r) == first[i]);
     double sum = 0;
     for (int i = 0; i < 100000; i++) {
         double u = anm_rng_uniform(&r);
@@ -154,7 +171,8 @@ static void seeds_repeat_and_differ(void **state)
     for (int r = 0; r < 3; r++) {
         how.seed = r == 2 ? 6 : 5;
         assert_int_equal(anm_sampler_set(s, &how, NULL), 0);
-        for (int i = 0; i < 64; i++) assert_int_equal(anm_sampler_pick(&runs[r][i], s, logits, NULL, 0, NULL), 0);
+        for (int i = 0; i < 64; i++)
+            assert_int_equal(anm_sampler_pick(&runs[r][i], s, logits, NULL, 0, NULL), 0);
     }
     assert_memory_equal(a, b, sizeof a);
     assert_memory_not_equal(a, c, sizeof a);

@@ -20,7 +20,8 @@ static anm_llm *open_fake(const char *path)
 static void make_prompt(int32_t *ids, int n)
 {
     anm_rng r = {7};
-    for (int i = 0; i < n; i++) ids[i] = (int32_t)(anm_rng_next(&r) % VOCAB);
+    for (int i = 0; i < n; i++)
+        ids[i] = (int32_t)(anm_rng_next(&r) % VOCAB);
 }
 
 typedef struct sink {
@@ -35,7 +36,8 @@ static int collect(void *ctx, int32_t id)
     return k->n == k->stop_after;
 }
 
-/* Greedy text by the plainest means: for each token a new session that is fed everything so far, one by one. */
+/* Greedy text by the plainest means: for each token a new session that is fed everything so far, one by one.
+ */
 static int truth(int32_t *out, const char *path, const int32_t *prompt, int n, int max_new)
 {
     anm_llm *m = open_fake(path);
@@ -44,7 +46,8 @@ static int truth(int32_t *out, const char *path, const int32_t *prompt, int n, i
     anm_session *s;
     assert_int_equal(anm_session_new(&s, m, NULL), 0);
     int made = 0;
-    for (int i = 0; i < n; i++) assert_int_equal(anm_session_feed(s, &prompt[i], 1, NULL), 0);
+    for (int i = 0; i < n; i++)
+        assert_int_equal(anm_session_feed(s, &prompt[i], 1, NULL), 0);
     while (made < max_new) {
         assert_int_equal(anm_session_sample(&out[made], s, NULL), 0);
         made++;
@@ -70,8 +73,10 @@ static void answer_does_not_depend_on_the_chunk_or_the_method(void **state)
         assert_int_equal(made, CONTEXT - n + 1); /* the last position's token included */
         for (size_t ii = 0; ii < sizeof inputs / sizeof *inputs; ii++)
             for (int kind = 0; kind < 3; kind++) {
-                if (kind == 0) fake_single(path, sizeof path, VOCAB, CONTEXT, inputs[ii]);
-                else fake_multi(path, sizeof path, VOCAB, CONTEXT, inputs[ii], kind == 1);
+                if (kind == 0)
+                    fake_single(path, sizeof path, VOCAB, CONTEXT, inputs[ii]);
+                else
+                    fake_multi(path, sizeof path, VOCAB, CONTEXT, inputs[ii], kind == 1);
                 for (int chunk = 1; chunk <= inputs[ii]; chunk += 1 + chunk / 2) {
                     anm_llm *m = open_fake(path);
                     anm_session *s;
@@ -103,7 +108,8 @@ static void rows_of_the_prompt_have_their_logits(void **state)
     float rows[40 * VOCAB];
     make_prompt(prompt, 40);
     char path[128];
-    fake_single(path, sizeof path, VOCAB, 40, 9); /* to the last position: the tail is as long as the window */
+    fake_single(path, sizeof path, VOCAB, 40,
+                9); /* to the last position: the tail is as long as the window */
     anm_llm *m = open_fake(path);
     anm_session *s, *one;
     assert_int_equal(anm_session_new(&s, m, NULL), 0);
@@ -174,7 +180,8 @@ static void rewinding_goes_back_to_any_token(void **state)
         assert_int_equal(anm_session_fed(NULL, s), keep);
         assert_int_equal(anm_session_feed(s, prompt + 64 - 3 - (keep > 61), 64 - keep < 3 ? 1 : 3, NULL), 0);
         assert_int_equal(anm_session_feed(fresh, prompt, (size_t)keep, NULL), 0);
-        assert_int_equal(anm_session_feed(fresh, prompt + 64 - 3 - (keep > 61), 64 - keep < 3 ? 1 : 3, NULL), 0);
+        assert_int_equal(anm_session_feed(fresh, prompt + 64 - 3 - (keep > 61), 64 - keep < 3 ? 1 : 3, NULL),
+                         0);
         assert_memory_equal(anm_session_logits(s), anm_session_logits(fresh), VOCAB * sizeof(float));
     }
     anm_session_free(s);
@@ -244,7 +251,8 @@ static void methods_are_timed_apart(void **state)
     anm_end end;
     anm_session_stats st;
     assert_int_equal(anm_session_new(&s, m, NULL), 0);
-    assert_int_equal(anm_session_feed(s, prompt, 33, NULL), 0); /* 16 + 16 by prefill, the last one by forward */
+    assert_int_equal(anm_session_feed(s, prompt, 33, NULL),
+                     0); /* 16 + 16 by prefill, the last one by forward */
     const anm_generation g = {.max_new = 5};
     assert_int_equal(anm_session_generate(&end, s, &g, NULL), 0);
     anm_session_get_stats(&st, s);
@@ -256,17 +264,20 @@ static void methods_are_timed_apart(void **state)
     anm_llm_free(m);
 }
 
-/* A context that slides holds what it says: in a model of one layer, where a token's part depends only on itself and its
- * position, the logits are those of a fresh session that is fed the same tokens. */
+/* A context that slides holds what it says: in a model of one layer, where a token's part depends only on
+ * itself and its position, the logits are those of a fresh session that is fed the same tokens. */
 static void sliding_keeps_tokens_and_positions_together(void **state)
 {
     (void)state;
     int32_t prompt[30];
     make_prompt(prompt, 30);
     const char *const paths[] = {
-        "vocab=50 context=64 cache=48 input=16 multi=0 all=1 layers=1", "vocab=50 context=64 cache=63 input=16 multi=1 all=0 layers=1",
-        "vocab=50 context=64 cache=63 input=1 multi=1 all=0 layers=1",  "vocab=50 context=64 cache=60 input=4 multi=0 all=1 layers=1",
-        "vocab=50 context=64 cache=8 input=56 multi=0 all=1 layers=1",  "vocab=50 context=9 cache=4 input=5 multi=0 all=1 layers=1",
+        "vocab=50 context=64 cache=48 input=16 multi=0 all=1 layers=1",
+        "vocab=50 context=64 cache=63 input=16 multi=1 all=0 layers=1",
+        "vocab=50 context=64 cache=63 input=1 multi=1 all=0 layers=1",
+        "vocab=50 context=64 cache=60 input=4 multi=0 all=1 layers=1",
+        "vocab=50 context=64 cache=8 input=56 multi=0 all=1 layers=1",
+        "vocab=50 context=9 cache=4 input=5 multi=0 all=1 layers=1",
     };
     for (size_t p = 0; p < sizeof paths / sizeof *paths; p++)
         for (int keep = 0; keep < 6; keep++) {
@@ -279,7 +290,8 @@ static void sliding_keeps_tokens_and_positions_together(void **state)
             assert_int_equal(anm_session_new(&fresh, m, NULL), 0);
             int n = s->capacity < 30 ? 5 : 30;
             assert_int_equal(anm_session_feed(s, prompt, (size_t)n, NULL), 0);
-            const anm_generation g = {.max_new = 260, .when_full = ANM_FULL_SLIDE, .keep = keep, .token = collect, .ctx = &got};
+            const anm_generation g = {
+                .max_new = 260, .when_full = ANM_FULL_SLIDE, .keep = keep, .token = collect, .ctx = &got};
             int rc = anm_session_generate(&end, s, &g, &err);
             if (keep > s->info->cache_len - (s->info->cache_len + 3) / 4) {
                 assert_int_equal(rc, ANM_ERR_LIMIT);
@@ -290,7 +302,8 @@ static void sliding_keeps_tokens_and_positions_together(void **state)
                 assert_int_equal(got.n, 260);
                 const int32_t *ids;
                 size_t fed = anm_session_fed(&ids, s), recent = fed - (size_t)keep;
-                assert_memory_equal(ids, prompt, (size_t)keep * sizeof *ids); /* the first stay, the latest are there */
+                assert_memory_equal(ids, prompt,
+                                    (size_t)keep * sizeof *ids); /* the first stay, the latest are there */
                 assert_memory_equal(ids + keep, got.id + 259 - recent, recent * sizeof *ids);
                 assert_int_equal(anm_session_feed(fresh, ids, fed, NULL), 0);
                 assert_memory_equal(anm_session_logits(s), anm_session_logits(fresh), VOCAB * sizeof(float));
@@ -329,7 +342,8 @@ static void sessions_know_nothing_of_each_other(void **state)
         assert_int_equal(id[1], b[i]);
         assert_int_equal(id[2], a[i]);
     }
-    for (int k = 0; k < 3; k++) anm_session_free(s[k]);
+    for (int k = 0; k < 3; k++)
+        anm_session_free(s[k]);
     anm_llm_free(m[0]);
     anm_llm_free(m[1]);
 }

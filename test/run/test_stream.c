@@ -16,9 +16,13 @@ static void expect(const char *text, size_t n, const char *stop, const char *wan
             if (s.ready.size > had) {
                 assert_true((s.ready.data[had] & 0xc0) != 0x80); /* begins with a character */
                 size_t last = s.ready.size - 1, back = 0;
-                while ((s.ready.data[last - back] & 0xc0) == 0x80) back++;
+                while ((s.ready.data[last - back] & 0xc0) == 0x80)
+                    back++;
                 uint8_t lead = s.ready.data[last - back];
-                assert_int_equal(back, lead < 0x80 ? 0 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3); /* ends with one */
+                assert_int_equal(back, lead < 0x80   ? 0
+                                       : lead < 0xe0 ? 1
+                                       : lead < 0xf0 ? 2
+                                                     : 3); /* ends with one */
             }
         }
         anm_stream_end(&s);
