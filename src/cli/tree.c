@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* JSON as a tree of text. */
 #include "cli/tree.h"
+#include "token/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,18 +21,6 @@ bool cli_colour(void)
     return isatty(STDOUT_FILENO) && !(no && *no) && !(term && strcmp(term, "dumb") == 0);
 }
 
-/* How many bytes the UTF-8 character at `s` has, of the n that are left; 0 when it is none. */
-static size_t character(const unsigned char *s, size_t n)
-{
-    size_t len = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
-    if (!len || len > n) return 0;
-    for (size_t i = 1; i < len; i++)
-        if ((s[i] & 0xc0) != 0x80) return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f)) return 0;
-    if ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f)) return 0;
-    return len;
-}
-
 json_t *cli_textn(const char *s, size_t n)
 {
     static const char unknown[] = "\xef\xbf\xbd";
@@ -39,10 +28,11 @@ json_t *cli_textn(const char *s, size_t n)
     size_t out = 0;
     if (!clean) return NULL;
     for (size_t i = 0; i < n;) {
-        size_t len = character((const unsigned char *)s + i, n - i);
-        memcpy(clean + out, len ? s + i : unknown, len ? len : 3);
-        out += len ? len : 3;
-        i += len ? len : 1;
+        int bad;
+        size_t len = anm_utf8_check(s + i, n - i, &bad);
+        memcpy(clean + out, bad ? unknown : s + i, bad ? 3 : len);
+        out += bad ? 3 : len;
+        i += len;
     }
     json_t *text = json_stringn(clean, out);
     free(clean);

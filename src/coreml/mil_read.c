@@ -289,12 +289,11 @@ static int read_blob(reader *r, anm_pb m, const anm_mil_type *type, anm_blob *ou
     return anm_weights_find(out, r->weights, r->weights_size, offset, type, r->err);
 }
 
-/* A Value message as a constant value of the function, named or not. */
-static int read_value(reader *r, anm_pb m, const char *name, anm_mil_value **out)
+/* A Value message: its type and bytes. */
+static int parse_value(reader *r, anm_pb m, anm_mil_type *type, anm_blob *blob)
 {
     anm_pb type_pb = {0}, immediate = {0}, file = {0}, tensor = {0};
     anm_pb_field f;
-    anm_mil_type type;
     int rc;
     while (anm_pb_next(&m, &f)) {
         if (f.type != ANM_PB_BYTES) return broken(r);
@@ -303,20 +302,25 @@ static int read_value(reader *r, anm_pb m, const char *name, anm_mil_value **out
         if (f.number == VALUE_BLOB) file = f.bytes;
     }
     if (m.bad) return broken(r);
-    if ((rc = read_type(r, type_pb, &type))) return rc;
+    if ((rc = read_type(r, type_pb, type))) return rc;
     if (!immediate.p == !file.p) return format(r, "a constant has no value, or two");
+    if (file.p) return read_blob(r, file, type, blob);
+    while (anm_pb_next(&immediate, &f)) {
+        if (f.number != IMMEDIATE_TENSOR || f.type != ANM_PB_BYTES) return fail(r, ANM_ERR_UNSUPPORTED, "a constant is no tensor");
+        tensor = f.bytes;
+    }
+    if (immediate.bad) return broken(r);
+    if (!tensor.p) return format(r, "a constant has no value");
+    return read_immediate(r, tensor, type, blob);
+}
+
+/* … as a constant of the function, named or not. */
+static int read_value(reader *r, anm_pb m, const char *name, anm_mil_value **out)
+{
+    anm_mil_type type;
     anm_blob *blob = anm_arena_alloc(&r->p->arena, sizeof *blob);
     if (!blob) return no_memory(r);
-    if (file.p) rc = read_blob(r, file, &type, blob);
-    else {
-        while (anm_pb_next(&immediate, &f)) {
-            if (f.number != IMMEDIATE_TENSOR || f.type != ANM_PB_BYTES) return fail(r, ANM_ERR_UNSUPPORTED, "a constant is no tensor");
-            tensor = f.bytes;
-        }
-        if (immediate.bad) return broken(r);
-        if (!tensor.p) return format(r, "a constant has no value");
-        rc = read_immediate(r, tensor, &type, blob);
-    }
+    int rc = parse_value(r, m, &type, blob);
     if (rc) return rc;
     *out = anm_mil_value_new(r->fn, name, type);
     if (!*out) return no_memory(r);
@@ -401,13 +405,20 @@ static int read_arg(reader *r, const anm_pb_field *f, anm_mil_arg *out)
     return out->count ? 0 : format(r, "an argument is bound to nothing");
 }
 
-/* Attributes but for `name`: a const op's `val`; some foreign ops have arguments there. */
+/* A const op's `val`; some foreign ops have arguments among their attributes. `name`, which every op has, is only looked
+ * at: results have names of their own. */
 static int read_attribute(reader *r, const anm_pb_field *f, const char *value_name, anm_mil_arg *out)
 {
     const char *key;
     anm_pb value;
     int rc = read_entry(r, f, &key, &value);
-    if (rc || strcmp(key, "name") == 0) return rc;
+    if (rc) return rc;
+    if (strcmp(key, "name") == 0) {
+        anm_mil_type type;
+        anm_blob text;
+        rc = parse_value(r, value, &type, &text);
+        return rc || type.dtype == ANM_DT_STRING ? rc : format(r, "its name is no string");
+    }
     out->param = anm_mil_param_of_name(key);
     out->foreign = key;
     out->value = anm_arena_array(&r->scratch, 1, sizeof *out->value);

@@ -564,6 +564,12 @@ static void test_malformed_operations(void **state)
     anm_pb_put_bytes(&op, OPERATION_BLOCKS, "", 0);
     graph_refused(&op, "x", ANM_ERR_UNSUPPORTED, "silu: it has blocks inside");
     op.size = 0;
+    anm_pb_put_string(&op, OPERATION_TYPE, "silu");
+    size_t name = anm_pb_open(&op, OPERATION_ATTRIBUTES);
+    anm_pb_put_string(&op, MAP_KEY, "name");
+    anm_pb_close(&op, name);
+    graph_refused(&op, "x", ANM_ERR_FORMAT, "silu: a value has no type");
+    op.size = 0;
     anm_pb_put_string(&op, OPERATION_TYPE, "const");
     graph_refused(&op, "x", ANM_ERR_FORMAT, "no result");
     op.size = 0;
