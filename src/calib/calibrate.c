@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "calib/calibrate.h"
 #include "base/half.h"
+#include "calib/fisher.h"
 #include "calib/gptq.h"
 #include "calib/rotate.h"
 #include "dense/dense.h"
@@ -20,6 +21,7 @@ typedef struct work {
     anm_windows full, quant; /* the two streams */
     anm_eager_layer fl, ql;  /* the layer: rotated, and as it is being quantised */
     size_t layer;
+    float *fisher;      /* [n_layers][ANM_POINTS][rows], or NULL */
     float *seen[4];     /* the full stream's inputs at each point of the layer */
     float *residual[2]; /* and its residual before attention and before the MLP write to it */
 } work;
@@ -106,16 +108,28 @@ static int quantise(work *k, const target *t, size_t n, const double *h, anm_mad
     return 0;
 }
 
-/* All linears that read `x` (the quantised stream's input at a point; `seen` the full stream's): moved by least
- * squares, then rounded. `drift` [rows, dim], or NULL: what the residual streams differ by where these write to it. */
-static int quantise_at(work *k, const float *x, const float *seen, size_t n, const target *t, int count, const float *drift,
-                       anm_error *err)
+/* The rows of x, each times the square root of its weight: their products are then weighted sums. NULL: no memory. */
+static float *weighted(const float *x, size_t rows, size_t n, const float *weight)
+{
+    float *y = malloc(rows * n * sizeof *y);
+    for (size_t r = 0; y && r < rows; r++) {
+        float w = weight ? sqrtf(weight[r]) : 1;
+        for (size_t i = 0; i < n; i++) y[r * n + i] = x[r * n + i] * w;
+    }
+    return y;
+}
+
+/* All linears that read `input` (the quantised stream's input at a point; `seen` the full stream's): moved by least
+ * squares, then rounded. `drift` [rows, dim], or NULL: what the residual streams differ by where these write to it.
+ * `weight` [rows], or NULL: how much each row counts. */
+static int quantise_at(work *k, const float *input, const float *seen, size_t n, const target *t, int count, const float *drift,
+                       const float *weight, anm_error *err)
 {
     const anm_calib_opts *o = k->o;
     size_t out = drift ? t->rows : 0;
     double *h = calloc(n * n, sizeof *h), *c = o->ridge >= 0 ? calloc(n * (n > out ? n : out), sizeof *c) : NULL;
-    float *diff = NULL, *inv = NULL, *move = NULL, *cf = NULL;
-    int rc = h && (c || o->ridge < 0) ? accumulate(h, x, n, x, n, k->rows, k->pool, err) : anm_fail_memory(err, "statistics");
+    float *diff = NULL, *inv = NULL, *move = NULL, *cf = NULL, *pull = NULL, *x = weighted(input, k->rows, n, weight);
+    int rc = h && x && (c || o->ridge < 0) ? accumulate(h, x, n, x, n, k->rows, k->pool, err) : anm_fail_memory(err, "statistics");
     for (int i = 0; i < count; i++) memcpy(t[i].quant, t[i].full, t[i].rows * n * sizeof(float));
     if (rc || o->ridge < 0) goto round;
 
@@ -128,7 +142,10 @@ static int quantise_at(work *k, const float *x, const float *seen, size_t n, con
         rc = anm_fail_memory(err, "statistics");
         goto round;
     }
-    for (size_t i = 0; i < k->rows * n; i++) diff[i] = seen[i] - x[i];
+    for (size_t r = 0; r < k->rows; r++) {
+        float w = weight ? sqrtf(weight[r]) : 1;
+        for (size_t i = r * n; i < (r + 1) * n; i++) diff[i] = (seen[i] - input[i]) * w;
+    }
     if ((rc = inverse(inv, h, n, o->ridge, k->pool, err))) goto round;
     if ((rc = accumulate(c, diff, n, x, n, k->rows, k->pool, err))) goto round;
     for (size_t i = 0; i < n * n; i++) cf[i] = (float)c[i];
@@ -137,12 +154,17 @@ static int quantise_at(work *k, const float *x, const float *seen, size_t n, con
         rc = anm_gemm(t[i].quant, n, anm_rows(t[i].full, n), anm_transposed(move, n), t[i].rows, n, n, true, k->pool, err);
     if (drift && o->drift > 0 && !rc) {
         memset(c, 0, n * out * sizeof *c);
-        if ((rc = accumulate(c, drift, out, x, n, k->rows, k->pool, err))) goto round;
+        pull = weighted(drift, k->rows, out, weight);
+        if (!pull) {
+            rc = anm_fail_memory(err, "statistics");
+            goto round;
+        }
+        if ((rc = accumulate(c, pull, out, x, n, k->rows, k->pool, err))) goto round;
         for (size_t i = 0; i < n * out; i++) cf[i] = (float)(c[i] * o->drift);
         rc = anm_gemm(t->quant, n, anm_rows(cf, n), anm_rows(inv, n), out, n, n, true, k->pool, err);
     }
 round:
-    free(diff), free(inv), free(move), free(cf), free(c);
+    free(diff), free(inv), free(move), free(cf), free(c), free(pull), free(x);
     for (int i = 0; i < count && !rc; i++)
         rc = quantise(k, &t[i], n, h, &k->out->layer[k->layer][t[i].which], err);
     free(h);
@@ -196,7 +218,8 @@ static int make(void *ctx, anm_eager_point where, const float *x, size_t rows, s
         drift = k->residual[where == ANM_INTO_DOWN];
         for (size_t i = 0; i < rows * dim; i++) drift[i] -= k->quant.x[i];
     }
-    return quantise_at(k, x, k->seen[where], cols, t, count, drift, err);
+    const float *weight = k->fisher ? k->fisher + (k->layer * ANM_POINTS + where) * rows : NULL;
+    return quantise_at(k, x, k->seen[where], cols, t, count, drift, weight, err);
 }
 
 /* Embeddings are rounded to nearest, with the scale that loses least for each row or group. */
@@ -281,7 +304,7 @@ static int make_head(work *k, const anm_model *m, const anm_rotation *stream, an
     anm_eager_norm(k->quant.x, k->quant.x, NULL, k->rows, dim, k->p->norm_eps);
     target t = {"head", w, q, vocab, 0};
     k->layer = (size_t)k->p->n_layers;
-    if (!rc) rc = quantise_at(k, k->quant.x, k->full.x, dim, &t, 1, NULL, err);
+    if (!rc) rc = quantise_at(k, k->quant.x, k->full.x, dim, &t, 1, NULL, NULL, err);
     free(w), free(q), free(norm);
     return rc;
 }
@@ -355,11 +378,16 @@ int anm_calibrate(anm_calibrated *out, const anm_model *m, const int32_t *tokens
     int rc = out->layer && cos && (out->value_bias || !p->attention_qkv_bias) ? anm_rope_tables(cos, cos + table, m, (int64_t)o->len, err) : anm_fail_memory(err, "calibration");
     if (!rc) rc = anm_rotation_new(&stream, (size_t)p->dim, o->seed, !o->rotate, err);
     if (!rc) rc = anm_rotation_new(&value, (size_t)p->head_dim, o->seed + 1, !o->rotate, err);
+    if (!rc && o->fisher) {
+        k.fisher = malloc((size_t)p->n_layers * ANM_POINTS * k.rows * sizeof *k.fisher);
+        rc = k.fisher ? anm_fisher(k.fisher, m, tokens, o->windows, o->len, 4, o->seed, pool, err) : anm_fail_memory(err, "gradients");
+    }
     if (!rc) rc = begin(&k, m, tokens, &stream, err);
     for (k.layer = 0; k.layer < (size_t)p->n_layers && !rc; k.layer++)
         rc = one_layer(&k, m, &stream, &value, cos, cos + table, err);
     if (!rc) rc = make_head(&k, m, &stream, err);
     if (!rc) rc = derive(out, m, err);
+    free(k.fisher);
     anm_windows_free(&k.full);
     anm_windows_free(&k.quant);
     anm_rotation_free(&stream);

@@ -22,6 +22,7 @@ typedef struct anm_calib_opts {
     double damp;     /* of GPTQ */
     double ridge;    /* of the least-squares step, of the mean of H's diagonal; negative: no such step */
     double drift;    /* the part of the streams' drift that residual writers take back, 0 to 1 */
+    bool fisher;     /* weigh each token by how much the answer depends on it (fisher.h) */
     int tries, rounds;
     /* Told as the work goes: the layer (n_layers: the head), and the error of each linear (what: "wq" …). */
     void (*progress)(void *ctx, size_t layer, const char *what, double rounding, double reached);

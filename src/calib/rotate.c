@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "calib/rotate.h"
+#include "calib/random.h"
 #include "dense/dense.h"
 
 #include <math.h>
@@ -7,28 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* splitmix64: a seed to a stream of 64-bit words (Steele, Lea, Flood 2014). */
-static uint64_t next(uint64_t *s)
-{
-    uint64_t z = *s += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
-/* Normal numbers by Box and Muller. */
-static double normal(uint64_t *s)
-{
-    double u = ((double)(next(s) >> 11) + 0.5) * 0x1p-53, v = (double)(next(s) >> 11) * 0x1p-53;
-    return sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
-}
-
 /* A random orthogonal matrix: Gram-Schmidt, twice for accuracy, on rows of normal numbers. */
 static bool orthogonal(float *out, size_t m, uint64_t *seed)
 {
     double *a = malloc(m * m * sizeof *a);
     if (!a) return false;
-    for (size_t i = 0; i < m * m; i++) a[i] = normal(seed);
+    for (size_t i = 0; i < m * m; i++) a[i] = anm_random_normal(seed);
     for (size_t i = 0; i < m; i++) {
         double *r = a + i * m;
         for (int twice = 0; twice < 2; twice++) {
@@ -62,7 +47,7 @@ int anm_rotation_new(anm_rotation *out, size_t n, uint64_t seed, bool identity, 
         anm_rotation_free(out);
         return anm_fail_memory(err, "rotation");
     }
-    for (size_t i = 0; i < n; i++) out->sign[i] = next(&seed) >> 63 ? -1.0f : 1.0f;
+    for (size_t i = 0; i < n; i++) out->sign[i] = anm_random_next(&seed) >> 63 ? -1.0f : 1.0f;
     return 0;
 }
 
