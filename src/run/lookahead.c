@@ -161,8 +161,7 @@ static void pool_text(anm_look *l, const int32_t *ids, int64_t n)
         anm_ngrams_add(l->pool, ids[l->pooled], ids + l->pooled + 1);
 }
 
-/* ---- What pays
- * ------------------------------------------------------------------------------------------------ */
+/* ---- What pays ---- */
 
 /* What a step of n rows takes: as seen; else on the line from one row to the widest step so far. */
 static double cost(const anm_look *l, const anm_session *s, int32_t n)
@@ -176,8 +175,8 @@ static double cost(const anm_look *l, const anm_session *s, int32_t n)
 }
 
 /* Shrinks the layout to what is expected to give the most tokens a second. A shape that would lose is still
- * tried while all guessing together has lost less than a hundredth of the time spent, so that a change in the
- * text is noticed. */
+ * tried while all guessing together has lost less than two plain steps and a hundredth of the time spent, so
+ * that a change in the text is noticed. */
 static void choose(layout *y, const anm_look *l, const anm_session *s)
 {
     int32_t plain = y->tail + 1, wide = y->rows, with_window = y->levels;
@@ -194,14 +193,21 @@ static void choose(layout *y, const anm_look *l, const anm_session *s)
             if (r > rate) rate = r, best.branches = b;
         }
         if (with_window && (1 + l->window_hits) / cost(l, s, wide) > rate) best = *y;
-        if (!best.branches && !best.levels && y->branches && l->lost < 0.01 * l->spent) best.branches = 1;
+        if (!best.branches && !best.levels && y->branches &&
+            l->lost < 0.01 * l->spent + 2 * cost(l, s, plain))
+            best.branches = 1;
     }
     *y = best;
 }
 
-static void blend(double *mean, double value, double weight)
+/* Other programs can only make a step look slower than it is: what is faster counts for more. */
+static void time_step(anm_look *l, int32_t n, double took)
 {
-    *mean = *mean > 0 ? *mean + weight * (value - *mean) : value;
+    double *t = &l->seconds[n];
+    if (*t > 0)
+        *t += (took < *t ? 0.5 : 0.1) * (took - *t);
+    else
+        *t = n > 1 && l->seconds[1] > 0 && took > n * l->seconds[1] ? n * l->seconds[1] : took;
 }
 
 /* Learns from a step: `won` tokens beyond the one that a plain step gives, by a branch that began like
@@ -209,18 +215,18 @@ static void blend(double *mean, double value, double weight)
 static void learn(anm_look *l, const anm_session *s, const layout *y, double took, int32_t winner,
                   int32_t won)
 {
-    blend(&l->seconds[y->rows], took, 0.2);
-    l->spent += took;
+    time_step(l, y->rows, took);
+    double now = cost(l, s, y->rows), plain = cost(l, s, y->tail + 1);
+    l->spent += now;
     if (y->levels) l->window_hits += 0.1 * (won - l->window_hits);
     for (int32_t b = 0; b < y->branches; b++)
         l->hits[b] += 0.1 * ((b == winner ? won : 0) - l->hits[b]);
-    if (y->levels || y->branches) l->lost += took - (1 + won) * cost(l, s, y->tail + 1);
+    if (y->levels || y->branches) l->lost += now - (1 + won) * plain;
     if (l->lost < -0.01 * l->spent)
         l->lost = -0.01 * l->spent; /* past gains do not pay for much later losses */
 }
 
-/* ---- One step
- * ------------------------------------------------------------------------------------------------- */
+/* ---- One step ---- */
 
 /* The widest layout that the settings, the rows and the rest of the context allow. */
 static layout plan(const anm_look *l, const anm_session *s, int32_t current)
