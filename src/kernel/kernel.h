@@ -105,10 +105,10 @@ typedef struct anm_attend {
     float *scores; /* scratch: heads * (cached + n_fresh rounded up to 16) */
 } anm_attend;
 
-/* out = x * mul / (sqrt(max(sum_scale * sum(x^2) + inner, floor)) + outer) * weight, over n values. */
+/* out = x * mul / (sqrt(max(sum_scale * sum(x^2) + inner + peak * max(x^2), floor)) + outer) * weight, over n values. */
 typedef struct anm_norm {
     int64_t n;
-    float sum_scale, inner, outer, floor, mul;
+    float sum_scale, inner, peak, outer, floor, mul;
     const float *weight; /* or NULL: ones */
 } anm_norm;
 

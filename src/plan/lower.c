@@ -291,6 +291,7 @@ static anm_sym *lower_gather(anm_lower *l, const anm_mil_op *op)
         anm_plan_step *st = s && buf >= 0 ? anm_lower_step(l, ANM_STEP_EMBED) : NULL;
         if (!st) return NULL;
         s->view = anm_lower_packed(l, buf, out, out->type.rank - 2);
+        if (anm_view_width(&s->view) != w.cols) return anm_lower_no(l, "an embedding of several rows a token");
         st->name = out->name;
         st->embedding = w;
         st->out = buf;
@@ -550,7 +551,9 @@ static anm_sym *lower_op(anm_lower *l, const anm_mil_op *op)
         if (s) s->of = x;
         return s;
     }
+    case ANM_OP_ABS:
     case ANM_OP_SQUARE:
+    case ANM_OP_REDUCE_MAX:
     case ANM_OP_REDUCE_MEAN:
     case ANM_OP_REDUCE_SUM:
     case ANM_OP_REDUCE_SUM_SQUARE:
@@ -613,7 +616,7 @@ static bool outputs(anm_lower *l)
     const anm_mil_value *out = m->fn->outputs[m->logits];
     anm_sym *s = l->at[out->id];
     if (!s) return anm_lower_no(l, "the logits have no meaning");
-    if (s->kind == MEANS_LINEAR && !s->made) {
+    if (s->kind == MEANS_LINEAR && !s->made && s->matrix.rows == m->vocab_size && !s->matrix.n_up) {
         if (!anm_lower_force(l, s)) return false;
         anm_plan_step *st = &l->p->step[l->p->n_steps - 1];
         st->part->out = ANM_BUF_LOGITS;

@@ -21,6 +21,9 @@ typedef enum anm_meaning {
     MEANS_SILU,         /* of, not yet computed */
     MEANS_SCALED,       /* of (ROWS) times factor */
     MEANS_SQUARE,       /* of (ROWS), times factor */
+    MEANS_SIZE,         /* the magnitudes of `of` (ROWS) */
+    MEANS_PEAK,         /* the largest of them in the last dimension */
+    MEANS_LEVELLED,     /* `of` divided by that: SQUARE, SUM and ROOT of it are `levelled` */
     MEANS_SUM,          /* norm.sum_scale * sum of squares + inner … of `of` */
     MEANS_ROOT,         /* its square root (+ outer) */
     MEANS_LEGS,         /* a root and a constant side by side, whose squares norm.inner has summed already */
@@ -50,6 +53,7 @@ typedef struct anm_sym {
     int32_t *kv_head;  /* [n_heads] */
     int64_t *q_off;    /* SCORES */
     bool masked;
+    bool levelled; /* SQUARE, SUM, ROOT: of rows that were divided by their peak */
     int rank;          /* ENTRIES, SCORES, PROBS: dimensions (their last two are entries, width or rows, entries) */
     int64_t dim[ANM_MIL_MAX_RANK];
 } anm_sym;

@@ -30,6 +30,7 @@ static anm_sym *norm_sym(anm_lower *l, anm_meaning kind, const anm_sym *from)
     if (!s) return NULL;
     s->of = from->kind == MEANS_ROWS ? from : from->of;
     s->norm = from->norm;
+    s->levelled = from->levelled;
     return s;
 }
 
@@ -92,8 +93,39 @@ static anm_sym *reduce(anm_lower *l, const anm_mil_op *op, anm_sym *x)
     }
     if (!rows) return NULL;
     float n = (float)rows->view.size[rows->view.rank - 1];
+    bool levelled = squared && x->levelled;
     anm_sym *s = sum_of(l, rows, op->code == ANM_OP_REDUCE_MEAN ? factor / n : factor);
     if (s && op->code == ANM_OP_REDUCE_L2_NORM) s->kind = MEANS_ROOT;
+    if (s) s->levelled = levelled;
+    return s;
+}
+
+/* The largest magnitude m, as norms that divide by it first take it: sqrt(mean((x / m)^2) + eps) * m. */
+static anm_sym *peak(anm_lower *l, const anm_mil_op *op, anm_sym *x)
+{
+    anm_sym *s;
+    if (op->code == ANM_OP_ABS) {
+        anm_sym *rows = anm_lower_force(l, x);
+        if (!rows || !(s = anm_lower_new(l, MEANS_SIZE, op->outs[0]))) return NULL;
+        s->of = rows;
+        return s;
+    }
+    if (x->kind != MEANS_SIZE || !keeps_last(op, x->of->view.rank))
+        return anm_lower_no(l, "not the largest of magnitudes in the last dimension");
+    return norm_sym(l, MEANS_PEAK, x);
+}
+
+/* What was levelled by the peak is raised again: the root is then that of the rows themselves. */
+static anm_sym *raised(anm_lower *l, const anm_sym *root, const anm_sym *by)
+{
+    if (!root->levelled || !anm_view_equal(&root->of->view, &by->of->view) || root->norm.outer != 0 ||
+        root->norm.floor != 0 || root->norm.peak != 0)
+        return anm_lower_no(l, "a peak of other rows");
+    anm_sym *s = norm_sym(l, MEANS_ROOT, root);
+    if (!s) return NULL;
+    s->levelled = false;
+    s->norm.peak = s->norm.inner;
+    s->norm.inner = 0;
     return s;
 }
 
@@ -105,8 +137,15 @@ anm_sym *anm_lower_norm_rule(anm_lower *l, const anm_mil_op *op)
     const anm_mil_value *eps_v = anm_mil_arg_of(op, ANM_P_EPSILON);
     if (eps_v && !anm_mil_get_f32(eps_v, &eps)) return anm_lower_no(l, "an epsilon that is not constant");
     switch (op->code) {
+    case ANM_OP_ABS:
+    case ANM_OP_REDUCE_MAX: return peak(l, op, x);
     case ANM_OP_SQUARE:
         s = anm_lower_new(l, MEANS_SQUARE, op->outs[0]);
+        if (s && x->kind == MEANS_LEVELLED) {
+            s->of = x->of;
+            s->levelled = true;
+            return s;
+        }
         if (!s || !(s->of = rows_of(l, x, &s->factor))) return NULL;
         s->factor *= s->factor;
         return s;
@@ -146,7 +185,8 @@ static anm_sym *normed(anm_lower *l, anm_sym *x, const anm_sym *inverse)
     float factor;
     anm_sym *rows = rows_of(l, x, &factor);
     if (!rows) return NULL;
-    if (!anm_view_equal(&rows->view, &inverse->of->view)) return anm_lower_no(l, "a norm of other rows");
+    if (inverse->levelled || !anm_view_equal(&rows->view, &inverse->of->view))
+        return anm_lower_no(l, "a norm of other rows");
     anm_sym *s = norm_sym(l, MEANS_NORMED, inverse);
     if (!s) return NULL;
     s->norm.mul *= factor;
@@ -274,6 +314,7 @@ static anm_sym *scaled(anm_lower *l, anm_sym *x, float f)
         if (!(s = norm_sym(l, MEANS_SUM, x)) || f < 0) return anm_lower_no(l, "a negative factor");
         s->norm.sum_scale *= f;
         s->norm.inner *= f;
+        s->norm.peak *= f;
         s->norm.floor *= f;
         return s;
     case MEANS_INVERSE_ROOT:
@@ -286,6 +327,7 @@ static anm_sym *scaled(anm_lower *l, anm_sym *x, float f)
         if (!(s = norm_sym(l, MEANS_ROOT, x)) || f < 0) return anm_lower_no(l, "a negative factor");
         s->norm.sum_scale *= f * f;
         s->norm.inner *= f * f;
+        s->norm.peak *= f * f;
         s->norm.floor *= f * f;
         s->norm.outer *= f;
         return s;
@@ -345,6 +387,11 @@ static anm_sym *lower_mul(anm_lower *l, anm_sym *x, anm_sym *y)
     float f;
     if (x == y) {
         anm_sym *s = anm_lower_new(l, MEANS_SQUARE, l->op->outs[0]);
+        if (s && x->kind == MEANS_LEVELLED) {
+            s->of = x->of;
+            s->levelled = true;
+            return s;
+        }
         if (!s || !(s->of = rows_of(l, x, &s->factor))) return NULL;
         s->factor *= s->factor;
         return s;
@@ -352,6 +399,7 @@ static anm_sym *lower_mul(anm_lower *l, anm_sym *x, anm_sym *y)
     for (int turn = 0; turn < 2; turn++) {
         anm_sym *a = turn ? y : x, *b = turn ? x : y;
         if (b->kind == MEANS_TABLE) return turned(l, a, b);
+        if (b->kind == MEANS_PEAK && a->kind == MEANS_ROOT) return raised(l, a, b);
         if (b->kind == MEANS_INVERSE_ROOT) return normed(l, a, b);
         if (a->kind == MEANS_SILU && (b->kind == MEANS_LINEAR || b->kind == MEANS_ROWS)) return gated(l, a, b);
         if (anm_lower_scalar(b, &f)) return scaled(l, a, f);
@@ -439,6 +487,12 @@ anm_sym *anm_lower_binary(anm_lower *l, const anm_mil_op *op)
         return anm_lower_no(l, "a difference that is no turned pair");
     default: /* real_div */
         if (anm_lower_scalar(y, &f) && f != 0) return scaled(l, x, 1 / f);
+        if (y->kind == MEANS_PEAK) {
+            anm_sym *rows = anm_lower_force(l, x);
+            if (!rows) return NULL;
+            if (!anm_view_equal(&rows->view, &y->of->view)) return anm_lower_no(l, "a peak of other rows");
+            return norm_sym(l, MEANS_LEVELLED, rows);
+        }
         if (y->kind == MEANS_ROOT) {
             anm_sym *inverse = norm_sym(l, MEANS_INVERSE_ROOT, y);
             if (!inverse) return NULL;

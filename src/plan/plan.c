@@ -113,7 +113,7 @@ static bool same_step(const anm_plan_step *a, const anm_plan_step *b)
     switch (a->kind) {
     case ANM_STEP_EMBED: return same_weight(&a->embedding, &b->embedding);
     case ANM_STEP_NORM:
-        return m->sum_scale == n->sum_scale && m->inner == n->inner && m->outer == n->outer && m->floor == n->floor &&
+        return m->sum_scale == n->sum_scale && m->inner == n->inner && m->peak == n->peak && m->outer == n->outer && m->floor == n->floor &&
                m->mul == n->mul && same_floats(m->weight, n->weight, a->size);
     case ANM_STEP_ROPE:
         return a->first == b->first && a->second == b->second && a->pair == b->pair &&

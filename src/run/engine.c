@@ -45,6 +45,8 @@ static int make_plans(anm_engine *e, anm_error *err)
     if (!rc && (e->l.n_methods == 1 || anm_plan_fits(e->plan[ANM_METHOD_WIDE], narrow)))
         e->plan[ANM_METHOD_DECODE] = e->plan[ANM_METHOD_WIDE];
     else if (!rc) rc = anm_plan_new(&e->plan[ANM_METHOD_DECODE], narrow, &opts, &e->why);
+    /* The weights are packed now; of the file only embedding rows are still read, a few at a time. */
+    if (!rc) anm_map_done_with(&e->l.map, 0, e->l.map.size);
     if (rc == ANM_ERR_UNSUPPORTED && e->why.code) return 0; /* no plan fits: the interpreter runs anything */
     if (rc && e->why.code) *err = e->why;
     return rc;

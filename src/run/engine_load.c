@@ -177,9 +177,14 @@ static int bind_input(join *j, anm_mil_value **map, const anm_mil_value *in, uin
     if (index >= j->m->n_values) return anm_fail(err, ANM_ERR_FORMAT, "a call's argument is no value of its method");
     if (!j->at[index])
         return anm_fail(err, ANM_ERR_FORMAT, "value %u is used before a call makes it", (unsigned)index);
-    int64_t want = 0, have = 0;
-    if (!anm_mil_type_count(&in->type, &want) || !anm_mil_type_count(&j->at[index]->type, &have) || want != have)
-        return anm_fail(err, ANM_ERR_FORMAT, "a piece's input %s does not fit the value it is given", in->name);
+    const anm_mil_type *want = &in->type, *have = &j->at[index]->type;
+    bool same = want->rank == have->rank && want->dtype == have->dtype;
+    for (int d = 0; same && d < want->rank; d++) same = want->dim[d] == have->dim[d];
+    if (!same) {
+        char a[96], b[96];
+        return anm_fail(err, ANM_ERR_FORMAT, "a piece's input %s is %s, but it is given %s", in->name,
+                        anm_mil_type_print(want, a, sizeof a), anm_mil_type_print(have, b, sizeof b));
+    }
     map[in->id] = j->at[index];
     return 0;
 }

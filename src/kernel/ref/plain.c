@@ -112,6 +112,11 @@ void anm_k_norm_plain(float *out, const float *x, const anm_norm *p)
     float lane[16] = {0};
     for (int64_t i = 0; i < p->n; i++) lane[i & 15] = fmaf(x[i], x[i], lane[i & 15]);
     float s = fmaf(tree(lane), p->sum_scale, p->inner);
+    if (p->peak != 0) {
+        float largest = 0;
+        for (int64_t i = 0; i < p->n; i++) largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+        s = fmaf(largest * largest, p->peak, s);
+    }
     if (s < p->floor) s = p->floor;
     float f = p->mul / (sqrtf(s) + p->outer);
     for (int64_t i = 0; i < p->n; i++) out[i] = p->weight ? x[i] * f * p->weight[i] : x[i] * f;

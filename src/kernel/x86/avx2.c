@@ -275,6 +275,16 @@ void anm_k_norm_avx2(float *out, const float *x, const anm_norm *p)
         lane = fma16(v, v, lane);
     }
     float s = fmaf(tree(lane), p->sum_scale, p->inner);
+    if (p->peak != 0) {
+        const __m256 sign = _mm256_set1_ps(-0.0f);
+        __m256 m = _mm256_setzero_ps();
+        for (int64_t i = 0; i < p->n; i += 16) {
+            v16 v = some16(x + i, p->n - i);
+            m = _mm256_max_ps(_mm256_andnot_ps(sign, v.hi), _mm256_max_ps(_mm256_andnot_ps(sign, v.lo), m));
+        }
+        float largest = max8(m);
+        s = fmaf(largest * largest, p->peak, s);
+    }
     if (s < p->floor) s = p->floor;
     v16 f = set16(p->mul / (sqrtf(s) + p->outer));
     for (int64_t i = 0; i < p->n; i += 16) {

@@ -194,7 +194,7 @@ void anm_k_wf_f32_avx512(float *out, const anm_wf *w, int64_t tile, const float 
 
 static inline __mmask16 first(int64_t n)
 {
-    return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1);
+    return (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1);
 }
 
 void anm_k_norm_avx512(float *out, const float *x, const anm_norm *p)
@@ -205,6 +205,13 @@ void anm_k_norm_avx512(float *out, const float *x, const anm_norm *p)
         lane = _mm512_fmadd_ps(v, v, lane);
     }
     float s = fmaf(tree(lane), p->sum_scale, p->inner);
+    if (p->peak != 0) {
+        __m512 m = _mm512_setzero_ps();
+        for (int64_t i = 0; i < p->n; i += 16)
+            m = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(first(p->n - i), x + i)), m);
+        float largest = _mm512_reduce_max_ps(m);
+        s = fmaf(largest * largest, p->peak, s);
+    }
     if (s < p->floor) s = p->floor;
     __m512 f = _mm512_set1_ps(p->mul / (sqrtf(s) + p->outer));
     for (int64_t i = 0; i < p->n; i += 16) {
