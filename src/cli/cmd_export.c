@@ -4,7 +4,9 @@
 #include "cli/cli.h"
 #include "cli/opt.h"
 #include "cli/text.h"
+#include "export/export.h"
 #include "pipeline.h"
+#include "token/token.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -118,6 +120,34 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* Says when the norms that were asked for would overflow in fp16: seen on a short text, where a tokenizer is at hand. */
+static void warn_of_overflow(const words *w, const anm_model *m)
+{
+    static const char text[] = "The capital of France is Paris, and";
+    enum { FEW = 8 };
+    anm_tokenizer *t = NULL;
+    anm_pool *pool = NULL;
+    anm_range range = {.layer = -1};
+    int32_t *ids = NULL;
+    size_t n = 0;
+    anm_error ignored; /* no warning, then */
+    const char *file = w->tokenizer ? w->tokenizer : anm_ckpt_kind_of(m->ckpt) == ANM_CKPT_GGUF ? anm_ckpt_path(m->ckpt) : NULL;
+    if (!file || strcmp(w->norm, "reference") || strcmp(w->dtype, "fp16")) return;
+    int rc = anm_tokenizer_open(&t, file, w->tokenizer_config, &ignored);
+    if (!rc) rc = anm_tokenizer_encode(&ids, &n, t, text, sizeof text - 1, false, &ignored);
+    for (size_t i = 0; i < n && !rc; i++)
+        if (ids[i] < 0 || ids[i] >= m->params.vocab_size) rc = ANM_ERR_LIMIT;
+    if (!rc) rc = anm_pool_new(&pool, (unsigned)w->threads, &ignored);
+    if (!rc) rc = anm_export_range(&range, m, ids, n < FEW ? n : FEW, 256, pool, &ignored);
+    if (!rc && range.largest >= 256)
+        fprintf(stderr, "anemone: warning: after layer %lld of %lld a value reaches %.0f, whose square fp16 cannot hold: on fp16 "
+                "devices the norms overflow; --norm safe avoids it\n", (long long)range.layer + 1, (long long)m->params.n_layers,
+                (double)range.largest);
+    anm_pool_free(pool);
+    free(ids);
+    anm_tokenizer_free(t);
+}
+
 static int show_notes(void *ctx, const anm_model *m, anm_error *err)
 {
     view *v = ctx;
@@ -127,6 +157,7 @@ static int show_notes(void *ctx, const anm_model *m, anm_error *err)
     for (size_t i = 0; i < m->n_notes; i++) fprintf(stderr, "anemone: note: %s\n", m->note[i]);
     if (m->n_unexpected)
         fprintf(stderr, "anemone: note: %zu tensors that this model has no use for are left out, such as %s\n", m->n_unexpected, m->unexpected[0]);
+    warn_of_overflow(v->w, m);
     return 0;
 }
 

@@ -40,4 +40,16 @@ typedef struct anm_stream_opts {
  * thread, whatever the model. */
 int anm_stream_write(anm_stream_target *targets, int n_targets, const anm_stream_opts *opts, anm_error *err);
 
+/* ---- the residual's range (range.c) ---- */
+
+typedef struct anm_range {
+    int64_t layer; /* the last one that was run; -1: none */
+    float largest; /* |x| after it */
+} anm_range;
+
+/* Runs the model in full precision on `n` tokens, layer by layer, until a value of the residual reaches `limit`. A model
+ * whose layers are large is not run (layer stays -1): this is for a warning, and the export's memory is bounded. */
+int anm_export_range(anm_range *out, const anm_model *m, const int32_t *tokens, size_t n, float limit, anm_pool *pool,
+                     anm_error *err);
+
 #endif
