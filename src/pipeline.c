@@ -255,15 +255,43 @@ static int commit(road *r, anm_error *err)
     return rc;
 }
 
+static uint64_t count_ops(const anm_mil_program *p)
+{
+    uint64_t n = 0;
+    for (const anm_mil_function *fn = p->functions; fn; fn = fn->next)
+        for (const anm_mil_op *op = fn->first; op; op = op->next) n++;
+    return n;
+}
+
+/* The ops that the reference's graph of the same model would have. */
+static int count_reference(road *r, anm_error *err)
+{
+    anm_recipe recipe = r->makings[0].graph.recipe;
+    recipe.lean = false;
+    recipe.norm = ANM_NORM_REFERENCE;
+    anm_graph g;
+    int rc = anm_graph_plan(&g, r->model, &recipe, err);
+    for (int32_t i = 0; i < g.n_pieces && !rc; i++) {
+        anm_mil_program p;
+        rc = anm_graph_build(&p, &g, i, err);
+        for (size_t k = 0; k < PASSES; k++)
+            for (anm_mil_function *fn = p.functions; fn && !rc; fn = fn->next) rc = export_passes[k].run(fn, err);
+        r->report->reference_ops += count_ops(&p);
+        anm_mil_program_free(&p);
+    }
+    anm_graph_free(&g);
+    return rc;
+}
+
 static void fill_report(road *r)
 {
     const making *m = r->makings;
     anm_export_report *o = r->report;
     o->pieces = m->n_pieces;
     o->file_size = m->layout.size;
-    for (int32_t i = 0; i < m->n_pieces; i++)
-        for (const anm_mil_function *fn = m->programs[i].functions; fn; fn = fn->next, o->functions++)
-            for (const anm_mil_op *op = fn->first; op; op = op->next) o->ops++;
+    o->functions = m->n_pieces * m->graph.n_methods;
+    for (int32_t i = 0; i < m->n_pieces; i++) o->ops += count_ops(m->programs + i);
+    if (m->graph.fitted) snprintf(o->fitted, sizeof o->fitted, "%s", m->graph.fitted);
     for (size_t i = 0; i < m->layout.count; i++)
         if (m->layout.piece[i].source)
             *(m->layout.piece[i].part == ANM_WEIGHT_SCALE ? &o->scale_bytes : &o->weight_bytes) += m->layout.piece[i].size;
@@ -309,6 +337,7 @@ int anm_export(anm_export_report *report, const anm_export_job *job, anm_error *
         for (int32_t p = 0; p < m->graph.n_pieces && !rc; p++) rc = make_piece(&r, m, p, err); /* -> MIL -> passes -> package */
         if (!rc) rc = make_program(&r, m, err);                         /* packages -> the layout of a .pte */
     }
+    if (!rc && job->recipe.lean) rc = count_reference(&r, err);
     if (!rc) rc = open_outputs(&r, err);
     if (!rc) rc = write_weights(&r, err);                               /* weights, rounded while they are written */
     if (!rc) rc = write_names(&r, err);                                 /* identifiers, from the content's digest */

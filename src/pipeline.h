@@ -57,6 +57,8 @@ const char *anm_export_last_pass(void);
 typedef struct anm_export_report {
     int32_t pieces, functions;
     uint64_t ops;          /* in all functions */
+    uint64_t reference_ops; /* of the reference's graph; counted where a leaner one is written, else 0 */
+    char fitted[160];      /* what split_fit changed, or "" */
     uint64_t file_size, weight_bytes, scale_bytes, table_bytes; /* integers and floats; scales; rotary tables */
     double seconds[ANM_STAGE_COUNT];
 } anm_export_report;

@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -63,6 +64,13 @@ static int parse_contexts(int64_t *out, int *n, const char *s, anm_error *err)
     }
 }
 
+/* A folder as it comes from a hub is taken without more options: its linears split as they can. */
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 static bool is_directory(const char *path)
 {
     size_t n = strlen(path);
@@ -89,7 +97,7 @@ static int make_recipe(anm_recipe *r, const words *w, anm_error *err)
     r->graph_breaks = !w->no_breaks;
     r->split_size = w->split_size;
     r->max_splits = w->max_splits;
-    r->split_fit = w->split_fit;
+    r->split_fit = w->split_fit || (is_folder(w->checkpoint) && !w->split_given && !w->splits_given);
     r->linear_group = strcmp(w->linear, "b4w") ? 0 : 32;
     r->cache_len = w->cache_len;
     if (w->cache_given && w->cache_len < 1) return anm_fail(err, ANM_ERR_USAGE, "--cache_len: must be 1 or more, not %lld", (long long)w->cache_len);
@@ -221,6 +229,10 @@ static const char *stage_names[] = {
 
 static void show_summary(const anm_export_report *r, const char *path)
 {
+    if (r->fitted[0]) fprintf(stderr, "anemone: note: %s\n", r->fitted);
+    if (r->reference_ops)
+        fprintf(stderr, "anemone: note: %llu ops, where the reference's graph has %llu\n", (unsigned long long)r->ops,
+                (unsigned long long)r->reference_ops);
     double all = 0;
     for (int i = 0; i < ANM_STAGE_COUNT; i++) all += r->seconds[i];
     fprintf(stderr, "%s: %.1f MB (weights %.1f, scales %.1f, rotary tables %.1f), %d pieces, %d functions, %llu ops, %.2f s (", path,

@@ -92,6 +92,7 @@ typedef struct anm_graph {
     int32_t n_pieces;
     anm_graph_method method[2];
     int32_t n_methods;
+    const char *fitted; /* with split_fit: the first linear that is cut otherwise than asked, as a sentence; or NULL */
 } anm_graph;
 
 /* Checks the recipe against the model (splits that leave a remainder, groups that do not divide, lengths), reads the

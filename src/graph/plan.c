@@ -73,14 +73,23 @@ static int64_t halves_of(const anm_graph *g)
 
 /* ---- large weights ---- */
 
-/* The reference's count, or with split_fit the nearest smaller one that divides. */
+/* The reference's count. */
 static int64_t count_parts(const anm_recipe *r, int64_t rows)
 {
     int64_t n = rows / r->split_size;
     if (n < 1) n = 1;
-    if (n > r->max_splits) n = r->max_splits;
-    while (r->split_fit && rows % n) n--;
-    return n;
+    return n > r->max_splits ? r->max_splits : n;
+}
+
+/* The nearest smaller count that divides. */
+static int fit_parts(int64_t *n, anm_graph *g, const char *name, int64_t rows, anm_error *err)
+{
+    int64_t asked = *n;
+    while (rows % *n) --*n;
+    if (*n == asked || g->fitted) return 0;
+    g->fitted = anm_arena_printf(&g->arena, "the %lld rows of %s, and others like it, split into %lld, since they do not into %lld",
+                                 (long long)rows, name, (long long)*n, (long long)asked);
+    return g->fitted ? 0 : anm_fail_memory(err, "a plan of weights");
 }
 
 static int fail_split(const anm_graph *g, const char *name, int64_t rows, int64_t n, anm_error *err)
@@ -102,6 +111,8 @@ static int plan_linear(anm_linear *out, anm_graph *g, const char *name, const an
 {
     const anm_recipe *r = &g->recipe;
     int64_t n = count_parts(r, m->rows), group = r->linear_group ? r->linear_group : m->cols;
+    int rc = r->split_fit ? fit_parts(&n, g, name, m->rows, err) : 0;
+    if (rc) return rc;
     if (m->rows % n) return fail_split(g, name, m->rows, n, err);
     if (r->linear_bits && m->cols % group)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: the %lld columns of %s are no multiple of %lld, the block of --linear_quantize b4w; take c4w",
