@@ -5,43 +5,15 @@
 #include "cli/input.h"
 #include "cli/npy.h"
 #include "cli/opt.h"
+#include "cli/conversation.h"
+#include "cli/run.h"
 #include "cli/run_report.h"
 #include "model/model.h"
-#include "run/session.h"
-#include "run/stream.h"
-#include "token/token.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-typedef struct options {
-    const char *model, *params, *tokenizer, *tokenizer_config;
-    const char *prompt, *prompt_file, *tokens, *logits, *stop, *ngrams_seed;
-    const char *precision, *lookahead, *context;
-    int64_t max_new_tokens, input_len, cache_len, max_context_len, ngram_size, window_size, n_verifications;
-    int64_t top_k, repeat_last, seed, threads, keep;
-    double temperature, top_p, min_p, repeat_penalty;
-    bool exact, precise, bos, no_bos, parse_special, ignore_eos, greedy, print_tokens, echo, json, stats;
-    bool gave_prompt, gave_seed, gave_precision, gave_input, gave_cache, gave_context_len;
-} options;
-
-/* Everything that is open while the command runs. */
-typedef struct running {
-    options o;
-    anm_llm *llm;
-    anm_tokenizer *tok;
-    anm_session *session;
-    const anm_engine_info *info;
-    anm_lookahead look;
-    uint64_t seed;
-    int32_t *prompt, *stop_ids;
-    size_t n_prompt, n_stop;
-    anm_stream stream;
-    anm_buf ids; /* the new tokens, for --print_tokens */
-    bool show_text, show_ids;
-} running;
 
 static int parse(options *o, int argc, char **argv, anm_error *err)
 {
@@ -82,8 +54,16 @@ static int parse(options *o, int argc, char **argv, anm_error *err)
          "tokenizer's own data says, and where that is silent with it", NULL},
         {0, "parse_special", CLI_FLAG, &o->parse_special, NULL,
          "special tokens spelled in the prompt are special", NULL},
+        {0, NULL, CLI_HEADING, NULL, NULL, "As a chat:", NULL},
+        {0, "chat", CLI_FLAG, &o->chat, NULL,
+         "the prompt is a message, put as the model's chat template says", NULL},
+        {0, "system", CLI_STRING, &o->system, "TEXT", "what the model is told first", NULL},
+        {0, "template", CLI_CHOICE, &o->template, "llama2|llama3|chatml|none",
+         "a chat template, instead of the tokenizer's own", NULL},
+        {'i', "interactive", CLI_FLAG, &o->interactive, NULL, "a conversation, as anemone chat", NULL},
         {0, NULL, CLI_HEADING, NULL, NULL, "How the next token is chosen:", NULL},
-        {0, "max_new_tokens", CLI_INT, &o->max_new_tokens, "N", "the most new tokens (100)", NULL},
+        {0, "max_new_tokens", CLI_INT, &o->max_new_tokens, "N",
+         "the most new tokens (100; in a conversation 1000)", &o->gave_max},
         {0, "temperature", CLI_FLOAT, &o->temperature, "X", "0 takes the likeliest (0.6)", NULL},
         {0, "greedy", CLI_FLAG, &o->greedy, NULL, "the same as --temperature 0", NULL},
         {0, "top_p", CLI_FLOAT, &o->top_p, "X",
@@ -138,6 +118,16 @@ static int check_words(const options *o, anm_error *err)
     if (!o->tokens && !o->tokenizer)
         return anm_fail(err, ANM_ERR_USAGE,
                         "run: -t FILE says which tokenizer; it is missing (or give ids: --tokens 1,2,3)");
+    if ((o->system || o->template) && !o->chat && !o->interactive)
+        return anm_fail(err, ANM_ERR_USAGE, "run: --system and --template need --chat or --interactive");
+    if ((o->chat || o->interactive) && (o->tokens || o->parse_special))
+        return anm_fail(err, ANM_ERR_USAGE, "run: a chat takes text: not --tokens, nor --parse_special");
+    if (o->interactive &&
+        (o->prompt_file || o->gave_prompt || o->print_tokens || o->logits || o->echo || o->stop))
+        return anm_fail(
+            err, ANM_ERR_USAGE,
+            "run: --interactive excludes --prompt, --prompt_file, --print_tokens, --logits, --echo and "
+            "--stop");
     if (o->bos && o->no_bos)
         return anm_fail(err, ANM_ERR_USAGE, "run: --bos and --no_bos exclude each other");
     if (o->exact + o->precise + o->gave_precision > 1)
@@ -236,13 +226,22 @@ static int read_prompt(running *r, anm_error *err)
     else
         anm_buf_puts(&text, o->prompt);
     if (!rc && text.bad) rc = anm_fail_memory(err, "the prompt");
-    if (!rc)
+    if (!rc && o->chat) {
+        conversation c;
+        rc = conversation_open(&c, r->tok, o->template, err);
+        if (!rc && o->system) rc = conversation_say(&c, "system", o->system, strlen(o->system), err);
+        if (!rc) rc = conversation_say(&c, "user", text.data ? (char *)text.data : "", text.size, err);
+        if (!rc) rc = conversation_tokens(&ids, &n, &c, err);
+        conversation_close(&c);
+    } else if (!rc) {
         rc = anm_tokenizer_encode(&ids, &n, r->tok, text.data ? (char *)text.data : "", text.size,
                                   o->parse_special, err);
+    }
     int32_t bos = anm_tokenizer_bos(r->tok);
     if (!rc && o->bos && bos < 0)
         rc = anm_fail(err, ANM_ERR_USAGE, "--bos: the tokenizer has no token for the beginning of a text");
-    bool add = o->bos || (!o->no_bos && bos >= 0 && anm_tokenizer_add_bos(r->tok) != 0);
+    /* A chat template says itself where the token for the beginning stands. */
+    bool add = o->bos || (!o->no_bos && !o->chat && bos >= 0 && anm_tokenizer_add_bos(r->tok) != 0);
     if (!rc && !(r->prompt = malloc((n + 1) * sizeof *r->prompt))) rc = anm_fail_memory(err, "the prompt");
     if (!rc) {
         if (add) r->prompt[r->n_prompt++] = bos;
@@ -336,6 +335,7 @@ static void show(running *r)
     if (!r->stream.ready.size) return;
     fwrite(r->stream.ready.data, 1, r->stream.ready.size, stdout);
     fflush(stdout);
+    if (r->o.interactive) anm_buf_put(&r->answer, r->stream.ready.data, r->stream.ready.size);
     r->stream.ready.size = 0;
 }
 
@@ -351,14 +351,19 @@ static int on_token(void *ctx, int32_t id)
         const char *bytes;
         size_t n;
         anm_tokenizer_piece(&bytes, &n, r->tok, id, false);
+        if (r->trim && n && *bytes == ' ') bytes++, n--;
+        r->trim = false;
         anm_stream_push(&r->stream, bytes, n);
         if (r->show_text) show(r);
     }
     return r->stream.stopped || cli_stop_asked() || ferror(stdout);
 }
 
-static int generate(running *r, anm_end *end, anm_error *err)
+int run_answer(running *r, anm_end *end, anm_error *err)
 {
+    /* SentencePiece marks words by the space before them, the first one too. */
+    r->trim =
+        (r->o.chat || r->o.interactive) && strncmp(anm_tokenizer_kind(r->tok), "sentencepiece", 13) == 0;
     if (r->show_text) show(r);
     const anm_generation g = {.max_new = r->o.max_new_tokens,
                               .stop = r->stop_ids,
@@ -376,14 +381,14 @@ static int generate(running *r, anm_end *end, anm_error *err)
         show(r);
         if (isatty(STDOUT_FILENO)) putchar('\n');
     }
-    if (r->show_ids) printf("%s\n", r->ids.data ? (char *)r->ids.data : "");
+    if (r->show_ids && (!rc || r->ids.size)) printf("%s\n", r->ids.data ? (char *)r->ids.data : "");
     fflush(stdout);
-    if (!rc && (r->ids.bad || r->stream.ready.bad || r->stream.held.bad))
+    if (!rc && (r->ids.bad || r->stream.ready.bad || r->stream.held.bad || r->answer.bad))
         rc = anm_fail_memory(err, "the answer");
     return rc ? anm_error_prefix(err, r->o.model) : 0;
 }
 
-static void report(const running *r, anm_end end)
+void run_figures(const running *r, anm_end end, bool more)
 {
     const options *o = &r->o;
     run_report rep = {.model = o->model,
@@ -399,35 +404,55 @@ static void report(const running *r, anm_end end)
     if (o->json)
         run_report_json(stderr, &rep);
     else
-        run_report_text(stderr, &rep, o->stats);
+        run_report_text(stderr, &rep, more);
 }
 
-int cmd_run(int argc, char **argv)
+/* One prompt, one answer. */
+static int run_once(running *r, anm_error *err)
+{
+    anm_end end = ANM_END_MAX;
+    int rc = read_prompt(r, err);
+    if (!rc) rc = check_prompt(r, err);
+    if (!rc && (rc = feed_prompt(r, err)) && !r->o.logits) anm_error_prefix(err, r->o.model);
+    if (!rc) rc = run_answer(r, &end, err);
+    if (!rc && precision_of(&r->o) == ANM_PRECISION_FP16) anm_state_print_range(stderr, r->session->state);
+    if (!rc) run_figures(r, end, r->o.stats);
+    return rc;
+}
+
+static int command(int argc, char **argv, bool interactive)
 {
     running r = {0};
     anm_error err = {0};
-    anm_end end = ANM_END_MAX;
     int rc = parse(&r.o, argc, argv, &err);
     if (rc == CLI_HELPED) return EXIT_OK;
+    r.o.interactive |= interactive;
+    if (r.o.interactive && !r.o.gave_max) r.o.max_new_tokens = 1000;
     if (!rc) rc = check_words(&r.o, &err);
     if (!rc) rc = open_all(&r, &err);
     r.show_ids = r.o.print_tokens || !r.tok;
     r.show_text = !r.show_ids;
     r.stream.stop = r.o.stop;
-    if (!rc) rc = read_prompt(&r, &err);
-    if (!rc) rc = check_prompt(&r, &err);
     if (!rc) rc = find_stops(&r, &err);
     if (!rc) rc = set_up(&r, &err);
-    if (!rc && (rc = feed_prompt(&r, &err)) && !r.o.logits) anm_error_prefix(&err, r.o.model);
-    if (!rc) rc = generate(&r, &end, &err);
-    if (!rc && precision_of(&r.o) == ANM_PRECISION_FP16) anm_state_print_range(stderr, r.session->state);
-    if (!rc) report(&r, end);
+    if (!rc) rc = r.o.interactive ? run_chat(&r, &err) : run_once(&r, &err);
     anm_stream_free(&r.stream);
     anm_buf_free(&r.ids);
+    anm_buf_free(&r.answer);
     free(r.prompt);
     free(r.stop_ids);
     anm_session_free(r.session);
     anm_tokenizer_free(r.tok);
     anm_llm_free(r.llm);
     return rc ? cli_fail(&err) : EXIT_OK;
+}
+
+int cmd_run(int argc, char **argv)
+{
+    return command(argc, argv, false);
+}
+
+int cmd_chat(int argc, char **argv)
+{
+    return command(argc, argv, true);
 }

@@ -201,15 +201,27 @@ int anm_session_sample(int32_t *id, anm_session *s, anm_error *err)
     return anm_sampler_pick(id, s->sampler, s->logits, s->ids, s->fed, err);
 }
 
+/* How many tokens leave at once. */
+static int64_t slide_block(const anm_session *s)
+{
+    return (s->info->cache_len + 3) / 4;
+}
+
+static int check_keep(const anm_session *s, int64_t keep, anm_error *err)
+{
+    int64_t most = s->info->cache_len - slide_block(s);
+    if (keep >= 0 && keep <= most) return 0;
+    return anm_fail(err, ANM_ERR_LIMIT,
+                    "keep %lld: between 0 and %lld of the cache's %lld tokens can be kept", (long long)keep,
+                    (long long)most, (long long)s->info->cache_len);
+}
+
 int anm_session_slide(anm_session *s, int64_t keep, anm_error *err)
 {
-    int64_t cached = anm_state_cached(s->state), block = (s->info->cache_len + 3) / 4;
-    if (s->fed < s->capacity) return 0;
-    if (keep < 0 || keep > cached - block)
-        return anm_fail(err, ANM_ERR_LIMIT,
-                        "keep %lld: between 0 and %lld of the cache's %lld tokens can be kept",
-                        (long long)keep, (long long)(cached - block), (long long)s->info->cache_len);
-    int rc = anm_state_evict(s->state, keep, block, err);
+    int64_t block = slide_block(s);
+    int rc = check_keep(s, keep, err);
+    if (rc || s->fed < s->capacity) return rc;
+    rc = anm_state_evict(s->state, keep, block, err);
     if (rc) return rc;
     s->fed -= block;
     memmove(s->ids + keep, s->ids + keep + block, (size_t)(s->fed - keep) * sizeof *s->ids);
@@ -247,6 +259,7 @@ int anm_session_generate(anm_end *end, anm_session *s, const anm_generation *g, 
     if (g->max_new == 0) return 0;
     bool look = g->lookahead.mode != ANM_LOOKAHEAD_OFF;
     int rc = look ? anm_look_prepare(s, &g->lookahead, err) : 0;
+    if (!rc && g->when_full == ANM_FULL_SLIDE) rc = check_keep(s, g->keep, err);
     if (rc) return rc;
     int32_t id;
     double start = anm_seconds();

@@ -63,6 +63,35 @@ check "--stop ends before its text" sh -c 'test -s stdout.txt && ! grep -q "$1" 
 run run -m single.pte -t "$tiny" --prompt "$prompt" --greedy --max_new_tokens 0
 check "no new tokens, no text" test ! -s stdout.txt
 
+# Chat: --chat is the template written by hand; a conversation feeds only what is new.
+run run -m single.pte -t "$tiny" --greedy --parse_special --prompt "<|im_start|>user
+What does the cow eat?<|im_end|>
+<|im_start|>assistant
+"
+says "a template by hand" "The cow eats grass."
+run run -m single.pte -t "$tiny" --greedy --chat --template chatml --prompt "What does the cow eat?"
+says "--chat --template chatml" "The cow eats grass."
+printf 'What does the cow eat?\nWhat comes after six?\n/stats\n/save talk.txt\n/nothing\n/reset\nWhat comes after six?\n' |
+    "$exe" chat -m single.pte -t "$tiny" --greedy --template chatml >stdout.txt 2>stderr.txt
+code=$?
+says "a conversation" "The cow eats grass.
+After six comes seven.
+After six comes seven."
+check "which ends well" test $code = 0
+fed=$(sed -n 's/^prefill *\([0-9]*\) tokens.*/\1/p' stderr.txt)
+printf '<|im_start|>user\nWhat does the cow eat?<|im_end|>\n<|im_start|>assistant\nThe cow eats grass.<|im_end|>\n<|im_start|>user\nWhat comes after six?<|im_end|>\n<|im_start|>assistant\n' >whole.txt
+whole=$("$exe" tokenize -t "$tiny" --parse_special whole.txt | wc -w)
+check "only the new turn is prefilled" test "$fed" -gt 0 -a "$fed" -lt "$whole"
+check "/save writes what was said" grep -q "^After six comes seven" talk.txt
+check "an unknown command is said" grep -q "there is no /nothing" stderr.txt
+
+# When the context is full.
+run run -m single.pte -t "$tiny" --prompt "$prompt" --greedy --ignore_eos --max_new_tokens 400 --context slide --print_tokens
+cp stdout.txt slid.txt
+check "--context slide goes on" test "$(wc -w <slid.txt)" = 400
+run run -m single.pte -t "$tiny" --prompt "$prompt" --greedy --ignore_eos --max_new_tokens 400 --context slide --print_tokens --lookahead=always -j 3
+equal "the same with lookahead" stdout.txt slid.txt
+
 # Figures.
 run run -m multi.pte --tokens "$ids" --greedy --max_new_tokens 10 --json
 check "--json is the last line of standard error" sh -c 'tail -n 1 stderr.txt | grep -q "^{\"prompt_tokens\":.*\"new_tokens\":10,\"steps\":9,.*\"prefill\":{\"calls\":1"'
@@ -107,6 +136,9 @@ fails "lookahead that does not fit" 1 "36 rows are more than the file's input_le
 fails "lookahead in a file with the last token's logits" 1 "logits of the last token only" run -m multi.pte --tokens 1 --lookahead
 fails "an unknown lookahead" 2 "must be auto or always" run -m single.pte --tokens 1 --lookahead=sometimes
 fails "a temperature below 0" 2 "temperature -1" run -m single.pte --tokens 1 --temperature -1
+fails "a chat of ids" 2 "a chat takes text" run -m single.pte -t "$tiny" --tokens 1 --chat
+fails "a system text without a chat" 2 "need --chat" run -m single.pte -t "$tiny" --system x
+fails "more kept than there is" 1 "can be kept" run -m single.pte --tokens "$ids" --greedy --max_new_tokens 300 --context slide --keep 99
 fails "two precisions" 2 "only one of --exact" run -m single.pte --tokens 1 --exact --precision fp16
 fails "a folder that does not exist" 1 "cannot be written" run -m single.pte --tokens 1 --logits no/where.npy
 fails "no program" 1 "tiny.gguf" run -m "$tiny" --tokens 1

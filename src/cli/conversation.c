@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "cli/conversation.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int conversation_open(conversation *c, const anm_tokenizer *tok, const char *name, anm_error *err)
+{
+    *c = (conversation){.tok = tok};
+    if (name) return anm_chat_template_builtin(&c->template, name, err);
+    const char *own = anm_tokenizer_chat_template(tok);
+    if (!own)
+        return anm_fail(
+            err, ANM_ERR_USAGE,
+            "the tokenizer brings no chat template: choose one, --template llama2, llama3, chatml or none");
+    return anm_chat_template_parse(&c->template, own, strlen(own), err);
+}
+
+void conversation_close(conversation *c)
+{
+    conversation_cut(c, 0);
+    free(c->message);
+    anm_chat_template_free(c->template);
+    *c = (conversation){0};
+}
+
+int conversation_say(conversation *c, const char *role, const char *content, size_t n, anm_error *err)
+{
+    if (c->n == c->room) {
+        size_t room = c->room ? 2 * c->room : 8;
+        anm_chat_message *more = realloc(c->message, room * sizeof *more);
+        if (!more) return anm_fail_memory(err, "the conversation");
+        c->message = more;
+        c->room = room;
+    }
+    char *copy = malloc(n + 1);
+    if (!copy) return anm_fail_memory(err, "the conversation");
+    memcpy(copy, content, n);
+    copy[n] = 0;
+    c->message[c->n++] = (anm_chat_message){role, copy, n};
+    return 0;
+}
+
+void conversation_cut(conversation *c, size_t keep)
+{
+    while (c->n > keep)
+        free((void *)(uintptr_t)c->message[--c->n].content);
+}
+
+/* The spelling of a special token, as a string of its own; NULL where there is none. */
+static char *spelling(const anm_tokenizer *tok, int32_t id)
+{
+    if (id < 0) return NULL;
+    const char *bytes;
+    size_t n;
+    anm_tokenizer_piece(&bytes, &n, tok, id, true);
+    char *s = malloc(n + 1);
+    if (!s) return NULL;
+    memcpy(s, bytes, n);
+    s[n] = 0;
+    return s;
+}
+
+int conversation_tokens(int32_t **ids, size_t *count, const conversation *c, anm_error *err)
+{
+    char *bos = spelling(c->tok, anm_tokenizer_bos(c->tok)),
+         *eos = spelling(c->tok, anm_tokenizer_eos(c->tok));
+    const anm_chat_opts opts = {.add_generation_prompt = true, .bos_token = bos, .eos_token = eos};
+    anm_chat_text text = {0};
+    int rc = anm_chat_render(&text, c->template, c->message, c->n, &opts, err);
+    if (!rc) rc = anm_tokenizer_encode_parts(ids, count, c->tok, text.parts, text.n_parts, err);
+    anm_chat_text_free(&text);
+    free(bos);
+    free(eos);
+    return rc;
+}

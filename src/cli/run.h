@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* anemone run's inside: what its files share. */
+#ifndef ANM_CLI_RUN_H
+#define ANM_CLI_RUN_H
+
+#include "base/buf.h"
+#include "run/session.h"
+#include "run/stream.h"
+#include "token/token.h"
+
+typedef struct options {
+    const char *model, *params, *tokenizer, *tokenizer_config;
+    const char *prompt, *prompt_file, *tokens, *logits, *stop, *ngrams_seed;
+    const char *precision, *lookahead, *context, *system, *template;
+    int64_t max_new_tokens, input_len, cache_len, max_context_len, ngram_size, window_size, n_verifications;
+    int64_t top_k, repeat_last, seed, threads, keep;
+    double temperature, top_p, min_p, repeat_penalty;
+    bool exact, precise, bos, no_bos, parse_special, ignore_eos, greedy, print_tokens, echo, json, stats,
+        chat, interactive;
+    bool gave_prompt, gave_seed, gave_precision, gave_input, gave_cache, gave_context_len, gave_max;
+} options;
+
+/* Everything that is open while the command runs. */
+typedef struct running {
+    options o;
+    anm_llm *llm;
+    anm_tokenizer *tok;
+    anm_session *session;
+    const anm_engine_info *info;
+    anm_lookahead look;
+    uint64_t seed;
+    int32_t *prompt, *stop_ids;
+    size_t n_prompt, n_stop;
+    anm_stream stream;
+    anm_buf ids; /* the new tokens, for --print_tokens */
+    bool show_text, show_ids;
+    bool trim;      /* the answer's first space is the tokenizer's, not the model's */
+    anm_buf answer; /* its text, kept for the conversation */
+} running;
+
+/* Makes the answer to what the session was fed, streaming it to standard output. */
+int run_answer(running *r, anm_end *end, anm_error *err);
+
+/* Figures of all that was done, on standard error. */
+void run_figures(const running *r, anm_end end, bool more);
+
+/* A conversation on standard input and output, until the input ends (run_chat.c). */
+int run_chat(running *r, anm_error *err);
+
+#endif
