@@ -26,7 +26,9 @@ static void print_piece(const anm_tokenizer *t, int32_t id)
     putchar('\n');
 }
 
-static int encode(const anm_tokenizer *t, const anm_buf *text, bool bos, bool special, bool pieces, anm_error *err)
+enum shape { IDS, PIECES, COUNT };
+
+static int encode(const anm_tokenizer *t, const anm_buf *text, bool bos, bool special, enum shape shape, anm_error *err)
 {
     int32_t *ids;
     size_t count;
@@ -34,13 +36,17 @@ static int encode(const anm_tokenizer *t, const anm_buf *text, bool bos, bool sp
         return anm_fail(err, ANM_ERR_USAGE, "--bos: this tokenizer has no token for the beginning of a text");
     int rc = anm_tokenizer_encode(&ids, &count, t, text->data ? (char *)text->data : "", text->size, special, err);
     if (rc) return rc;
-    if (bos && pieces) print_piece(t, anm_tokenizer_bos(t));
-    else if (bos) printf(count ? "%d " : "%d", anm_tokenizer_bos(t));
-    for (size_t i = 0; i < count; i++) {
-        if (pieces) print_piece(t, ids[i]);
-        else printf(i + 1 < count ? "%d " : "%d", ids[i]);
+    if (shape == COUNT) {
+        printf("%zu\n", count + bos);
+    } else {
+        if (bos && shape == PIECES) print_piece(t, anm_tokenizer_bos(t));
+        else if (bos) printf(count ? "%d " : "%d", anm_tokenizer_bos(t));
+        for (size_t i = 0; i < count; i++) {
+            if (shape == PIECES) print_piece(t, ids[i]);
+            else printf(i + 1 < count ? "%d " : "%d", ids[i]);
+        }
+        if (shape == IDS) putchar('\n');
     }
-    if (!pieces) putchar('\n');
     free(ids);
     return 0;
 }
@@ -65,7 +71,7 @@ static int decode(const anm_tokenizer *t, const anm_buf *text, bool special, boo
 int cmd_tokenize(int argc, char **argv)
 {
     const char *tokenizer = NULL, *config = NULL, *path = NULL;
-    bool bos = false, decoding = false, pieces = false, special = false;
+    bool bos = false, decoding = false, pieces = false, special = false, counting = false;
     int words;
     const cli_opt table[] = {
         {'t', "tokenizer", CLI_STRING, &tokenizer, "FILE",
@@ -77,6 +83,7 @@ int cmd_tokenize(int argc, char **argv)
          "make special tokens of text that spells them (without it such text is text); and with "
          "--decode spell them out", NULL},
         {0, "pieces", CLI_FLAG, &pieces, NULL, "a line for each token: its id, a tab, its text", NULL},
+        {0, "count", CLI_FLAG, &counting, NULL, "only the number of tokens", NULL},
         {0, "decode", CLI_FLAG, &decoding, NULL, "the other way: FILE holds ids, the text is printed", NULL},
         {0},
     };
@@ -89,7 +96,8 @@ int cmd_tokenize(int argc, char **argv)
     if (!rc && !words) rc = anm_fail(&err, ANM_ERR_USAGE, "tokenize: the file is missing (- for standard input)");
     if (!rc) rc = anm_tokenizer_open(&t, tokenizer, config, &err);
     if (!rc) rc = cli_read_text(&text, path, &err);
-    if (!rc) rc = decoding ? decode(t, &text, special, pieces, path, &err) : encode(t, &text, bos, special, pieces, &err);
+    if (!rc) rc = decoding ? decode(t, &text, special, pieces, path, &err) 
+                           : encode(t, &text, bos, special, counting ? COUNT : pieces ? PIECES : IDS, &err);
     anm_buf_free(&text);
     anm_tokenizer_free(t);
     return rc ? cli_fail(&err) : EXIT_OK;
