@@ -22,7 +22,7 @@ static inline uint16_t half_at(const uint8_t *p)
 /* anm_f16_to_f32 without branches, and without arithmetic on subnormal floats, which is slow. */
 static inline float widen_f16(uint16_t h)
 {
-    int32_t sign = (h & 0x8000) << 16, exp = h & 0x7c00, man = h & 0x3ff;
+    int32_t sign = (int32_t)((h & 0x8000u) << 16), exp = h & 0x7c00, man = h & 0x3ff;
     int32_t normal = ((h & 0x7fff) << 13) + 0x38000000;
     int32_t special = -(exp == 0x7c00) & 0x38000000; /* infinity, NaN: all ones in the wider exponent too */
     int32_t small = (int32_t)anm_f32_bits((float)man * 0x1p-24f), is_small = -(exp == 0);
