@@ -145,26 +145,32 @@ static inline __attribute__((always_inline)) void q4_q8_rows(float *out, const a
     const bool grouped = kind != ANM_SCALES_ROW;
     for (int64_t g = 0; g < w->groups; g++) {
         const uint8_t *nib = t + anm_q4_nibbles_at(kind, g) + 32 * half;
-        __m256i v[8];
-        for (int j = 0; j < 4; j++) {
-            __m256i p = _mm256_load_si256((const __m256i *)(const void *)(nib + 64 * j));
-            if (half == 0) _mm_prefetch((const char *)nib + AHEAD + 64 * j, _MM_HINT_T0);
-            v[2 * j] = _mm256_and_si256(p, low);
-            v[2 * j + 1] = _mm256_and_si256(_mm256_srli_epi16(p, 4), low);
+        const int8_t *q = x->q + (row * x->groups + g) * ANM_GROUP;
+        __m256i acc[4];
+        for (int r = 0; r < M; r++) acc[r] = _mm256_setzero_si256();
+        for (int j = 0; j < 4; j += 2) { /* half of the group's weights at a time: all stays in registers */
+            __m256i p0 = _mm256_load_si256((const __m256i *)(const void *)(nib + 64 * j));
+            __m256i p1 = _mm256_load_si256((const __m256i *)(const void *)(nib + 64 * j + 64));
+            if (half == 0) {
+                _mm_prefetch((const char *)nib + AHEAD + 64 * j, _MM_HINT_T0);
+                _mm_prefetch((const char *)nib + AHEAD + 64 * j + 64, _MM_HINT_T0);
+            }
+            __m256i v0 = _mm256_and_si256(p0, low), v1 = _mm256_and_si256(_mm256_srli_epi16(p0, 4), low);
+            __m256i v2 = _mm256_and_si256(p1, low), v3 = _mm256_and_si256(_mm256_srli_epi16(p1, 4), low);
+            for (int r = 0; r < M; r++) {
+                const int8_t *k = q + r * x->groups * ANM_GROUP + 8 * j;
+                __m256i d0 = _mm256_maddubs_epi16(v0, _mm256_set1_epi32((int32_t)anm_ld32(k)));
+                __m256i d1 = _mm256_maddubs_epi16(v1, _mm256_set1_epi32((int32_t)anm_ld32(k + 4)));
+                __m256i d2 = _mm256_maddubs_epi16(v2, _mm256_set1_epi32((int32_t)anm_ld32(k + 8)));
+                __m256i d3 = _mm256_maddubs_epi16(v3, _mm256_set1_epi32((int32_t)anm_ld32(k + 12)));
+                d0 = _mm256_add_epi16(_mm256_add_epi16(d0, d1), _mm256_add_epi16(d2, d3));
+                acc[r] = _mm256_add_epi16(acc[r], d0);
+            }
         }
         __m256 ws = grouped ? half_scales(kind, t, g, half) : _mm256_setzero_ps();
         for (int r = 0; r < M; r++) {
             int64_t at = (row + r) * x->groups + g;
-            const int8_t *q = x->q + at * ANM_GROUP;
-            __m256i a = _mm256_setzero_si256(), b = a;
-            for (int j = 0; j < 8; j += 2) {
-                __m256i q0 = _mm256_set1_epi32((int32_t)anm_ld32(q + 4 * j));
-                __m256i q1 = _mm256_set1_epi32((int32_t)anm_ld32(q + 4 * j + 4));
-                a = _mm256_add_epi16(a, _mm256_maddubs_epi16(v[j], q0));
-                b = _mm256_add_epi16(b, _mm256_maddubs_epi16(v[j + 1], q1));
-            }
-            __m256i dot = _mm256_madd_epi16(_mm256_add_epi16(a, b), ones);
-            dot = _mm256_add_epi32(dot, _mm256_set1_epi32(x->offset[at]));
+            __m256i dot = _mm256_add_epi32(_mm256_madd_epi16(acc[r], ones), _mm256_set1_epi32(x->offset[at]));
             __m256 s = _mm256_set1_ps(x->scale[at]);
             if (grouped) s = _mm256_mul_ps(s, ws);
             sum[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), s, sum[r]);
