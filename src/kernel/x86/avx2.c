@@ -337,20 +337,66 @@ static inline v16 part(const uint8_t *row, int32_t d, int32_t head_dim, bool f16
     return half16(t);
 }
 
-static inline __attribute__((always_inline)) void attend(const anm_attend *a, int H, bool f16)
+/* Scores of all entries for H heads of 16 * N values: N > 0 is a constant, 0 takes head_dim. */
+static inline __attribute__((always_inline)) void scores(const anm_attend *a, int64_t n, int64_t room, int H, int N, bool f16)
 {
-    int64_t n = a->cached + a->n_fresh, room = (n + 15) & ~(int64_t)15;
     size_t bytes = (size_t)a->head_dim * (f16 ? 2 : 4);
+    int parts = N ? N : (a->head_dim + 15) / 16;
     for (int64_t i = 0; i < n; i++) {
         const uint8_t *k = entry(a, a->k_cache, a->k_fresh, bytes, i);
         v16 sum[ANM_HEADS_MAX];
         for (int h = 0; h < H; h++) sum[h] = zero16();
-        for (int32_t d = 0; d < a->head_dim; d += 16) {
-            v16 v = part(k, d, a->head_dim, f16);
-            for (int h = 0; h < H; h++) sum[h] = fma16(some16(a->q[h] + d, a->head_dim - d), v, sum[h]);
+        for (int p = 0; p < parts; p++) {
+            int32_t d = 16 * p, left = N ? 16 : a->head_dim - d;
+            v16 v = part(k, d, d + left, f16);
+            for (int h = 0; h < H; h++) sum[h] = fma16(some16(a->q[h] + d, left), v, sum[h]);
         }
         for (int h = 0; h < H; h++) a->scores[h * room + i] = tree(sum[h]) * a->scale;
     }
+}
+
+/* Values from d on, B vectors of 8 (whole ones), weighted and summed up. */
+static inline __attribute__((always_inline)) void mix8(const anm_attend *a, int32_t d, int64_t n, int64_t room, int H, int B,
+                                                       bool f16, const float *inverse)
+{
+    size_t bytes = (size_t)a->head_dim * (f16 ? 2 : 4);
+    __m256 sum[ANM_HEADS_MAX][4];
+    for (int h = 0; h < H; h++)
+        for (int k = 0; k < B; k++) sum[h][k] = _mm256_setzero_ps();
+    for (int64_t i = 0; i < n; i++) {
+        const uint8_t *row = entry(a, a->v_cache, a->v_fresh, bytes, i);
+        for (int k = 0; k < B; k++) {
+            const uint8_t *at = row + (size_t)(d + 8 * k) * (f16 ? 2 : 4);
+            __m256 v = f16 ? _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)at))
+                           : _mm256_loadu_ps((const float *)(const void *)at);
+            for (int h = 0; h < H; h++)
+                sum[h][k] = _mm256_fmadd_ps(_mm256_set1_ps(a->scores[h * room + i]), v, sum[h][k]);
+        }
+    }
+    for (int h = 0; h < H; h++)
+        for (int k = 0; k < B; k++)
+            _mm256_storeu_ps(a->out[h] + d + 8 * k, _mm256_mul_ps(sum[h][k], _mm256_set1_ps(inverse[h])));
+}
+
+/* The ragged end of head_dim, from d on: fewer than 16 values. */
+static void mix_rest(const anm_attend *a, int32_t d, int64_t n, int64_t room, const float *inverse)
+{
+    size_t bytes = (size_t)a->head_dim * (a->f16 ? 2 : 4);
+    for (int32_t h = 0; h < a->heads; h++) {
+        v16 sum = zero16();
+        for (int64_t i = 0; i < n; i++) {
+            v16 v = part(entry(a, a->v_cache, a->v_fresh, bytes, i), d, a->head_dim, a->f16);
+            sum = fma16(set16(a->scores[h * room + i]), v, sum);
+        }
+        store_some(a->out[h] + d, mul16(sum, set16(inverse[h])), a->head_dim - d);
+    }
+}
+
+static inline __attribute__((always_inline)) void attend(const anm_attend *a, int H, bool f16)
+{
+    int64_t n = a->cached + a->n_fresh, room = (n + 15) & ~(int64_t)15;
+    if (a->head_dim == 64) scores(a, n, room, H, 4, f16);
+    else scores(a, n, room, H, 0, f16);
     float inverse[ANM_HEADS_MAX];
     for (int h = 0; h < H; h++) {
         float *s = a->scores + h * room, largest = -INFINITY;
@@ -365,15 +411,10 @@ static inline __attribute__((always_inline)) void attend(const anm_attend *a, in
         }
         inverse[h] = 1.0f / tree(lane);
     }
-    for (int32_t d = 0; d < a->head_dim; d += 16) {
-        v16 sum[ANM_HEADS_MAX];
-        for (int h = 0; h < H; h++) sum[h] = zero16();
-        for (int64_t i = 0; i < n; i++) {
-            v16 v = part(entry(a, a->v_cache, a->v_fresh, bytes, i), d, a->head_dim, f16);
-            for (int h = 0; h < H; h++) sum[h] = fma16(set16(a->scores[h * room + i]), v, sum[h]);
-        }
-        for (int h = 0; h < H; h++) store_some(a->out[h] + d, mul16(sum[h], set16(inverse[h])), a->head_dim - d);
-    }
+    int32_t d = 0;
+    for (; H <= 3 && d + 32 <= a->head_dim; d += 32) mix8(a, d, n, room, H, 4, f16, inverse);
+    for (; d + 8 <= a->head_dim; d += 8) mix8(a, d, n, room, H, 1, f16, inverse);
+    if (d < a->head_dim) mix_rest(a, d, n, room, inverse);
 }
 
 void anm_k_attend_avx2(const anm_attend *a)
