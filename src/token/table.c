@@ -113,13 +113,7 @@ void anm_pairmap_set(anm_pairmap *m, int32_t left, int32_t right, uint32_t rank,
     *s = (anm_pair){left, right, rank, to};
 }
 
-/* ---- the trie: a child is found by hashing (node, byte) ---- */
-
-struct anm_trieslot {
-    uint32_t node; /* the parent */
-    uint32_t child; /* 0: an empty slot */
-    uint8_t byte;
-};
+/* ---- the trie ---- */
 
 bool anm_trie_init(anm_trie *t, anm_arena *a, size_t bytes)
 {
@@ -135,34 +129,21 @@ bool anm_trie_init(anm_trie *t, anm_arena *a, size_t bytes)
     return true;
 }
 
-static size_t trie_slot(const anm_trie *t, uint32_t node, uint8_t byte)
-{
-    uint64_t key = ((uint64_t)node << 8 | byte) * 0x9E3779B97F4A7C15u;
-    size_t i = (size_t)(key >> 32) & t->mask;
-    while (t->slot[i].child && (t->slot[i].node != node || t->slot[i].byte != byte)) i = (i + 1) & t->mask;
-    return i;
-}
-
-uint32_t anm_trie_step(const anm_trie *t, uint32_t node, uint8_t byte)
-{
-    return t->slot[trie_slot(t, node, byte)].child;
-}
-
 void anm_trie_add(anm_trie *t, const char *p, size_t n, int32_t value)
 {
     uint32_t node = 0;
     if (!n) return;
     for (size_t i = 0; i < n; i++) {
-        size_t s = trie_slot(t, node, (uint8_t)p[i]);
+        size_t s = anm_trie_slot(t, node, (uint8_t)p[i]);
         if (!t->slot[s].child) {
             if (t->nodes == t->room) return; /* the caller asked for too little room */
             t->value[t->nodes] = -1;
-            t->slot[s] = (struct anm_trieslot){node, (uint32_t)t->nodes++, (uint8_t)p[i]};
+            t->slot[s] = (anm_trieslot){node, (uint32_t)t->nodes++, (uint8_t)p[i]};
         }
         node = t->slot[s].child;
+        if (i == 0) t->first[(uint8_t)p[0]] = node;
     }
     if (t->value[node] < 0) t->value[node] = value;
-    t->first[(uint8_t)p[0]] = true;
     if (n > t->longest) t->longest = (uint32_t)n;
 }
 

@@ -67,18 +67,38 @@ static inline const anm_pair *anm_pairmap_get(const anm_pairmap *m, int32_t left
     }
 }
 
-/* A set of byte strings, walked byte by byte. Node 0 is the root. */
+/* A set of byte strings, walked byte by byte. Node 0 is the root; a child is found by hashing (node, byte). */
+typedef struct anm_trieslot {
+    uint32_t node;  /* the parent */
+    uint32_t child; /* 0: an empty slot */
+    uint8_t byte;
+} anm_trieslot;
+
 typedef struct anm_trie {
-    struct anm_trieslot *slot;
+    anm_trieslot *slot;
     int32_t *value; /* per node; -1: no string ends here */
     size_t mask, nodes, room;
     uint32_t longest; /* bytes of the longest string */
-    bool first[256];  /* can a string begin with this byte? */
+    uint32_t first[256]; /* the root's children; 0: no string begins with this byte */
 } anm_trie;
 
 bool anm_trie_init(anm_trie *t, anm_arena *a, size_t bytes); /* room for strings of `bytes` bytes in all */
 void anm_trie_add(anm_trie *t, const char *p, size_t n, int32_t value); /* of equal strings the first stays */
-uint32_t anm_trie_step(const anm_trie *t, uint32_t node, uint8_t byte); /* 0: no such child */
+
+static inline size_t anm_trie_slot(const anm_trie *t, uint32_t node, uint8_t byte)
+{
+    uint64_t key = ((uint64_t)node << 8 | byte) * 0x9E3779B97F4A7C15u;
+    size_t i = (size_t)(key >> 32) & t->mask;
+    while (t->slot[i].child && (t->slot[i].node != node || t->slot[i].byte != byte)) i = (i + 1) & t->mask;
+    return i;
+}
+
+/* The child of a node by the next byte; 0: there is none. */
+static inline uint32_t anm_trie_step(const anm_trie *t, uint32_t node, uint8_t byte)
+{
+    return node ? t->slot[anm_trie_slot(t, node, byte)].child : t->first[byte];
+}
+
 /* The longest string that begins text[0 … n): its value and length, or -1. */
 int32_t anm_trie_longest(const anm_trie *t, const char *text, size_t n, size_t *length);
 
