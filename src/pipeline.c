@@ -23,7 +23,7 @@ static const struct {
     anm_pass_fn *run;
 } export_passes[] = {
     {"remove_noops", anm_pass_remove_noops},
-    {"merge_reshapes", anm_pass_merge_reshapes},
+    {"merge_reshapes", anm_pass_merge_reshapes}, /* static form alone: the deprecated one's reshapes stay apart */
     {"remove_noops_again", anm_pass_remove_noops}, /* a merged reshape may change nothing now */
     {"remove_repeated", anm_pass_remove_repeated},
     {"remove_unused", anm_pass_remove_unused},
@@ -141,8 +141,10 @@ static int run_passes(road *r, making *m, int32_t piece, anm_error *err)
 {
     anm_mil_program *p = m->programs + piece;
     int rc = look(r, "build", piece, m, err);
+    bool deprecated = m->graph.recipe.form == ANM_FORM_DEPRECATED;
     for (size_t i = 0; i < PASSES && !rc; i++) {
-        for (anm_mil_function *fn = p->functions; fn && !rc; fn = fn->next) rc = export_passes[i].run(fn, err);
+        bool skip = deprecated && export_passes[i].run == anm_pass_merge_reshapes;
+        for (anm_mil_function *fn = p->functions; fn && !skip && !rc; fn = fn->next) rc = export_passes[i].run(fn, err);
 #ifndef NDEBUG
         if (!rc) rc = anm_mil_verify(p, true, err);
 #endif

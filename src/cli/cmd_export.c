@@ -2,6 +2,7 @@
 /* anemone export: a checkpoint becomes a program. The options of the original's export_static_llm_coreml.py, and more. */
 #include "base/buf.h"
 #include "cli/cli.h"
+#include "cli/export.h"
 #include "cli/opt.h"
 #include "cli/text.h"
 #include "export/export.h"
@@ -15,18 +16,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_CONTEXTS = 16 };
-
-/* The words of the command line. */
-typedef struct words {
-    const char *checkpoint, *params, *output, *contexts, *dtype, *embedding, *linear, *logits, *norm, *graph, *dump;
-    const char *calibrate, *tokenizer, *tokenizer_config;
-    int64_t calibrate_windows, seed;
-    int64_t input_len, cache_len, split_size, max_splits, max_piece_mb, threads;
-    bool multifunction, no_breaks, split_fit, dot, json, quiet, no_sync, cache_given, split_given, splits_given, calibrated;
-} words;
+typedef export_words words;
 
 /* ---- words into a job ---- */
+
+enum { MOST_CONTEXTS = 16 };
 
 /* "BITS,GROUP", or nothing for floats. */
 static int parse_embedding(anm_recipe *r, const char *s, anm_error *err)
@@ -45,19 +39,20 @@ static int parse_embedding(anm_recipe *r, const char *s, anm_error *err)
     return 0;
 }
 
-static int parse_contexts(int64_t *out, int *n, const char *s, anm_error *err)
+static int parse_contexts(int64_t *out, int *n, const words *w, anm_error *err)
 {
+    const char *s = w->contexts, *option = w->deprecated ? "--max_seq_length" : "--max_context_len";
     char one[32];
     for (*n = 0;; s++) {
         size_t len = strcspn(s, ",");
-        if (*n == MOST_CONTEXTS) return anm_fail(err, ANM_ERR_USAGE, "--max_context_len: %d lengths at most", MOST_CONTEXTS);
-        if (len >= sizeof one) return anm_fail(err, ANM_ERR_USAGE, "--max_context_len: '%s' is not a number", s);
+        if (*n == MOST_CONTEXTS) return anm_fail(err, ANM_ERR_USAGE, "%s: %d lengths at most", option, MOST_CONTEXTS);
+        if (len >= sizeof one) return anm_fail(err, ANM_ERR_USAGE, "%s: '%s' is not a number", option, s);
         memcpy(one, s, len);
         one[len] = 0;
         if (!cli_int(one, &out[*n]) || out[*n] < 1)
-            return anm_fail(err, ANM_ERR_USAGE, "--max_context_len: '%s' is not a number of positions, 1 or more", one);
+            return anm_fail(err, ANM_ERR_USAGE, "%s: '%s' is not a number of positions, 1 or more", option, one);
         for (int i = 0; i < *n; i++)
-            if (out[i] == out[*n]) return anm_fail(err, ANM_ERR_USAGE, "--max_context_len: %s stands there twice", one);
+            if (out[i] == out[*n]) return anm_fail(err, ANM_ERR_USAGE, "%s: %s stands there twice", option, one);
         ++*n;
         s += len;
         if (!*s) return 0;
@@ -91,6 +86,8 @@ static char *path_with_length(const char *path, int64_t length)
 static int make_recipe(anm_recipe *r, const words *w, anm_error *err)
 {
     *r = anm_recipe_default();
+    r->form = w->deprecated ? ANM_FORM_DEPRECATED : ANM_FORM_STATIC;
+    r->cache_list = w->cache_list;
     r->type = strcmp(w->dtype, "fp32") ? ANM_DT_F16 : ANM_DT_F32;
     r->input_len = w->input_len;
     r->multifunction = w->multifunction;
@@ -98,9 +95,12 @@ static int make_recipe(anm_recipe *r, const words *w, anm_error *err)
     r->split_size = w->split_size;
     r->max_splits = w->max_splits;
     r->split_fit = w->split_fit || (is_folder(w->checkpoint) && !w->split_given && !w->splits_given);
-    r->linear_group = strcmp(w->linear, "b4w") ? 0 : 32;
+    if (!w->linear) r->linear_bits = 0;
+    r->linear_group = w->linear && !strcmp(w->linear, "b4w") ? 32 : 0;
     r->cache_len = w->cache_len;
-    if (w->cache_given && w->cache_len < 1) return anm_fail(err, ANM_ERR_USAGE, "--cache_len: must be 1 or more, not %lld", (long long)w->cache_len);
+    if (w->deprecated && w->split_given && w->split_size < 1) /* 0 stands for whole linears there */
+        return anm_fail(err, ANM_ERR_USAGE, "--target_split_size: must be 1 or more, not %lld", (long long)w->split_size);
+    if (w->cache_given && w->cache_len < 1 && !w->deprecated) return anm_fail(err, ANM_ERR_USAGE, "--cache_len: must be 1 or more, not %lld", (long long)w->cache_len);
     if (w->logits) r->logits = strcmp(w->logits, "all") ? ANM_LOGITS_LAST : ANM_LOGITS_ALL;
     if (w->max_piece_mb < 0 || w->max_piece_mb > 1 << 20)
         return anm_fail(err, ANM_ERR_USAGE, "--max_piece_mb: %lld is no size in megabytes", (long long)w->max_piece_mb);
@@ -275,7 +275,7 @@ static int read_calibration(anm_export_calibration *c, int32_t **tokens, const w
     return rc;
 }
 
-static int run(const words *w, anm_error *err)
+int cli_export(const export_words *w, anm_error *err)
 {
     view v = {.w = w, .terminal = !w->quiet && isatty(STDERR_FILENO), .began = now()};
     anm_export_job job = {.checkpoint = w->checkpoint, .params = w->params, .sync = !w->no_sync, .threads = (unsigned)w->threads,
@@ -286,7 +286,7 @@ static int run(const words *w, anm_error *err)
     anm_export_report report;
     int rc = check_dump(w, err);
     if (!rc) rc = make_recipe(&job.recipe, w, err);
-    if (!rc) rc = parse_contexts(contexts, &job.n_outputs, w->contexts, err);
+    if (!rc) rc = parse_contexts(contexts, &job.n_outputs, w, err);
     if (!rc && is_directory(w->output)) rc = anm_fail(err, ANM_ERR_IO, "%s: is a directory; name a file to write", w->output);
     for (int i = 0; i < job.n_outputs && !rc; i++) {
         if (job.n_outputs > 1 && !(paths[i] = path_with_length(w->output, contexts[i]))) rc = anm_fail_memory(err, "a file's name");
@@ -355,6 +355,6 @@ int cmd_export(int argc, char **argv)
     if (!rc && !w.checkpoint) rc = anm_fail(&err, ANM_ERR_USAGE, "export: no checkpoint is given; name one with -c");
     if (!rc && (w.threads < 0 || w.threads > 1024)) rc = anm_fail(&err, ANM_ERR_USAGE, "--threads: must be 1 to 1024, or 0 for one per processor");
     if (!rc && w.calibrate_windows < 1) rc = anm_fail(&err, ANM_ERR_USAGE, "--calibrate_windows: must be 1 or more");
-    if (!rc) rc = run(&w, &err);
+    if (!rc) rc = cli_export(&w, &err);
     return rc ? cli_fail(&err) : EXIT_OK;
 }

@@ -10,8 +10,7 @@
  *
  * Source: executorch 1.5, examples/apple/coreml/llama/export_static_llm_coreml.py (_get_metadata), and its output.
  */
-#include "export/export.h"
-#include "base/buf.h"
+#include "export/method.h"
 #include "base/bytes.h"
 #include "base/half.h"
 
@@ -19,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MEMORY = 1, ALIGN = 16 };
+enum { MEMORY = ANM_METHOD_ARENA, ALIGN = ANM_METHOD_ALIGN };
 
 /* One program being made: memory is asked for once a step and checked at its end. */
 typedef struct maker {
@@ -39,33 +38,31 @@ static void *take(maker *m, size_t n, size_t size)
 
 /* ---- pytree strings ---- */
 
-#define LEAF "{\"type\": null, \"context\": null, \"children_spec\": []}"
-
-static void open_node(anm_buf *b, const char *type)
+void anm_tree_open(anm_buf *b, const char *type)
 {
     anm_buf_printf(b, "{\"type\": \"builtins.%s\", \"context\": \"", type);
 }
 
-static void put_tuple(anm_buf *b)
+void anm_tree_tuple(anm_buf *b)
 {
-    open_node(b, "tuple");
+    anm_tree_open(b, "tuple");
     anm_buf_puts(b, "null\", \"children_spec\": [");
 }
 
 /* The caches by layer: a dictionary of leaves. */
 static void put_caches(anm_buf *b, int64_t n)
 {
-    open_node(b, "dict");
+    anm_tree_open(b, "dict");
     anm_buf_puts(b, "[");
     for (int64_t i = 0; i < n; i++) anm_buf_printf(b, "%s\\\"l%lld,h0\\\"", i ? ", " : "", (long long)i);
     anm_buf_puts(b, "]\", \"children_spec\": [");
-    for (int64_t i = 0; i < n; i++) anm_buf_printf(b, "%s%s", i ? ", " : "", LEAF);
+    for (int64_t i = 0; i < n; i++) anm_buf_printf(b, "%s%s", i ? ", " : "", ANM_TREE_LEAF);
     anm_buf_puts(b, "]}");
 }
 
 static void put_both_caches(anm_buf *b, int64_t n)
 {
-    put_tuple(b);
+    anm_tree_tuple(b);
     put_caches(b, n);
     anm_buf_puts(b, ", ");
     put_caches(b, n);
@@ -80,27 +77,31 @@ static const char *finish(maker *m, anm_buf *b)
     return s;
 }
 
-static int64_t cached_layers(const anm_graph *g)
+static bool is_deprecated(const anm_graph *g)
 {
-    return g->recipe.cache_len ? g->model->params.n_layers : 0;
+    return g->recipe.form == ANM_FORM_DEPRECATED;
 }
 
 static const char *in_spec(maker *m, const anm_graph_method *gm)
 {
     anm_buf b = {0};
+    if (is_deprecated(m->g)) {
+        anm_legacy_in_spec(&b, m->g);
+        return finish(m, &b);
+    }
     anm_buf_puts(&b, "[1, ");
-    put_tuple(&b);
-    put_tuple(&b);
-    anm_buf_puts(&b, LEAF ", ");
-    open_node(&b, "dict");
+    anm_tree_tuple(&b);
+    anm_tree_tuple(&b);
+    anm_buf_puts(&b, ANM_TREE_LEAF ", ");
+    anm_tree_open(&b, "dict");
     anm_buf_puts(&b, "[\\\"masks\\\", \\\"freqs_cos_override\\\", \\\"freqs_sin_override\\\", \\\"in_cache_state\\\"");
     anm_buf_puts(&b, gm->last_only ? ", \\\"last_valid_token_pos\\\"]\", \"children_spec\": [" : "]\", \"children_spec\": [");
-    open_node(&b, "dict");
-    anm_buf_printf(&b, "[%lld]\", \"children_spec\": [" LEAF "]}, " LEAF ", " LEAF ", ", (long long)m->g->recipe.cache_len);
-    put_both_caches(&b, cached_layers(m->g));
-    if (gm->last_only) anm_buf_puts(&b, ", " LEAF);
+    anm_tree_open(&b, "dict");
+    anm_buf_printf(&b, "[%lld]\", \"children_spec\": [" ANM_TREE_LEAF "]}, " ANM_TREE_LEAF ", " ANM_TREE_LEAF ", ", (long long)m->g->recipe.cache_len);
+    put_both_caches(&b, anm_graph_caches(m->g));
+    if (gm->last_only) anm_buf_puts(&b, ", " ANM_TREE_LEAF);
     anm_buf_puts(&b, "]}]}, ");
-    open_node(&b, "dict");
+    anm_tree_open(&b, "dict");
     anm_buf_puts(&b, "[]\", \"children_spec\": []}]}]");
     return finish(m, &b);
 }
@@ -108,13 +109,17 @@ static const char *in_spec(maker *m, const anm_graph_method *gm)
 static const char *out_spec(maker *m)
 {
     anm_buf b = {0};
+    if (is_deprecated(m->g)) {
+        anm_legacy_out_spec(&b, m->g);
+        return finish(m, &b);
+    }
     anm_buf_puts(&b, "[1, ");
-    put_tuple(&b);
-    anm_buf_puts(&b, LEAF ", ");
-    open_node(&b, "dict");
+    anm_tree_tuple(&b);
+    anm_buf_puts(&b, ANM_TREE_LEAF ", ");
+    anm_tree_open(&b, "dict");
     anm_buf_puts(&b, "[\\\"out_cache_state\\\"]\", \"children_spec\": [");
-    if (cached_layers(m->g)) put_both_caches(&b, cached_layers(m->g));
-    else anm_buf_puts(&b, LEAF);
+    if (anm_graph_caches(m->g)) put_both_caches(&b, anm_graph_caches(m->g));
+    else anm_buf_puts(&b, ANM_TREE_LEAF);
     anm_buf_puts(&b, "]}]}]");
     return finish(m, &b);
 }
@@ -123,7 +128,7 @@ static const char *out_spec(maker *m)
 
 /* The index of each value by its role; caches and new keys and values by layer, hidden states by piece. */
 typedef struct places {
-    uint32_t tokens, mask, cos, sin, last, logits, *k_cache, *v_cache, *new_k, *new_v, *hidden;
+    uint32_t tokens, mask, cos, sin, last, position, logits, *k_cache, *v_cache, *new_k, *new_v, *hidden;
 } places;
 
 static uint32_t *place_of(places *p, anm_graph_io io)
@@ -133,7 +138,9 @@ static uint32_t *place_of(places *p, anm_graph_io io)
     case ANM_ROLE_MASK: return &p->mask;
     case ANM_ROLE_COS: return &p->cos;
     case ANM_ROLE_SIN: return &p->sin;
-    case ANM_ROLE_LAST: return &p->last;
+    case ANM_ROLE_LAST:
+    case ANM_ROLE_LENGTH: return &p->last;
+    case ANM_ROLE_POSITION: return &p->position;
     case ANM_ROLE_LOGITS: return &p->logits;
     case ANM_ROLE_K_CACHE: return p->k_cache + io.index;
     case ANM_ROLE_V_CACHE: return p->v_cache + io.index;
@@ -158,7 +165,8 @@ static uint64_t hidden_size(const anm_graph *g, int32_t method)
 static uint32_t add_value(maker *m, anm_pte_method *pm, int32_t method, anm_graph_io io)
 {
     anm_mil_type t = anm_graph_type(m->g, method, io);
-    anm_pte_value v = {.kind = ANM_PTE_TENSOR, .dtype = io.role == ANM_ROLE_LAST ? ANM_DT_I64 : t.dtype, .rank = t.rank};
+    bool wide = io.role == ANM_ROLE_LAST || (is_deprecated(m->g) && t.dtype == ANM_DT_I32);
+    anm_pte_value v = {.kind = ANM_PTE_TENSOR, .dtype = wide ? ANM_DT_I64 : t.dtype, .rank = t.rank};
     for (int i = 0; i < t.rank; i++) v.size[i] = (int32_t)t.dim[i];
     if (io.role == ANM_ROLE_HIDDEN) {
         v.planned = true;
@@ -177,19 +185,21 @@ static void add_input(maker *m, anm_pte_method *pm, int32_t method, places *at, 
 
 static void add_inputs(maker *m, anm_pte_method *pm, int32_t method, places *at)
 {
-    int64_t n = cached_layers(m->g);
+    int64_t n = anm_graph_caches(m->g);
+    bool deprecated = is_deprecated(m->g);
     add_input(m, pm, method, at, ANM_ROLE_TOKENS, 0);
-    add_input(m, pm, method, at, ANM_ROLE_MASK, 0);
-    add_input(m, pm, method, at, ANM_ROLE_COS, 0);
-    add_input(m, pm, method, at, ANM_ROLE_SIN, 0);
+    if (!deprecated) add_input(m, pm, method, at, ANM_ROLE_MASK, 0);
+    add_input(m, pm, method, at, deprecated ? ANM_ROLE_POSITION : ANM_ROLE_COS, 0);
+    add_input(m, pm, method, at, deprecated ? ANM_ROLE_LENGTH : ANM_ROLE_SIN, 0);
     for (int64_t i = 0; i < n; i++) add_input(m, pm, method, at, ANM_ROLE_K_CACHE, i);
     for (int64_t i = 0; i < n; i++) add_input(m, pm, method, at, ANM_ROLE_V_CACHE, i);
-    if (m->g->method[method].last_only) add_input(m, pm, method, at, ANM_ROLE_LAST, 0);
+    if (deprecated) add_input(m, pm, method, at, ANM_ROLE_MASK, 0);
+    else if (m->g->method[method].last_only) add_input(m, pm, method, at, ANM_ROLE_LAST, 0);
 }
 
 static void add_outputs(maker *m, anm_pte_method *pm, const places *at)
 {
-    int64_t n = cached_layers(m->g);
+    int64_t n = anm_graph_caches(m->g);
     pm->outputs[pm->n_outputs++] = at->logits;
     for (int64_t i = 0; i < n; i++) pm->outputs[pm->n_outputs++] = at->new_k[i];
     for (int64_t i = 0; i < n; i++) pm->outputs[pm->n_outputs++] = at->new_v[i];
@@ -265,6 +275,10 @@ static int make_method(maker *m, int32_t method, anm_error *err)
         add_delegate(m, pm, method, i);
     }
     add_outputs(m, pm, &p);
+    if (is_deprecated(g)) {
+        pm->arena_sizes[1] = anm_legacy_place(pm);
+        return rc;
+    }
     uint64_t states = (uint64_t)g->n_pieces - 1;
     pm->arena_sizes[1] = hidden_size(g, method) * (states < 2 ? states : 2);
     return rc;
@@ -275,7 +289,7 @@ static int make_method(maker *m, int32_t method, anm_error *err)
 static anm_pte_value *make_constant(maker *m, const char *name)
 {
     anm_pte_method *pm = m->p->methods + m->p->n_methods++;
-    *pm = (anm_pte_method){.name = name, .in_spec = "", .out_spec = "[1, " LEAF "]", .values = take(m, 1, sizeof *pm->values),
+    *pm = (anm_pte_method){.name = name, .in_spec = "", .out_spec = "[1, " ANM_TREE_LEAF "]", .values = take(m, 1, sizeof *pm->values),
                            .n_values = 1, .outputs = take(m, 1, sizeof *pm->outputs), .n_outputs = 1,
                            .arena_sizes = take(m, 1, sizeof *pm->arena_sizes), .n_arenas = 1};
     return pm->values;
@@ -342,7 +356,7 @@ static int by_name(const void *a, const void *b)
  * those of the layer; files are compared with its, so this stays. Runners do better to go by position. */
 static void make_cache_specs(maker *m, const char *name)
 {
-    int64_t n = cached_layers(m->g), *layer = take(m, (size_t)n, sizeof *layer), *spec = take(m, (size_t)n * 5, sizeof *spec);
+    int64_t n = anm_graph_caches(m->g), *layer = take(m, (size_t)n, sizeof *layer), *spec = take(m, (size_t)n * 5, sizeof *spec);
     if (!layer || !spec) return;
     for (int64_t i = 0; i < n; i++) layer[i] = i;
     qsort(layer, (size_t)n, sizeof *layer, by_name);
@@ -396,7 +410,7 @@ int anm_program_make(anm_pte *out, anm_graph *g, const anm_layout *packages, con
     out->methods = take(&m, (size_t)g->n_methods + CONSTANTS, sizeof *out->methods);
     int rc = 0;
     for (int32_t i = 0; i < g->n_methods && !rc && !m.no_memory; i++) rc = make_method(&m, i, err);
-    if (!rc && !m.no_memory) rc = make_constants(&m, err);
+    if (!rc && !m.no_memory && !is_deprecated(g)) rc = make_constants(&m, err);
     if (!rc && g->recipe.multifunction) {
         out->named = take(&m, (size_t)g->n_pieces, sizeof *out->named);
         for (int32_t i = 0; i < g->n_pieces && out->named; i++)

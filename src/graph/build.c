@@ -4,6 +4,11 @@
 
 #include <stdio.h>
 
+static bool is_legacy(const anm_hand *h)
+{
+    return h->graph->recipe.form == ANM_FORM_DEPRECATED;
+}
+
 /* Where a role's value is kept while the piece is built. NULL for the roles that are no inputs of their own. */
 static anm_mil_value **place_of(anm_hand *h, anm_graph_io io, anm_mil_value **hidden)
 {
@@ -12,7 +17,9 @@ static anm_mil_value **place_of(anm_hand *h, anm_graph_io io, anm_mil_value **hi
     case ANM_ROLE_MASK: return &h->mask;
     case ANM_ROLE_COS: return &h->cos;
     case ANM_ROLE_SIN: return &h->sin;
-    case ANM_ROLE_LAST: return &h->last;
+    case ANM_ROLE_LAST:
+    case ANM_ROLE_LENGTH: return &h->last;
+    case ANM_ROLE_POSITION: return &h->position;
     case ANM_ROLE_K_CACHE: return h->k_cache + io.index;
     case ANM_ROLE_V_CACHE: return h->v_cache + io.index;
     default: return hidden;
@@ -21,16 +28,19 @@ static anm_mil_value **place_of(anm_hand *h, anm_graph_io io, anm_mil_value **hi
 
 static const char *name_of(anm_hand *h, anm_graph_io io)
 {
+    bool all = is_legacy(h) && !h->graph->recipe.cache_list; /* layers in one tensor */
     switch (io.role) {
     case ANM_ROLE_TOKENS: return "tokens";
     case ANM_ROLE_MASK: return "mask";
     case ANM_ROLE_COS: return "cos";
     case ANM_ROLE_SIN: return "sin";
     case ANM_ROLE_LAST: return "last_valid_token_pos";
-    case ANM_ROLE_K_CACHE: return anm_name(h, "k_cache_%d", (int)io.index);
-    case ANM_ROLE_V_CACHE: return anm_name(h, "v_cache_%d", (int)io.index);
-    case ANM_ROLE_NEW_K: return anm_name(h, "new_k_%d", (int)io.index);
-    case ANM_ROLE_NEW_V: return anm_name(h, "new_v_%d", (int)io.index);
+    case ANM_ROLE_POSITION: return "input_pos";
+    case ANM_ROLE_LENGTH: return "input_length";
+    case ANM_ROLE_K_CACHE: return all ? "k_caches" : anm_name(h, "k_cache_%d", (int)io.index);
+    case ANM_ROLE_V_CACHE: return all ? "v_caches" : anm_name(h, "v_cache_%d", (int)io.index);
+    case ANM_ROLE_NEW_K: return all ? "new_k" : anm_name(h, "new_k_%d", (int)io.index);
+    case ANM_ROLE_NEW_V: return all ? "new_v" : anm_name(h, "new_v_%d", (int)io.index);
     case ANM_ROLE_HIDDEN: return anm_name(h, "hidden_%d", (int)io.index);
     case ANM_ROLE_LOGITS: return "logits";
     }
@@ -52,7 +62,7 @@ static anm_mil_value *build_layer(anm_hand *h, anm_mil_value *x, int64_t i, anm_
     const anm_graph_layer *l = h->graph->layers + i;
     snprintf(h->prefix, sizeof h->prefix, "layers_%d_", (int)i);
     anm_mil_value *y = anm_norm(h, "attention_norm", x, l->attention_norm);
-    y = anm_attend(h, y, i, new_k, new_v);
+    y = is_legacy(h) ? anm_legacy_attend(h, y, i, new_k, new_v) : anm_attend(h, y, i, new_k, new_v);
     x = anm_mil_emit(&h->b, ANM_OP_ADD, anm_name(h, "after_attention"), ANM_P_X, x, ANM_P_Y, y, ANM_P_END);
     y = anm_norm(h, "ffn_norm", x, l->ffn_norm);
     y = anm_feed_forward(h, y, l);
@@ -76,10 +86,12 @@ static int build_function(anm_mil_program *program, anm_graph *g, int32_t piece,
 
     for (int32_t i = 0; i < s.n_inputs; i++)
         *place_of(&h, s.inputs[i], &x) = anm_mil_input(&h.b, name_of(&h, s.inputs[i]), anm_graph_type(g, method, s.inputs[i]));
-    if (p->end > p->first && g->model->params.use_hf_rope) widen_tables(&h);
+    if (is_legacy(&h)) anm_legacy_open(&h);
+    else if (p->end > p->first && g->model->params.use_hf_rope) widen_tables(&h);
     if (p->embeds) x = anm_embed(&h);
     for (int64_t l = p->first; l < p->end; l++) x = build_layer(&h, x, l, new_k + l, new_v + l);
-    if (p->gives_logits) x = anm_logits(&h, x);
+    if (p->gives_logits) x = is_legacy(&h) ? anm_legacy_logits(&h, x) : anm_logits(&h, x);
+    if (is_legacy(&h)) anm_legacy_close(&h, new_k, new_v);
 
     for (int32_t i = 0; i < s.n_outputs; i++) {
         anm_graph_io io = s.outputs[i];

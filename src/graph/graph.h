@@ -31,7 +31,12 @@ typedef enum anm_logits_form {
     ANM_LOGITS_LAST,
 } anm_logits_form;
 
+/* The deprecated form is that of the reference's export.py (examples/apple/coreml/llama/llama_transformer.py): see legacy.c. */
+typedef enum anm_form { ANM_FORM_STATIC, ANM_FORM_DEPRECATED } anm_form;
+
 typedef struct anm_recipe {
+    anm_form form;
+    bool cache_list;         /* deprecated form: a cache per layer, not one 5-D tensor of all */
     anm_dtype type;          /* ANM_DT_F16 or ANM_DT_F32: of activations, scales and plain weights */
     int64_t max_context_len; /* positions in all: rows of the rotary tables */
     int64_t input_len;       /* rows of a step: of `forward`, or of `prefill` in a multifunction program */
@@ -40,7 +45,8 @@ typedef struct anm_recipe {
     anm_logits_form logits;
     bool graph_breaks;       /* embedding | layers | head; else all in one piece */
     int64_t max_piece_bytes; /* with graph breaks: no piece of layers larger than this; 0: all layers in one */
-    int64_t split_size, max_splits; /* rows of a linear that are wanted together, and the most parts it is cut in */
+    int64_t split_size, max_splits; /* rows of a linear that are wanted together, and the most parts it is cut in; a
+                              * split_size of 0 leaves linears whole and without a concat (deprecated form alone) */
     bool split_fit;          /* a count that leaves a remainder gives way to the next smaller one that fits */
     unsigned linear_bits;    /* 4 or 8; 0: floats */
     int64_t linear_group;    /* columns that share a scale; 0: all */
@@ -106,9 +112,11 @@ void anm_graph_free(anm_graph *g);
 typedef enum anm_role {
     ANM_ROLE_TOKENS, ANM_ROLE_MASK, ANM_ROLE_COS, ANM_ROLE_SIN, ANM_ROLE_K_CACHE, ANM_ROLE_V_CACHE, ANM_ROLE_LAST,
     ANM_ROLE_HIDDEN, ANM_ROLE_NEW_K, ANM_ROLE_NEW_V, ANM_ROLE_LOGITS,
+    ANM_ROLE_POSITION, ANM_ROLE_LENGTH, /* deprecated form: of the first token, and how many there are */
 } anm_role;
 
-/* One input or output: `index` is the layer of a cache, or the piece that makes a hidden state. */
+/* One input or output: `index` is the layer of a cache (0 where all layers share one), or the piece that makes a hidden
+ * state. */
 typedef struct anm_graph_io {
     anm_role role;
     int64_t index;
@@ -123,6 +131,9 @@ typedef struct anm_graph_signature {
 } anm_graph_signature;
 int anm_graph_sign(anm_graph_signature *out, anm_graph *g, int32_t piece, int32_t method, anm_error *err);
 
+/* How many k caches (and v caches) a method takes. */
+int64_t anm_graph_caches(const anm_graph *g);
+
 /* The type of an input or output in a method. */
 anm_mil_type anm_graph_type(const anm_graph *g, int32_t method, anm_graph_io io);
 
@@ -131,5 +142,8 @@ anm_mil_type anm_graph_type(const anm_graph *g, int32_t method, anm_graph_io io)
 /* The MIL of a piece: `program` (initialised by the call; free it also after a failure) gets a function per method.
  * Weights stay sources (anm_weight) that live in the graph. */
 int anm_graph_build(anm_mil_program *program, anm_graph *g, int32_t piece, anm_error *err);
+
+/* The parameters as the deprecated form takes them: rotary positions are scaled unless params.json says no. */
+anm_params anm_legacy_params(const anm_params *p);
 
 #endif

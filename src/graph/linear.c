@@ -33,7 +33,7 @@ anm_mil_value *anm_apply_linear(anm_hand *h, const char *name, anm_mil_value *x,
     }
     char whole[64], of_part[128]; /* `name` may be one of anm_name's */
     snprintf(whole, sizeof whole, "%s", name);
-    bool alone = l->n_parts == 1;
+    bool alone = l->n_parts == 1, bare = alone && (h->graph->recipe.lean || !h->graph->recipe.split_size);
     for (int32_t i = 0; i < l->n_parts; i++) {
         char part[80];
         if (alone) snprintf(part, sizeof part, "%s", whole);
@@ -42,10 +42,10 @@ anm_mil_value *anm_apply_linear(anm_hand *h, const char *name, anm_mil_value *x,
         anm_mil_value *weight = anm_const_weight(h, of_part, l->part + i);
         snprintf(of_part, sizeof of_part, "%s_bias", part);
         anm_mil_value *bias = part_bias(h, of_part, l, l->part + i);
-        if (alone && !h->graph->recipe.lean) snprintf(part, sizeof part, "%s_0", whole);
+        if (alone && !bare) snprintf(part, sizeof part, "%s_0", whole);
         ys[i] = anm_mil_emit(&h->b, ANM_OP_LINEAR, part, ANM_P_X, x, ANM_P_WEIGHT, weight, ANM_P_BIAS, bias, ANM_P_END);
     }
-    if (alone && h->graph->recipe.lean) return ys[0];
+    if (bare) return ys[0];
     return anm_mil_emit_list(&h->b, ANM_OP_CONCAT, whole, ANM_P_VALUES, (uint32_t)l->n_parts, ys, ANM_P_AXIS,
                              anm_mil_const_i32(&h->b, -1), ANM_P_INTERLEAVE, anm_mil_const_bool(&h->b, false), ANM_P_END);
 }

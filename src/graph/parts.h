@@ -14,7 +14,7 @@ typedef struct anm_hand {
     char name[4][96];
     int turn;
     /* The method's inputs that this piece has; NULL where it has not. The caches are by layer. */
-    anm_mil_value *tokens, *mask, *cos, *sin, *last, **k_cache, **v_cache;
+    anm_mil_value *tokens, *mask, *cos, *sin, *last, *position, **k_cache, **v_cache;
 } anm_hand;
 
 /* "PREFIX" + the printf text; good until three more are made. */
@@ -47,5 +47,14 @@ anm_mil_value *anm_rotate(anm_hand *h, const char *name, anm_mil_value *x); /* x
 anm_mil_value *anm_attend(anm_hand *h, anm_mil_value *x, int64_t layer, anm_mil_value **new_k, anm_mil_value **new_v);
 anm_mil_value *anm_feed_forward(anm_hand *h, anm_mil_value *x, const anm_graph_layer *layer);
 anm_mil_value *anm_logits(anm_hand *h, anm_mil_value *x);
+
+/* The deprecated form (legacy.c, legacy_attention.c). */
+int anm_legacy_plan(anm_graph *g, anm_error *err); /* its lengths and its method */
+void anm_legacy_sign(anm_graph_signature *s, const anm_graph *g);
+anm_mil_type anm_legacy_type(const anm_graph *g, anm_graph_io io);
+void anm_legacy_open(anm_hand *h); /* the step's rows of the rotary tables, and each layer's part of the caches */
+anm_mil_value *anm_legacy_attend(anm_hand *h, anm_mil_value *x, int64_t layer, anm_mil_value **new_k, anm_mil_value **new_v);
+anm_mil_value *anm_legacy_logits(anm_hand *h, anm_mil_value *x);
+void anm_legacy_close(anm_hand *h, anm_mil_value **new_k, anm_mil_value **new_v); /* one tensor of all layers' new rows */
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The plan: what is wanted, held against what the model is. All refusals that depend on both are here. */
-#include "graph/graph.h"
+#include "graph/parts.h"
 #include "base/bytes.h"
 #include "base/half.h"
 
@@ -76,7 +76,7 @@ static int64_t halves_of(const anm_graph *g)
 /* The reference's count. */
 static int64_t count_parts(const anm_recipe *r, int64_t rows)
 {
-    int64_t n = rows / r->split_size;
+    int64_t n = r->split_size ? rows / r->split_size : 1;
     if (n < 1) n = 1;
     return n > r->max_splits ? r->max_splits : n;
 }
@@ -159,7 +159,8 @@ static int plan_weights(anm_graph *g, anm_error *err)
 {
     const anm_recipe *r = &g->recipe;
     const anm_model *m = g->model;
-    if (r->split_size < 1) return anm_fail(err, ANM_ERR_USAGE, "--target_split_size: must be 1 or more, not %lld", (long long)r->split_size);
+    bool whole = r->form == ANM_FORM_DEPRECATED && !r->split_size;
+    if (r->split_size < 1 && !whole) return anm_fail(err, ANM_ERR_USAGE, "--target_split_size: must be 1 or more, not %lld", (long long)r->split_size);
     if (r->max_splits < 1) return anm_fail(err, ANM_ERR_USAGE, "--max_splits: must be 1 or more, not %lld", (long long)r->max_splits);
     int64_t dim = m->tok_embeddings.cols, group = r->embedding_group ? r->embedding_group : dim;
     if (r->embedding_bits && dim % group)
@@ -224,7 +225,7 @@ int anm_graph_plan(anm_graph *g, const anm_model *model, const anm_recipe *recip
 {
     *g = (anm_graph){.model = model, .recipe = *recipe};
     anm_arena_init(&g->arena);
-    int rc = plan_methods(g, err);
+    int rc = recipe->form == ANM_FORM_DEPRECATED ? anm_legacy_plan(g, err) : plan_methods(g, err);
     if (!rc) rc = plan_weights(g, err);
     if (!rc) rc = plan_pieces(g, err);
     return rc;

@@ -15,7 +15,7 @@
  *
  * Outputs: new_v, new_k of every layer, then the hidden state or the logits.
  */
-#include "graph/graph.h"
+#include "graph/parts.h"
 
 static void add(anm_graph_io *list, int32_t *n, anm_role role, int64_t index)
 {
@@ -53,10 +53,14 @@ static void add_inputs(anm_graph_signature *s, const anm_graph *g, int32_t at, c
 int anm_graph_sign(anm_graph_signature *out, anm_graph *g, int32_t piece, int32_t method, anm_error *err)
 {
     const anm_graph_piece *p = g->pieces + piece;
-    size_t most = 6 + 2 * (size_t)(p->end - p->first);
+    size_t most = 8 + 2 * (size_t)(p->end - p->first);
     *out = (anm_graph_signature){.inputs = anm_arena_array(&g->arena, most, sizeof *out->inputs),
                                  .outputs = anm_arena_array(&g->arena, most, sizeof *out->outputs)};
     if (!out->inputs || !out->outputs) return anm_fail_memory(err, "a signature");
+    if (g->recipe.form == ANM_FORM_DEPRECATED) {
+        anm_legacy_sign(out, g);
+        return 0;
+    }
     add_inputs(out, g, piece, g->method + method);
     for (int64_t l = p->first; l < p->end && g->recipe.cache_len; l++) {
         add(out->outputs, &out->n_outputs, ANM_ROLE_NEW_V, l);
@@ -67,12 +71,19 @@ int anm_graph_sign(anm_graph_signature *out, anm_graph *g, int32_t piece, int32_
     return 0;
 }
 
+int64_t anm_graph_caches(const anm_graph *g)
+{
+    bool one = g->recipe.form == ANM_FORM_DEPRECATED && !g->recipe.cache_list;
+    return !g->recipe.cache_len ? 0 : one ? 1 : g->model->params.n_layers;
+}
+
 anm_mil_type anm_graph_type(const anm_graph *g, int32_t method, anm_graph_io io)
 {
     const anm_params *p = &g->model->params;
     const anm_graph_method *m = g->method + method;
     const int64_t rows = m->rows, angles = p->use_hf_rope ? p->head_dim : p->head_dim / 2, cached = g->recipe.cache_len;
     anm_dtype t = g->recipe.type;
+    if (g->recipe.form == ANM_FORM_DEPRECATED) return anm_legacy_type(g, io);
     switch (io.role) {
     case ANM_ROLE_TOKENS: return anm_mil_tensor(ANM_DT_I32, 2, (const int64_t[]){1, rows});
     case ANM_ROLE_MASK: return anm_mil_tensor(t, 3, (const int64_t[]){1, rows, rows + cached});
@@ -82,6 +93,8 @@ anm_mil_type anm_graph_type(const anm_graph *g, int32_t method, anm_graph_io io)
     case ANM_ROLE_V_CACHE: return anm_mil_tensor(t, 4, (const int64_t[]){1, p->n_kv_heads, cached, p->head_dim});
     case ANM_ROLE_NEW_K:
     case ANM_ROLE_NEW_V: return anm_mil_tensor(t, 4, (const int64_t[]){1, p->n_kv_heads, rows, p->head_dim});
+    case ANM_ROLE_POSITION:
+    case ANM_ROLE_LENGTH:
     case ANM_ROLE_LAST: return anm_mil_tensor(ANM_DT_I32, 1, (const int64_t[]){1});
     case ANM_ROLE_HIDDEN: return anm_mil_tensor(t, 3, (const int64_t[]){1, rows, p->dim});
     case ANM_ROLE_LOGITS: return anm_mil_tensor(t, 3, (const int64_t[]){1, m->last_only ? 1 : rows, p->vocab_size});

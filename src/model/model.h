@@ -17,6 +17,8 @@ typedef struct anm_params {
     bool use_hf_rope;                           /* halves rotate, not neighbouring pairs */
     bool use_qk_norm, qk_norm_before_rope, attention_qkv_bias;
     double partial_rotary_factor;
+    bool scaling_unsaid; /* params.json leaves use_scaled_rope out: no scaling, but the deprecated form's default is scaling */
+    int64_t table_rows;  /* of the deprecated form's rotary tables: max_context_len, doubled where ffn_dim_multiplier is given */
 } anm_params;
 
 /* Integers and scales that calibration has chosen for a matrix: row r, column c is scale[r * groups + c / (cols / groups)]

@@ -18,7 +18,8 @@ anm_params anm_params_default(void)
                         .rope_theta = 10000,
                         .rope_scale_factor = 8,
                         .high_freq_factor = 4,
-                        .partial_rotary_factor = 1};
+                        .partial_rotary_factor = 1,
+                        .table_rows = 2048};
 }
 
 int anm_params_finish(anm_params *p, anm_error *err)
@@ -248,6 +249,12 @@ static int of_model_args(anm_params *out, anm_origin *from, json_t *root, anm_er
         return anm_fail(err, ANM_ERR_FORMAT, "ffn_dim_multiplier is %g", a.ffn_dim_multiplier);
     if (!a.p.hidden_dim) a.p.hidden_dim = hidden_of(&a);
     a.p.rope_theta = a.rope_theta != 0 ? a.rope_theta : a.rope_freq_base;
+    a.p.scaling_unsaid = !json_object_get(root, "use_scaled_rope");
+    json_t *rows = json_object_get(root, "max_context_len"), *multiplier = json_object_get(root, "ffn_dim_multiplier");
+    if (json_is_integer(rows)) a.p.table_rows = json_integer_value(rows);
+    if (a.p.table_rows < 1 || a.p.table_rows > MOST)
+        return anm_fail(err, ANM_ERR_FORMAT, "max_context_len is %lld", (long long)a.p.table_rows);
+    if (multiplier && !json_is_null(multiplier)) a.p.table_rows *= 2;
     json_t *factor = json_object_get(root, "rope_scale_factor");
     from->factor_assumed = a.p.use_scaled_rope && (!factor || json_is_null(factor));
     *out = a.p;
