@@ -83,7 +83,8 @@ void anm_engine_free(anm_engine *e)
 
 const char *anm_engine_unplanned(const anm_engine *e)
 {
-    return e->plan[ANM_METHOD_WIDE] ? NULL : e->why.text;
+    if (e->plan[ANM_METHOD_WIDE]) return NULL;
+    return e->why.code ? e->why.text : "the interpreter was asked for";
 }
 
 void anm_engine_print_plan(FILE *to, const anm_engine *e)

@@ -42,69 +42,79 @@ static float scale_at(const anm_q4 *w, const uint8_t *tile, int64_t group, int r
     return w->scales == ANM_SCALES_GROUP_F16 ? anm_f16_to_f32(anm_ld16(s + 2 * row)) : anm_ldf32(s + 4 * row);
 }
 
-static int nibble(const uint8_t *group, int row, int input)
-{
-    uint8_t b = group[(input >> 3) * 64 + row * 4 + (input >> 1 & 3)];
-    return input & 1 ? b >> 4 : b & 15;
-}
+/* The 16 rows of a tile go side by side in the innermost loops, as lanes do: compilers make vectors of that. */
 
 void anm_k_q4_q8_plain(float *out, const anm_q4 *w, int64_t tile, const anm_q8 *x, int32_t row, int32_t rows)
 {
     const uint8_t *t = w->data + (size_t)tile * w->tile_bytes;
-    for (int32_t r = 0; r < rows; r++)
-        for (int i = 0; i < ANM_TILE; i++) {
-            float sum = 0;
-            for (int64_t g = 0; g < w->groups; g++) {
-                const uint8_t *nib = t + anm_q4_nibbles_at(w->scales, g);
-                const int8_t *q = x->q + ((row + r) * x->groups + g) * ANM_GROUP;
-                int32_t dot = x->offset[(row + r) * x->groups + g];
-                for (int k = 0; k < ANM_GROUP; k++)
-                    dot += nibble(nib, i, k) * q[(k & ~7) + (k & 1) * 4 + (k >> 1 & 3)];
-                float s = x->scale[(row + r) * x->groups + g];
-                if (w->scales != ANM_SCALES_ROW) s *= scale_at(w, t, g, i);
-                sum = fmaf((float)dot, s, sum);
+    for (int32_t r = 0; r < rows; r++, out += ANM_TILE) {
+        for (int i = 0; i < ANM_TILE; i++) out[i] = 0;
+        for (int64_t g = 0; g < w->groups; g++) {
+            const uint8_t *p = t + anm_q4_nibbles_at(w->scales, g);
+            const int8_t *q = x->q + ((row + r) * x->groups + g) * ANM_GROUP;
+            int32_t dot[ANM_TILE];
+            for (int i = 0; i < ANM_TILE; i++) dot[i] = x->offset[(row + r) * x->groups + g];
+            for (int j = 0; j < 4; j++, p += 64, q += 8)
+                for (int i = 0; i < ANM_TILE; i++)
+                    for (int k = 0; k < 4; k++) dot[i] += (p[4 * i + k] & 15) * q[k] + (p[4 * i + k] >> 4) * q[k + 4];
+            float scale = x->scale[(row + r) * x->groups + g];
+            for (int i = 0; i < ANM_TILE; i++) {
+                float s = w->scales == ANM_SCALES_ROW ? scale : scale * scale_at(w, t, g, i);
+                out[i] = fmaf((float)dot[i], s, out[i]);
             }
-            out[r * ANM_TILE + i] = w->scales == ANM_SCALES_ROW ? sum * scale_at(w, t, 0, i) : sum;
+        }
+        for (int i = 0; w->scales == ANM_SCALES_ROW && i < ANM_TILE; i++) out[i] *= scale_at(w, t, 0, i);
+    }
+}
+
+/* The weights of a group: [input][row]. */
+static void unpack(float v[ANM_GROUP][ANM_TILE], const anm_q4 *w, const uint8_t *tile, int64_t g)
+{
+    const uint8_t *p = tile + anm_q4_nibbles_at(w->scales, g);
+    float scale[ANM_TILE];
+    for (int i = 0; i < ANM_TILE; i++) scale[i] = scale_at(w, tile, g, i);
+    for (int k = 0; k < ANM_GROUP; k++)
+        for (int i = 0; i < ANM_TILE; i++) {
+            uint8_t b = p[k / 8 * 64 + i * 4 + k % 8 / 2];
+            v[k][i] = scale[i] * (float)((k & 1 ? b >> 4 : b & 15) - 8);
+            if (w->round_f16) v[k][i] = anm_round_f16(v[k][i]);
         }
 }
 
 void anm_k_q4_f32_plain(float *out, const anm_q4 *w, int64_t tile, const float *x, int64_t stride, int32_t rows)
 {
     const uint8_t *t = w->data + (size_t)tile * w->tile_bytes;
-    for (int32_t r = 0; r < rows; r++)
-        for (int i = 0; i < ANM_TILE; i++) {
-            float total = 0;
-            for (int64_t g = 0; g < w->groups; g++) {
-                const uint8_t *nib = t + anm_q4_nibbles_at(w->scales, g);
-                float s = scale_at(w, t, g, i), sum = 0;
-                for (int k = 0; k < ANM_GROUP && g * ANM_GROUP + k < w->cols; k++) {
-                    float v = s * (float)(nibble(nib, i, k) - 8);
-                    if (w->round_f16) v = anm_round_f16(v);
-                    sum = fmaf(v, x[r * stride + g * ANM_GROUP + k], sum);
-                }
-                total += sum;
-            }
-            out[r * ANM_TILE + i] = total;
+    for (int i = 0; i < rows * ANM_TILE; i++) out[i] = 0;
+    for (int64_t g = 0; g < w->groups; g++) {
+        float v[ANM_GROUP][ANM_TILE];
+        unpack(v, w, t, g);
+        for (int32_t r = 0; r < rows; r++) {
+            float sum[ANM_TILE] = {0};
+            for (int k = 0; k < ANM_GROUP && g * ANM_GROUP + k < w->cols; k++)
+                for (int i = 0; i < ANM_TILE; i++) sum[i] = fmaf(v[k][i], x[r * stride + g * ANM_GROUP + k], sum[i]);
+            for (int i = 0; i < ANM_TILE; i++) out[r * ANM_TILE + i] += sum[i];
         }
+    }
 }
 
 void anm_k_wf_f32_plain(float *out, const anm_wf *w, int64_t tile, const float *x, int64_t stride, int32_t rows)
 {
     const uint8_t *t = w->data + (size_t)tile * w->tile_bytes;
-    for (int32_t r = 0; r < rows; r++)
-        for (int i = 0; i < ANM_TILE; i++) {
-            float total = 0;
-            for (int64_t g = 0; g < w->cols; g += ANM_GROUP) {
-                float sum = 0;
-                for (int64_t k = g; k < g + ANM_GROUP && k < w->cols; k++) {
-                    float v = w->f16 ? anm_f16_to_f32(anm_ld16(t + 2 * (k * ANM_TILE + i)))
-                                     : anm_ldf32(t + 4 * (k * ANM_TILE + i));
-                    sum = fmaf(v, x[r * stride + k], sum);
-                }
-                total += sum;
-            }
-            out[r * ANM_TILE + i] = total;
+    for (int i = 0; i < rows * ANM_TILE; i++) out[i] = 0;
+    for (int64_t g = 0; g < w->cols; g += ANM_GROUP) {
+        int n = w->cols - g < ANM_GROUP ? (int)(w->cols - g) : ANM_GROUP;
+        float v[ANM_GROUP][ANM_TILE];
+        for (int k = 0; k < n; k++)
+            for (int i = 0; i < ANM_TILE; i++)
+                v[k][i] = w->f16 ? anm_f16_to_f32(anm_ld16(t + 2 * ((g + k) * ANM_TILE + i)))
+                                 : anm_ldf32(t + 4 * ((g + k) * ANM_TILE + i));
+        for (int32_t r = 0; r < rows; r++) {
+            float sum[ANM_TILE] = {0};
+            for (int k = 0; k < n; k++)
+                for (int i = 0; i < ANM_TILE; i++) sum[i] = fmaf(v[k][i], x[r * stride + g + k], sum[i]);
+            for (int i = 0; i < ANM_TILE; i++) out[r * ANM_TILE + i] += sum[i];
         }
+    }
 }
 
 void anm_k_norm_plain(float *out, const float *x, const anm_norm *p)
