@@ -111,7 +111,7 @@ typedef struct anm_plan_buf {
 struct anm_plan {
     anm_arena arena;
     const anm_method *m;
-    bool exact;
+    anm_activations activations;
     const anm_kernels *k;
     anm_plan_step *step;
     int32_t n_steps, room_steps;

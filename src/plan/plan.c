@@ -52,7 +52,7 @@ int anm_plan_new(anm_plan **out, const anm_method *m, const anm_plan_opts *opts,
     *out = NULL;
     anm_plan *p = new_plan(m);
     if (!p) return anm_fail_memory(err, "plan");
-    p->exact = opts->exact;
+    p->activations = opts->activations;
     p->k = opts->kernels;
     int rc = anm_plan_lower(p, m, err);
     if (!rc) rc = pack_all(p, opts->pool, err);

@@ -25,8 +25,15 @@
 typedef struct anm_plan anm_plan;           /* immutable once made */
 typedef struct anm_plan_work anm_plan_work; /* one conversation's scratch memory */
 
+/* What activations are rounded to where the weights are 4-bit integers (fp32 elsewhere). */
+typedef enum anm_activations {
+    ANM_ACT_INT8,  /* with a scale for every 32 inputs */
+    ANM_ACT_INT8X2, /* the same, and what that leaves once more: about 16 bits */
+    ANM_ACT_F32,   /* not at all; weights as the file declares them */
+} anm_activations;
+
 typedef struct anm_plan_opts {
-    bool exact; /* fp32 activations, weights as declared; else int8 activations where the weights are 4-bit integers */
+    anm_activations activations;
     const anm_kernels *kernels;
     anm_pool *pool; /* for packing; may be NULL */
 } anm_plan_opts;

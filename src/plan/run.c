@@ -18,7 +18,8 @@ struct anm_plan_work {
     int64_t rows, scores_per_thread;
     unsigned threads;
     float *act;  /* the arena of activations */
-    anm_q8 q8;   /* the rows that the next linear takes */
+    anm_q8 q8;   /* the rows that the next linear takes; INT8X2: two for each, the second what the first leaves */
+    float *left; /* [threads][widest_in]: what a row's first int8 leave */
     float *scores;
     int32_t *fresh, *n_fresh; /* [rows][rows], [rows]: which fresh entries each row sees */
     int32_t *row;             /* [rows]: which row of the step the i-th computed one is */
@@ -45,19 +46,21 @@ int anm_plan_work_new(anm_plan_work **out, const anm_plan *p, const anm_pool *po
     anm_plan_work *w = calloc(1, sizeof *w);
     if (!w) return anm_fail_memory(err, "state");
     size_t rows = (size_t)p->m->rows, groups = ((size_t)p->widest_in + ANM_GROUP - 1) / ANM_GROUP;
+    size_t q8_rows = rows * (p->activations == ANM_ACT_INT8X2 ? 2 : 1);
     w->p = p;
     w->rows = p->m->rows;
     w->threads = anm_pool_threads(pool);
     w->scores_per_thread = (p->m->cache_len + p->m->rows + 31) / 16 * 16 * ANM_HEADS_MAX;
     /* One block, parts 64 bytes apart. */
     size_t size[] = {(size_t)p->row_floats * rows * sizeof(float),
-                     groups * ANM_GROUP * rows,
-                     groups * rows * sizeof(float),
-                     groups * rows * sizeof(int32_t),
+                     groups * ANM_GROUP * q8_rows,
+                     groups * q8_rows * sizeof(float),
+                     groups * q8_rows * sizeof(int32_t),
                      (size_t)w->scores_per_thread * w->threads * sizeof(float),
                      rows * rows * sizeof(int32_t),
                      rows * sizeof(int32_t),
-                     rows * sizeof(int32_t)};
+                     rows * sizeof(int32_t),
+                     groups * ANM_GROUP * w->threads * sizeof(float)};
     size_t at[sizeof size / sizeof *size], total = 64;
     bool fits = true;
     for (size_t i = 0; i < sizeof size / sizeof *size; i++) {
@@ -79,6 +82,7 @@ int anm_plan_work_new(anm_plan_work **out, const anm_plan *p, const anm_pool *po
     w->fresh = (int32_t *)(void *)(base + at[5]);
     w->n_fresh = (int32_t *)(void *)(base + at[6]);
     w->row = (int32_t *)(void *)(base + at[7]);
+    w->left = (float *)(void *)(base + at[8]);
     *out = w;
     return 0;
 }
@@ -171,27 +175,37 @@ static void run_row(const run *r, const anm_plan_step *s, int32_t i)
     }
 }
 
-static void quantise_row(const run *r, const anm_plan_step *s, int32_t i)
+static void quantise_row(const run *r, const anm_plan_step *s, int32_t i, unsigned thread)
 {
-    const anm_q8 *q = &r->w->q8;
-    int64_t g = (s->part->spec.cols + ANM_GROUP - 1) / ANM_GROUP;
-    r->p->k->quantize(q->q + i * g * ANM_GROUP, q->scale + i * g, q->offset + i * g,
-                      row_of(r, s->in, i) + s->in_off, s->part->spec.cols);
+    const anm_q8 *to = &r->w->q8;
+    int64_t n = s->part->spec.cols, groups = (n + ANM_GROUP - 1) / ANM_GROUP;
+    const float *x = row_of(r, s->in, i) + s->in_off;
+    bool twice = r->p->activations == ANM_ACT_INT8X2;
+    int64_t at = (twice ? 2 * i : i) * groups;
+    const int8_t *q = to->q + at * ANM_GROUP;
+    r->p->k->quantize(to->q + at * ANM_GROUP, to->scale + at, to->offset + at, x, n);
+    if (!twice) return;
+    float *left = r->w->left + (int64_t)thread * r->w->q8.groups * ANM_GROUP;
+    for (int64_t k = 0; k < n; k++) {
+        int64_t in_order = (k & ~(int64_t)7) + (k & 1) * 4 + (k >> 1 & 3); /* see anm_q8 */
+        left[k] = x[k] - to->scale[at + k / ANM_GROUP] * (float)q[in_order];
+    }
+    at += groups;
+    r->p->k->quantize(to->q + at * ANM_GROUP, to->scale + at, to->offset + at, left, n);
 }
 
 static void row_task(void *ctx, uint32_t i, unsigned thread)
 {
-    (void)thread;
     const run *r = ctx;
     for (const anm_plan_step *s = r->step; s < r->end; s++) run_row(r, s, (int32_t)i);
-    if (r->quantise) quantise_row(r, r->quantise, (int32_t)i);
+    if (r->quantise) quantise_row(r, r->quantise, (int32_t)i, thread);
 }
 
 /* ---- linears ---- */
 
 static bool by_q8(const run *r, const anm_linear_part *part)
 {
-    return part->packed.is_q4 && !r->p->exact;
+    return part->packed.is_q4 && r->p->activations != ANM_ACT_F32;
 }
 
 /* One tile for `n` rows from `first` on: [n][16]. */
@@ -201,7 +215,18 @@ static void tile(const run *r, float *out, const anm_linear_part *part, int64_t 
     if (by_q8(r, part)) {
         anm_q8 x = r->w->q8;
         x.groups = part->packed.q4.groups;
-        k->q4_q8(out, &part->packed.q4, t, &x, first, n);
+        if (r->p->activations == ANM_ACT_INT8) {
+            k->q4_q8(out, &part->packed.q4, t, &x, first, n);
+            return;
+        }
+        float both[ANM_ROWS_MAX * ANM_TILE];
+        for (int32_t done = 0; done < n; done += ANM_ROWS_MAX / 2, out += ANM_ROWS_MAX / 2 * ANM_TILE) {
+            int32_t m = n - done < ANM_ROWS_MAX / 2 ? n - done : ANM_ROWS_MAX / 2;
+            k->q4_q8(both, &part->packed.q4, t, &x, 2 * (first + done), 2 * m);
+            for (int32_t i = 0; i < m; i++)
+                for (int c = 0; c < ANM_TILE; c++)
+                    out[i * ANM_TILE + c] = both[2 * i * ANM_TILE + c] + both[(2 * i + 1) * ANM_TILE + c];
+        }
         return;
     }
     const float *x = row_of(r, r->step->in, first) + r->step->in_off;

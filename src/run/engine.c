@@ -39,7 +39,10 @@ static int mark_masked(anm_engine *e, anm_error *err)
 static int make_plans(anm_engine *e, anm_error *err)
 {
     const anm_method *wide = &e->l.method[ANM_METHOD_WIDE], *narrow = &e->l.method[ANM_METHOD_DECODE];
-    anm_plan_opts opts = {.exact = e->precision != ANM_PRECISION_DEFAULT, .pool = e->pool};
+    anm_plan_opts opts = {.activations = e->precision == ANM_PRECISION_DEFAULT   ? ANM_ACT_INT8
+                                         : e->precision == ANM_PRECISION_PRECISE ? ANM_ACT_INT8X2
+                                                                                 : ANM_ACT_F32,
+                          .pool = e->pool};
     int rc = anm_kernels_choose(&opts.kernels, getenv("ANEMONE_ISA"), err);
     if (!rc) rc = anm_plan_new(&e->plan[ANM_METHOD_WIDE], wide, &opts, &e->why);
     if (!rc && (e->l.n_methods == 1 || anm_plan_fits(e->plan[ANM_METHOD_WIDE], narrow)))
