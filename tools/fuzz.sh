@@ -22,10 +22,16 @@ passed=0 failed=0
 for name in "$@"; do
     corpus=$dir/corpus/$name
     mkdir -p "$corpus"
+    more=
+    case $name in # test data that serves as seeds too
+        ckpt) more="test/data/ckpt test/data/ckpt/odd" ;;
+        pte) more=test/data/golden ;;
+        tokenizer) more=test/data/token ;;
+    esac
     dict=
     [ ! -f "fuzz/dict/$name.dict" ] || dict=-dict=fuzz/dict/$name.dict
     if nice $dir/fuzz/fuzz_"$name" -max_total_time="$seconds" -timeout=5 -rss_limit_mb=2048 -max_len=1048576 \
-        -print_final_stats=1 -artifact_prefix="$dir/found/$name-" $dict "$corpus" "fuzz/seeds/$name" \
+        -print_final_stats=1 -artifact_prefix="$dir/found/$name-" $dict "$corpus" "fuzz/seeds/$name" $more \
         >"$dir/$name.log" 2>&1; then
         passed=$((passed + 1))
         runs=$(sed -n 's/stat::number_of_executed_units: *//p' "$dir/$name.log")
