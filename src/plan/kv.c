@@ -37,19 +37,47 @@ void anm_kv_free(anm_kv *kv)
     kv->cache = kv->fresh = NULL;
 }
 
-int anm_kv_commit(anm_kv *kv, int32_t row, int32_t n, anm_error *err)
+/* Rows [row, row + n) go to entries [at, at + n). */
+static void put_rows(anm_kv *kv, int64_t at, int32_t row, int32_t n)
 {
-    if (n < 0 || row < 0 || row > kv->rows - n)
-        return anm_fail(err, ANM_ERR_USAGE, "rows %d to %d are not all of the last step", row, row + n - 1);
-    if (n > kv->cache_len - kv->cached)
-        return anm_fail(err, ANM_ERR_LIMIT, "the cache is full: %lld entries, %lld in use, %d more wanted",
-                        (long long)kv->cache_len, (long long)kv->cached, n);
     size_t entry = (size_t)kv->head_dim * kv->element;
     for (int64_t i = 0; i < kv->layers; i++)
         for (int v = 0; v < 2; v++)
             for (int64_t h = 0; h < kv->heads; h++)
-                memcpy(anm_kv_cache_at(kv, i, v, h) + (size_t)kv->cached * entry,
+                memcpy(anm_kv_cache_at(kv, i, v, h) + (size_t)at * entry,
                        anm_kv_fresh_at(kv, i, v, h) + (size_t)row * entry, (size_t)n * entry);
+}
+
+/* The entries are a ring: their order does not matter to attention, since keys are cached rotated. */
+static void put_in_turn(anm_kv *kv, int32_t row, int32_t n)
+{
+    if (n > kv->cache_len) { /* the others would be overwritten at once */
+        row += n - (int32_t)kv->cache_len;
+        n = (int32_t)kv->cache_len;
+    }
+    while (n) {
+        int64_t room = kv->cache_len - kv->next;
+        int32_t some = n < room ? n : (int32_t)room;
+        put_rows(kv, kv->next, row, some);
+        kv->next = (kv->next + some) % kv->cache_len;
+        kv->cached = kv->cached + some < kv->cache_len ? kv->cached + some : kv->cache_len;
+        row += some;
+        n -= some;
+    }
+}
+
+int anm_kv_commit(anm_kv *kv, int32_t row, int32_t n, anm_error *err)
+{
+    if (n < 0 || row < 0 || row > kv->rows - n)
+        return anm_fail(err, ANM_ERR_USAGE, "rows %d to %d are not all of the last step", row, row + n - 1);
+    if (kv->evicts) {
+        put_in_turn(kv, row, n);
+        return 0;
+    }
+    if (n > kv->cache_len - kv->cached)
+        return anm_fail(err, ANM_ERR_LIMIT, "the cache is full: %lld entries, %lld in use, %d more wanted",
+                        (long long)kv->cache_len, (long long)kv->cached, n);
+    put_rows(kv, kv->cached, row, n);
     kv->cached += n;
     return 0;
 }

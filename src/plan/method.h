@@ -31,6 +31,8 @@ typedef struct anm_kv {
     size_t element; /* bytes: 2 or 4 */
     uint8_t *cache, *fresh;
     int64_t cached; /* entries in use */
+    bool evicts;    /* when it is full, new entries take the places of the oldest (the deprecated form) */
+    int64_t next;   /* where they go then: a place in turn */
     int32_t rows;   /* rows of the last step */
 } anm_kv;
 

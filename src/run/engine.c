@@ -107,6 +107,7 @@ int anm_state_new(anm_state **out, anm_engine *e, anm_error *err)
     if (!s) return anm_fail_memory(err, "state");
     s->e = e;
     int rc = anm_kv_new(&s->kv, &e->l.method[ANM_METHOD_WIDE], err);
+    s->kv.evicts = e->l.info.evicts;
     for (int i = 0; i < ANM_METHOD_COUNT && !rc; i++) {
         bool shared = i > 0 && e->plan[i] == e->plan[0];
         if (shared) s->work[i] = s->work[0];
@@ -131,7 +132,7 @@ void anm_state_free(anm_state *s)
 
 void anm_state_reset(anm_state *s)
 {
-    s->kv.cached = 0;
+    s->kv.cached = s->kv.next = 0;
     s->kv.rows = 0;
 }
 
@@ -183,12 +184,13 @@ int anm_state_commit(anm_state *s, int32_t row, int32_t n, anm_error *err)
 
 void anm_state_truncate(anm_state *s, int64_t keep)
 {
-    if (keep >= 0 && keep < s->kv.cached) s->kv.cached = keep;
+    if (keep >= 0 && keep < s->kv.cached) s->kv.cached = s->kv.next = keep;
 }
 
 int anm_state_evict(anm_state *s, int64_t first, int64_t n, anm_error *err)
 {
     const anm_loaded *l = &s->e->l;
+    if (s->kv.evicts) return anm_fail(err, ANM_ERR_UNSUPPORTED, "a program of the deprecated form forgets its oldest tokens by itself");
     if (n < 0 || n >= l->info.max_context) return anm_fail(err, ANM_ERR_USAGE, "%lld entries to drop", (long long)n);
     return anm_kv_evict(&s->kv, first, n, l->cos + n * l->table_width, l->sin + n * l->table_width, l->table_width, err);
 }

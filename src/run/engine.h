@@ -24,6 +24,7 @@ typedef struct anm_engine_info {
     bool multifunction;
     bool all_logits;        /* the widest method gives logits at every row, not only at the last valid one */
     bool deprecated;        /* a file of the older form (export.py) */
+    bool evicts;            /* a full cache takes new entries in the places of the oldest, as that form's runner does */
     bool fp16_cache;        /* the type of the cache that the file declares; false: fp32 */
 } anm_engine_info;
 
@@ -64,7 +65,7 @@ typedef struct anm_step {
 int anm_state_step(float *logits, anm_state *s, const anm_step *step, anm_error *err);
 
 /* … and commit puts rows [row, row + n) of the last step at the end of the cache (as the reference's _update_states).
- * Fails with ANM_ERR_LIMIT when they do not fit. */
+ * Fails with ANM_ERR_LIMIT when they do not fit; where the engine evicts, they take the oldest entries' places. */
 int anm_state_commit(anm_state *s, int32_t row, int32_t n, anm_error *err);
 
 /* Forgets cached entries from `keep` on (cheap: they are only marked free). */

@@ -47,6 +47,13 @@ void anm_loaded_close(anm_loaded *l);
 /* roles.c: fills info, method and tables from the constant methods and the signatures. */
 int anm_loaded_find_roles(anm_loaded *l, anm_error *err);
 
+/* roles.c: what follows for the methods from info, and the other way round. */
+int anm_loaded_share(anm_loaded *l, anm_error *err);
+
+/* legacy.c: the same for a program of the deprecated form, whose graph is rewritten on the way. */
+bool anm_loaded_is_deprecated(const anm_loaded *l);
+int anm_loaded_find_deprecated(anm_loaded *l, anm_error *err);
+
 /* load.c, for roles.c: the joined function of a method. */
 int anm_loaded_join(anm_mil_function **out, anm_loaded *l, const anm_pte_method *m, anm_error *err);
 

@@ -252,13 +252,12 @@ static int check_backends(const anm_loaded *l, anm_error *err)
     return 0;
 }
 
-int anm_loaded_find_roles(anm_loaded *l, anm_error *err)
+static int find_static(anm_loaded *l, anm_error *err)
 {
     anm_engine_info *info = &l->info;
     int64_t rows = 0, width = 0;
     info->multifunction = anm_pte_find(&l->pte, "prefill") != NULL;
-    int rc = check_backends(l, err);
-    if (!rc) rc = need_int(&info->vocab_size, l, "", "vocab_size", INT32_MAX, err);
+    int rc = need_int(&info->vocab_size, l, "", "vocab_size", INT32_MAX, err);
     if (!rc) rc = need_int(&info->head_dim, l, "", "head_dim", 1 << 16, err);
     if (!rc) rc = need_int(&info->n_kv_heads, l, "", "n_heads_per_cache", 1 << 16, err);
     if (!rc) rc = read_table(&l->cos, &info->max_context, &l->table_width, l, "freqs_cos", err);
@@ -266,16 +265,16 @@ int anm_loaded_find_roles(anm_loaded *l, anm_error *err)
     if (rc) return rc;
     if (rows != info->max_context || width != l->table_width)
         return anm_fail(err, ANM_ERR_FORMAT, "freqs_cos and freqs_sin differ in shape");
-    if (info->multifunction) {
-        rc = find_method(&l->method[ANM_METHOD_DECODE], l, "forward", "decode_", err);
-        if (!rc) rc = find_method(&l->method[ANM_METHOD_WIDE], l, "prefill", "prefill_", err);
-        l->n_methods = 2;
-    } else {
-        rc = find_method(&l->method[ANM_METHOD_DECODE], l, "forward", "", err);
-        l->method[ANM_METHOD_WIDE] = l->method[ANM_METHOD_DECODE];
-        l->n_methods = 1;
-    }
-    if (rc) return rc;
+    rc = find_method(&l->method[ANM_METHOD_DECODE], l, "forward", info->multifunction ? "decode_" : "", err);
+    if (!rc && info->multifunction) rc = find_method(&l->method[ANM_METHOD_WIDE], l, "prefill", "prefill_", err);
+    return rc;
+}
+
+int anm_loaded_share(anm_loaded *l, anm_error *err)
+{
+    anm_engine_info *info = &l->info;
+    if (!info->multifunction) l->method[ANM_METHOD_WIDE] = l->method[ANM_METHOD_DECODE];
+    l->n_methods = info->multifunction ? 2 : 1;
     for (int i = 0; i < ANM_METHOD_COUNT; i++) {
         anm_method *m = &l->method[i];
         m->n_layers = info->n_layers;
@@ -293,4 +292,11 @@ int anm_loaded_find_roles(anm_loaded *l, anm_error *err)
     if (info->decode_len > info->input_len)
         return anm_fail(err, ANM_ERR_FORMAT, "prefill is narrower than forward");
     return 0;
+}
+
+int anm_loaded_find_roles(anm_loaded *l, anm_error *err)
+{
+    int rc = check_backends(l, err);
+    if (!rc) rc = anm_loaded_is_deprecated(l) ? anm_loaded_find_deprecated(l, err) : find_static(l, err);
+    return rc ? rc : anm_loaded_share(l, err);
 }

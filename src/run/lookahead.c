@@ -234,7 +234,9 @@ static layout plan(const anm_look *l, const anm_session *s, int32_t current)
     int32_t levels = l->how.ngram_size - 1, columns = l->how.window_size;
     int64_t left = s->capacity - s->fed - 1; /* positions after the current token's */
     layout y = {.tail = anm_session_tail(s), .depth = left < levels ? (int32_t)left : levels};
-    int32_t room = (int32_t)s->info->input_len - y.tail;
+    /* Once a cache evicts, a token sees less than the ones before it in the same step would: one at a time, then. */
+    bool alone = s->info->evicts && s->fed + levels + columns > s->info->cache_len;
+    int32_t room = alone ? 1 : (int32_t)s->info->input_len - y.tail;
     if (columns && levels * columns <= room && levels + columns - 2 <= left) y.levels = levels;
     y.first_branch = y.tail + (y.levels ? levels * columns : 1);
     y.branches = anm_ngrams_count(l->pool, current);

@@ -22,7 +22,7 @@ int anm_session_new(anm_session **out, anm_llm *m, anm_error *err)
     s->info = anm_engine_get_info(m->engine);
     const anm_engine_info *info = s->info;
     int64_t reach = info->cache_len + info->input_len;
-    s->capacity = info->max_context < reach ? info->max_context : reach;
+    s->capacity = info->evicts || info->max_context < reach ? info->max_context : reach;
     s->chunk = (int32_t)info->input_len;
     size_t rows = (size_t)info->input_len;
     s->ids = calloc((size_t)s->capacity + rows, sizeof *s->ids);
@@ -90,6 +90,8 @@ int anm_session_rewind(anm_session *s, size_t keep, anm_error *err)
     if (keep >= (size_t)s->fed)
         return anm_fail(err, ANM_ERR_USAGE, "rewind to %zu tokens: only %lld were fed", keep,
                         (long long)s->fed);
+    if (s->info->evicts && s->fed > s->info->cache_len)
+        return anm_fail(err, ANM_ERR_LIMIT, "rewind: the cache of %lld has lost the tokens before", (long long)s->info->cache_len);
     if ((int64_t)keep < anm_state_cached(s->state)) anm_state_truncate(s->state, (int64_t)keep);
     s->fed = (int64_t)keep;
     s->have_logits = false;
@@ -99,7 +101,7 @@ int anm_session_rewind(anm_session *s, size_t keep, anm_error *err)
 
 int32_t anm_session_tail(const anm_session *s)
 {
-    return (int32_t)(s->fed - anm_state_cached(s->state));
+    return s->info->evicts ? 0 : (int32_t)(s->fed - anm_state_cached(s->state));
 }
 
 int32_t anm_session_put_tail(anm_session *s)
@@ -133,7 +135,7 @@ int anm_session_run(float *logits, anm_session *s, int32_t n, const uint8_t *see
 int anm_session_keep(anm_session *s, int32_t row, int32_t n, anm_error *err)
 {
     int64_t room = s->info->cache_len - anm_state_cached(s->state);
-    if (n > room) n = (int32_t)room;
+    if (n > room && !s->info->evicts) n = (int32_t)room;
     return n > 0 ? anm_state_commit(s->state, row, n, err) : 0;
 }
 
