@@ -92,6 +92,13 @@ anm_plan_step *anm_lower_step(anm_lower *l, anm_step_kind kind); /* NULL: no mem
 /* The row dimension of a value by its type: for results whose operands do not tell. */
 anm_view anm_lower_packed(anm_lower *l, int32_t buf, const anm_mil_value *v, int row);
 
+/* Ops that only rearrange (lower_move.c); split gives several results their meanings itself. */
+anm_sym *anm_lower_reshape(anm_lower *l, const anm_mil_op *op); /* squeeze and expand_dims too */
+anm_sym *anm_lower_transpose(anm_lower *l, const anm_mil_op *op);
+anm_sym *anm_lower_slice(anm_lower *l, const anm_mil_op *op);
+anm_sym *anm_lower_slice_by_size(anm_lower *l, const anm_mil_op *op);
+bool anm_lower_split(anm_lower *l, const anm_mil_op *op);
+
 /* Rules of whole families (lower_*.c); NULL ends the attempt. */
 anm_sym *anm_lower_norm_rule(anm_lower *l, const anm_mil_op *op);      /* reduce_*, rsqrt, sqrt, inverse, maximum */
 anm_sym *anm_lower_attention_rule(anm_lower *l, const anm_mil_op *op); /* matmul, softmax, tile, sdpa */
