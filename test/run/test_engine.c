@@ -9,6 +9,7 @@
 #include "run/engine.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -193,6 +194,56 @@ static void test_branches(void **state)
     }
 }
 
+/* Several conversations at once on one engine and one pool: each gives what it gives alone. */
+enum { TALKS = 4, TALK = 30 };
+
+typedef struct talk {
+    anm_engine *e;
+    int32_t said[TALK];
+    bool ok;
+} talk;
+
+static void *hold(void *arg)
+{
+    talk *t = arg;
+    anm_state *s;
+    int64_t vocab = anm_engine_get_info(t->e)->vocab_size;
+    float *y = malloc((size_t)vocab * sizeof *y);
+    t->ok = y && !anm_state_new(&s, t->e, NULL);
+    if (!t->ok) return NULL;
+    for (int32_t i = 0, token = 5; i < TALK; i++) {
+        anm_step step = {1, &token, &i, NULL, NULL};
+        t->ok = t->ok && !anm_state_step(y, s, &step, NULL) && !anm_state_commit(s, 0, 1, NULL);
+        token = 0;
+        for (int32_t k = 1; k < vocab; k++)
+            if (y[k] > y[token]) token = k;
+        t->said[i] = token;
+    }
+    anm_state_free(s);
+    free(y);
+    return NULL;
+}
+
+static void test_many_states(void **state)
+{
+    (void)state;
+    anm_pool *pool;
+    assert_int_equal(anm_pool_new(&pool, 2, NULL), 0);
+    talk t[TALKS + 1];
+    pthread_t thread[TALKS];
+    anm_engine *e = open_engine(program[0], (anm_engine_opts){ANM_PRECISION_DEFAULT, pool, false});
+    for (int i = 0; i <= TALKS; i++) t[i].e = e;
+    hold(&t[TALKS]);
+    for (int i = 0; i < TALKS; i++) assert_int_equal(pthread_create(&thread[i], NULL, hold, &t[i]), 0);
+    for (int i = 0; i < TALKS; i++) assert_int_equal(pthread_join(thread[i], NULL), 0);
+    for (int i = 0; i < TALKS; i++) {
+        assert_true(t[i].ok);
+        assert_memory_equal(t[i].said, t[TALKS].said, sizeof t[i].said);
+    }
+    anm_engine_free(e);
+    anm_pool_free(pool);
+}
+
 static void test_wrong_steps(void **state)
 {
     (void)state;
@@ -316,7 +367,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plan_is_the_interpreter), cmocka_unit_test(test_one_answer),
-        cmocka_unit_test(test_branches),                cmocka_unit_test(test_wrong_steps),
+        cmocka_unit_test(test_branches),                cmocka_unit_test(test_many_states),
+        cmocka_unit_test(test_wrong_steps),
         cmocka_unit_test(test_fp16),                    cmocka_unit_test(test_damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
