@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ROW_FLOATS_MAX ((int64_t)1 << 36) /* far beyond any model; so that sizes in bytes cannot wrap */
+
 anm_sym *anm_lower_no(anm_lower *l, const char *why)
 {
     if (!l->err->code) {
@@ -526,6 +528,7 @@ static bool place_buffers(anm_lower *l)
                 best = n++;
                 at[best] = (place){p->row_floats, width, 0};
                 p->row_floats += width;
+                if (p->row_floats > ROW_FLOATS_MAX) return anm_lower_no(l, "rows too wide");
             }
             at[best].last = p->buf[b].last;
             p->buf[b].off = at[best].off;

@@ -12,7 +12,8 @@
 
 #include <string.h>
 
-enum { LAYERS_MAX = 4096 };
+/* Far beyond any program, and small enough that products of sizes cannot wrap. */
+enum { LAYERS_MAX = 4096, ROWS_MAX = 1 << 16, CACHE_MAX = 1 << 24 };
 
 /* ---- constant methods ---- */
 
@@ -151,7 +152,7 @@ static int find_caches(anm_method *m, anm_loaded *l, const char *prefix, anm_err
                 v_out = int_at(spec, 5 * i + 3), len = int_at(spec, 5 * i + 4);
         if (!in_range(k_in, fn->n_inputs) || !in_range(v_in, fn->n_inputs) || !in_range(k_out, fn->n_outputs) ||
             !in_range(v_out, fn->n_outputs) || n != info->n_layers || len != info->cache_len || len < 0 ||
-            len > INT32_MAX)
+            len > CACHE_MAX)
             return anm_fail(err, ANM_ERR_FORMAT, "%skv_cache_specs does not fit the method's inputs and outputs",
                             prefix);
         const anm_mil_value *k = fn->inputs[k_in], *v = fn->inputs[v_in];
@@ -211,7 +212,7 @@ static int find_method(anm_method *m, anm_loaded *l, const char *name, const cha
     if (!pm) return anm_fail(err, ANM_ERR_FORMAT, "the program has no method %s", name);
     char input_len[32];
     snprintf(input_len, sizeof input_len, "%sinput_len", *prefix ? prefix : "forward_");
-    int rc = need_int(&m->rows, l, "", input_len, INT32_MAX, err);
+    int rc = need_int(&m->rows, l, "", input_len, ROWS_MAX, err);
     if (!rc) rc = anm_loaded_join(&m->fn, l, pm, err);
     if (!rc) rc = find_caches(m, l, prefix, err);
     if (!rc) rc = need_index(&m->cos, m, l, prefix, "freqs_cos_input_index", err);
