@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "ckpt/files.h"
 
+#include "base/json.h"
 #include "base/map.h"
 #include "ckpt/text.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <glob.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -35,10 +35,12 @@ static char *folder_of(anm_arena *arena, const char *path)
     return anm_arena_strndup(arena, path, slash ? (size_t)(slash - path) + 1 : 0);
 }
 
+/* Where it cannot be told, opening it will say why. */
 static bool is_file(const char *path)
 {
     struct stat st;
-    return !stat(path, &st) && !S_ISDIR(st.st_mode);
+    if (stat(path, &st)) return errno != ENOENT && errno != ENOTDIR;
+    return !S_ISDIR(st.st_mode);
 }
 
 /* The first of two names that is a file in `folder`. */
@@ -92,18 +94,15 @@ static int files_of_map(anm_files *f, anm_arena *arena, const char *folder, json
 
 static int read_index(anm_files *f, anm_arena *arena, const char *path, const anm_map *m, anm_error *err)
 {
-    json_error_t why;
     char *folder = folder_of(arena, path);
     f->index = anm_arena_strdup(arena, path);
     if (!folder || !f->index) return no_memory(err);
-    json_t *root = json_loadb((const char *)m->data, (size_t)m->size, JSON_REJECT_DUPLICATES, &why);
+    json_t *root;
+    int rc = anm_json_read(&root, m->data, m->size, JSON_REJECT_DUPLICATES, "is not JSON", err);
     json_t *map = json_object_get(root, "weight_map");
-    int rc;
-    if (!root)
-        rc = anm_fail(err, ANM_ERR_FORMAT, "is not JSON: line %d: %s", why.line, why.text);
-    else if (!json_is_object(map))
+    if (!rc && !json_is_object(map))
         rc = anm_fail(err, ANM_ERR_UNSUPPORTED, "is JSON without a weight_map; name the checkpoint itself");
-    else
+    if (!rc)
         rc = files_of_map(f, arena, folder, map, err);
     json_decref(root);
     if (rc) anm_error_prefix(err, path);

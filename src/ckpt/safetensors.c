@@ -7,9 +7,9 @@
 #include "ckpt/reader.h"
 
 #include "base/bytes.h"
+#include "base/json.h"
 #include "ckpt/text.h"
 
-#include <jansson.h>
 #include <string.h>
 
 enum { MAX_HEADER = 100000000 }; /* as the original's reader has it */
@@ -81,12 +81,12 @@ int anm_safetensors_read(anm_tensors *out, anm_arena *arena, const uint8_t *data
     if (n > size - 8)
         return anm_fail(err, ANM_ERR_FORMAT, "is cut short: its header has %llu bytes",
                         (unsigned long long)n);
-    json_error_t why;
-    json_t *root = json_loadb((const char *)data + 8, (size_t)n, JSON_REJECT_DUPLICATES, &why);
-    if (!root)
-        return anm_fail_at(err, ANM_ERR_FORMAT, 8 + (uint64_t)why.position, "its header is not JSON: %s",
-                           why.text);
-    int rc = 0;
+    json_t *root;
+    int rc = anm_json_read(&root, data + 8, n, JSON_REJECT_DUPLICATES, "its header is not JSON", err);
+    if (rc) {
+        if (rc == ANM_ERR_FORMAT && err) err->offset += 8;
+        return rc;
+    }
     const char *key;
     json_t *v;
     if (!json_is_object(root)) rc = anm_fail(err, ANM_ERR_FORMAT, "its header is no JSON object");

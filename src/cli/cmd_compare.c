@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* anemone compare: are two programs the same? If not, where do they part, and how far are the weights apart? */
 #include "base/buf.h"
+#include "base/json.h"
 #include "cli/cli.h"
 #include "cli/compare.h"
 #include "cli/opt.h"
 #include "cli/pieces.h"
 
-#include <jansson.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -203,10 +203,10 @@ static int compare_method(cmp_report *r, const anm_pte_method *a, const anm_pte_
 /* metadata.json of a package, or NULL (then the error says why). */
 static json_t *read_metadata(const cli_package *k, const char *path, anm_error *err)
 {
-    json_error_t why;
     const anm_dir_file *f = cli_dir_find(&k->dir, "metadata.json");
-    json_t *j = f ? json_loadb((const char *)f->data, (size_t)f->size, JSON_REJECT_DUPLICATES, &why) : NULL;
-    if (!j) anm_fail(err, ANM_ERR_FORMAT, "%s: a package's metadata.json is %s", path, f ? "no JSON" : "missing");
+    json_t *j = NULL;
+    if (!f) anm_fail(err, ANM_ERR_FORMAT, "%s: a package's metadata.json is missing", path);
+    else if (anm_json_read(&j, f->data, f->size, JSON_REJECT_DUPLICATES, "a package's metadata.json is not JSON", err)) anm_error_prefix(err, path);
     return j;
 }
 
@@ -328,5 +328,7 @@ int cmd_compare(int argc, char **argv)
     cli_pieces_close(&a);
     cli_pieces_close(&b);
     if (rc) return cli_fail(&err);
-    return report.found ? EXIT_FAILED : EXIT_OK;
+    if (!report.found) return EXIT_OK;
+    if (fflush(stdout)) return cli_fail(&(anm_error){.code = ANM_ERR_IO, .text = "standard output: not all of it could be written"});
+    return EXIT_FAILED;
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* anemone eval: perplexity on a text, and the distance to another file or to the checkpoint itself. */
+#include "base/json.h"
 #include "base/pool.h"
 #include "cli/cli.h"
 #include "cli/opt.h"
 #include "cli/text.h"
 #include "eval/eval.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -80,26 +80,30 @@ static void say_window(void *ctx, size_t done, size_t windows, const anm_evaluat
     if (done == windows) fprintf(stderr, "\r\033[K");
 }
 
-static void print(const anm_evaluation *e, const options *o, size_t windows, double seconds)
+static int print(const anm_evaluation *e, const options *o, size_t windows, double seconds, anm_error *err)
 {
     double rate = (double)e->tokens / seconds;
     if (o->json) {
         json_t *j = json_pack("{s:f, s:f, s:I, s:I, s:I, s:f, s:f}", "perplexity", e->perplexity, "perplexity_se", e->perplexity_se,
                               "tokens", (json_int_t)e->tokens, "windows", (json_int_t)windows, "window", (json_int_t)o->window,
                               "seconds", seconds, "tok_s", rate);
+        char *text = NULL;
+        int rc = 0;
         if (o->against && j)
-            json_object_update_new(j, json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "kl", e->kl, "kl_se", e->kl_se, "top1", e->top1,
+            rc = json_object_update_new(j, json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "kl", e->kl, "kl_se", e->kl_se, "top1", e->top1,
                                                 "against_perplexity", e->other_perplexity, "ratio", e->ratio, "ratio_se", e->ratio_se));
-        if (j) json_dumpf(j, stdout, JSON_REAL_PRECISION(9));
-        printf("\n");
+        rc = rc ? anm_fail_memory(err, "JSON") : anm_json_write(&text, j, JSON_REAL_PRECISION(9), err);
+        if (!rc) puts(text);
+        free(text);
         json_decref(j);
-        return;
+        return rc;
     }
     printf("perplexity %.4f ± %.4f (%zu tokens, %zu windows of %lld, %.1f tokens/s)\n", e->perplexity, e->perplexity_se, e->tokens,
            windows, (long long)o->window, rate);
-    if (!o->against) return;
+    if (!o->against) return 0;
     printf("against    %.4f: %.4f ± %.4f times as high\n", e->other_perplexity, e->ratio, e->ratio_se);
     printf("mean KL    %.6f ± %.6f nats\ntop-1      %.2f %% the same\n", e->kl, e->kl_se, 100 * e->top1);
+    return 0;
 }
 
 int cmd_eval(int argc, char **argv)
@@ -149,7 +153,7 @@ int cmd_eval(int argc, char **argv)
     if (!rc && b.path) rc = open_side(&b, &o, tokens, windows, pool, &err);
     if (!rc) rc = anm_evaluate(&e, a.scorer, b.scorer, !o.quiet && isatty(STDERR_FILENO) ? say_window : NULL, NULL, &err);
     clock_gettime(CLOCK_MONOTONIC, &t1);
-    if (!rc) print(&e, &o, windows, (double)(t1.tv_sec - t0.tv_sec) + 1e-9 * (double)(t1.tv_nsec - t0.tv_nsec));
+    if (!rc) rc = print(&e, &o, windows, (double)(t1.tv_sec - t0.tv_sec) + 1e-9 * (double)(t1.tv_nsec - t0.tv_nsec), &err);
     close_side(&a);
     close_side(&b);
     free(tokens);

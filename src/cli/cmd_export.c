@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* anemone export: a checkpoint becomes a program. The options of the original's export_static_llm_coreml.py, and more. */
 #include "base/buf.h"
+#include "base/json.h"
 #include "cli/cli.h"
 #include "cli/export.h"
 #include "cli/opt.h"
@@ -9,7 +10,6 @@
 #include "pipeline.h"
 #include "token/token.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -242,19 +242,22 @@ static void show_summary(const anm_export_report *r, const char *path)
     fprintf(stderr, ")\n");
 }
 
-static int print_json(const anm_export_report *r, const anm_export_job *job)
+static int print_json(const anm_export_report *r, const anm_export_job *job, anm_error *err)
 {
     json_t *outputs = json_array(), *seconds = json_object();
-    for (int i = 0; i < job->n_outputs; i++) json_array_append_new(outputs, json_string(job->outputs[i].path));
-    for (int i = 0; i < ANM_STAGE_COUNT; i++) json_object_set_new(seconds, stage_names[i], json_real(r->seconds[i]));
+    bool bad = false;
+    for (int i = 0; i < job->n_outputs; i++) bad |= json_array_append_new(outputs, json_string(job->outputs[i].path));
+    for (int i = 0; i < ANM_STAGE_COUNT; i++) bad |= json_object_set_new(seconds, stage_names[i], json_real(r->seconds[i]));
     json_t *o = json_pack("{s:o, s:I, s:I, s:I, s:I, s:i, s:i, s:I, s:o}", "outputs", outputs, "file_size", (json_int_t)r->file_size,
                           "weight_bytes", (json_int_t)r->weight_bytes, "scale_bytes", (json_int_t)r->scale_bytes, "table_bytes",
                           (json_int_t)r->table_bytes, "pieces", (int)r->pieces, "functions", (int)r->functions, "ops",
                           (json_int_t)r->ops, "seconds", seconds);
-    int rc = o ? json_dumpf(o, stdout, JSON_COMPACT) : -1;
-    if (!rc) putchar('\n');
+    char *text = NULL;
+    int rc = bad ? anm_fail_memory(err, "JSON") : anm_json_write(&text, o, JSON_COMPACT, err);
+    if (!rc) puts(text);
+    free(text);
     json_decref(o);
-    return rc ? EXIT_FAILED : EXIT_OK;
+    return rc;
 }
 
 /* ---- the command ---- */
@@ -302,7 +305,7 @@ int cli_export(const export_words *w, anm_error *err)
     if (!rc) rc = anm_export(&report, &job, err);
     if (v.drawn) fprintf(stderr, "\r\033[K");
     if (!rc && !w->quiet) show_summary(&report, outputs[0].path);
-    if (!rc && w->json) rc = print_json(&report, &job);
+    if (!rc && w->json) rc = print_json(&report, &job, err);
     for (int i = 0; i < job.n_outputs; i++) free(paths[i]);
     free(tokens);
     return rc;

@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "base/bytes.h"
 #include "base/half.h"
+#include "base/json.h"
 #include "ckpt/ckpt.h"
 #include "ckpt/gguf.h"
 #include "cli/cli.h"
@@ -286,7 +287,8 @@ static void put_constants(report *r, const anm_pte *p)
         if (is_constant_method(&p->methods[i])) {
             const anm_pte_method *m = &p->methods[i];
             json_t *key = cli_text(m->name);
-            set(r, to, key ? json_string_value(key) : "?", constant_of(&m->values[m->outputs[0]]));
+            if (key) set(r, to, json_string_value(key), constant_of(&m->values[m->outputs[0]]));
+            r->bad |= !key;
             json_decref(key);
         }
     set(r, r->root, "constants", to);
@@ -452,8 +454,9 @@ int cmd_inspect(int argc, char **argv)
     rc = inspect(&r, path, ops, &err);
     if (!rc && r.bad) rc = anm_fail_memory(&err, "a report");
     if (!rc && json) {
-        json_dumpf(r.root, stdout, JSON_INDENT(2));
-        putchar('\n');
+        char *text;
+        if (!(rc = anm_json_write(&text, r.root, JSON_INDENT(2), &err))) puts(text);
+        free(text);
     } else if (!rc && !ops) cli_tree_print(r.root, cli_colour());
     json_decref(r.root);
     return rc ? cli_fail(&err) : EXIT_OK;

@@ -388,7 +388,7 @@ int run_answer(running *r, anm_end *end, anm_error *err)
     return rc ? anm_error_prefix(err, r->o.model) : 0;
 }
 
-void run_figures(const running *r, anm_end end, bool more)
+int run_figures(const running *r, anm_end end, bool more, anm_error *err)
 {
     const options *o = &r->o;
     run_report rep = {.model = o->model,
@@ -401,10 +401,9 @@ void run_figures(const running *r, anm_end end, bool more)
                       .lookahead = o->lookahead != NULL,
                       .greedy = o->greedy || o->temperature == 0};
     anm_session_get_stats(&rep.stats, r->session);
-    if (o->json)
-        run_report_json(stderr, &rep);
-    else
-        run_report_text(stderr, &rep, more);
+    if (o->json) return run_report_json(stderr, &rep, err);
+    run_report_text(stderr, &rep, more);
+    return 0;
 }
 
 /* One prompt, one answer. */
@@ -416,7 +415,7 @@ static int run_once(running *r, anm_error *err)
     if (!rc && (rc = feed_prompt(r, err)) && !r->o.logits) anm_error_prefix(err, r->o.model);
     if (!rc) rc = run_answer(r, &end, err);
     if (!rc && precision_of(&r->o) == ANM_PRECISION_FP16) anm_state_print_range(stderr, r->session->state);
-    if (!rc) run_figures(r, end, r->o.stats);
+    if (!rc) rc = run_figures(r, end, r->o.stats, err);
     return rc;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "cli/input.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,14 +10,14 @@ int cli_read_text(anm_buf *out, const char *path, anm_error *err)
 {
     bool input = strcmp(path, "-") == 0;
     FILE *f = input ? stdin : fopen(path, "rb");
-    if (!f) return anm_fail(err, ANM_ERR_IO, "%s: cannot be opened", path);
+    if (!f) return anm_fail(err, ANM_ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
     char part[1 << 16];
     size_t n;
     while ((n = fread(part, 1, sizeof part, f)) > 0)
         anm_buf_put(out, part, n);
-    bool failed = ferror(f);
+    int why = ferror(f) ? errno : 0;
     if (!input) fclose(f);
-    if (failed) return anm_fail(err, ANM_ERR_IO, "%s: cannot be read", path);
+    if (why) return anm_fail(err, ANM_ERR_IO, "%s: cannot be read: %s", path, strerror(why));
     return out->bad ? anm_fail_memory(err, path) : 0;
 }
 

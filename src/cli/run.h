@@ -42,7 +42,7 @@ typedef struct running {
 int run_answer(running *r, anm_end *end, anm_error *err);
 
 /* Figures of all that was done, on standard error. */
-void run_figures(const running *r, anm_end end, bool more);
+int run_figures(const running *r, anm_end end, bool more, anm_error *err);
 
 /* A conversation on standard input and output, until the input ends (run_chat.c). */
 int run_chat(running *r, anm_error *err);

@@ -94,7 +94,7 @@ static int command(running *r, conversation *c, const char *line, bool *leave, a
         conversation_cut(c, r->o.system ? 1 : 0);
         anm_session_reset(r->session);
     } else if (IS("/stats")) {
-        run_figures(r, ANM_END_MAX, true);
+        if (run_figures(r, ANM_END_MAX, true, err)) cli_fail(err);
     } else if (IS("/save")) {
         if (!*word)
             fprintf(stderr, "/save FILE: which file?\n");

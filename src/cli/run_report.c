@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "cli/run_report.h"
+#include "base/json.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 
 static double rate(double n, double seconds)
@@ -70,12 +70,12 @@ static json_t *method_json(const anm_method_stats *m)
                      "seconds", m->seconds, "mean_ms", m->calls ? m->seconds / (double)m->calls * 1e3 : 0.0);
 }
 
-void run_report_json(FILE *to, const run_report *r)
+int run_report_json(FILE *to, const run_report *r, anm_error *err)
 {
     const anm_session_stats *s = &r->stats;
     json_t *methods = json_object();
-    if (s->prefill.calls) json_object_set_new(methods, "prefill", method_json(&s->prefill));
-    json_object_set_new(methods, "forward", method_json(&s->forward));
+    bool bad = s->prefill.calls && json_object_set_new(methods, "prefill", method_json(&s->prefill));
+    bad |= json_object_set_new(methods, "forward", method_json(&s->forward));
     json_t *o = json_pack(
         "{s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:s,s:o}", "prompt_tokens", (json_int_t)s->fed_tokens, "new_tokens",
         (json_int_t)s->new_tokens, "steps", (json_int_t)s->steps, "tokens_per_step",
@@ -85,9 +85,11 @@ void run_report_json(FILE *to, const run_report *r)
     /* The seed may need all 64 bits, more than a JSON number of many readers holds: a string. */
     char seed[24];
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)r->seed);
-    if (o && !r->greedy) json_object_set_new(o, "seed", json_string(seed));
-    char *text = o ? json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
-    if (text) fprintf(to, "%s\n", text);
+    bad |= o && !r->greedy && json_object_set_new(o, "seed", json_string(seed));
+    char *text = NULL;
+    int rc = bad ? anm_fail_memory(err, "JSON") : anm_json_write(&text, o, JSON_COMPACT | JSON_REAL_PRECISION(6), err);
+    if (!rc) fprintf(to, "%s\n", text);
     free(text);
     json_decref(o);
+    return rc;
 }

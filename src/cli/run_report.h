@@ -19,6 +19,6 @@ typedef struct run_report {
 void run_report_text(FILE *to, const run_report *r, bool more);
 
 /* One line: {"prompt_tokens": …, "new_tokens": …, "steps": …, …}. */
-void run_report_json(FILE *to, const run_report *r);
+int run_report_json(FILE *to, const run_report *r, anm_error *err);
 
 #endif

@@ -76,4 +76,5 @@ void cli_install_signals(void)
     a.sa_sigaction = on_bus_error;
     sigaction(SIGBUS, &a, NULL);
     signal(SIGPIPE, SIG_IGN); /* a reader that goes away is a write error, and is said as one */
+    signal(SIGXFSZ, SIG_IGN); /* so is a file that grows beyond the limit on its size */
 }

@@ -11,9 +11,9 @@
  */
 #include "base/buf.h"
 #include "base/bytes.h"
+#include "base/json.h"
 #include "coreml/dir.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 
 /* A listing of a package has some ten entries, 1.2 KB. The bounds keep what a hostile one can cost small. */
@@ -150,14 +150,12 @@ int anm_dir_read(anm_dir *out, const uint8_t *data, uint64_t size, anm_arena *ar
     reader r = {.data = data, .size = size, .out = out, .arena = arena, .err = err};
     char *text = NULL;
     size_t n = 0;
-    json_error_t why;
     json_t *root = NULL;
     int rc;
     if (!size) return format(&r, "it is empty");
     if ((rc = find_listing(&r, &text, &n))) return rc;
     r.content = size - n;
-    root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &why);
-    if (!root) return anm_fail(err, ANM_ERR_FORMAT, "directory: its listing is no JSON: %s", why.text);
+    if ((rc = anm_json_read(&root, text, n, JSON_REJECT_DUPLICATES, "directory: its listing is no JSON", err))) return rc;
     json_t *nodes = json_object_get(root, "nodes");
     r.n_nodes = json_array_size(nodes);
     if (!r.n_nodes) {

@@ -3,10 +3,10 @@
  * Reads a Core ML package: the manifest says which file is the model; the model is a specification (protobuf) that
  * describes inputs and outputs and holds the MIL program; constants lie in weights/weight.bin beside it.
  */
+#include "base/json.h"
 #include "coreml/fields.h"
 #include "coreml/mil_pb.h"
 
-#include <jansson.h>
 
 enum { MAX_MANIFEST = 64 << 10, MAX_REFERENCE = 4096 };
 
@@ -158,15 +158,14 @@ int anm_package_read_model(anm_package *out, const uint8_t *model, uint64_t mode
 
 int anm_reference_read(anm_reference *out, const uint8_t *data, uint64_t size, anm_arena *arena, anm_error *err)
 {
-    json_error_t why;
     *out = (anm_reference){0};
     if (size < 4 || memcmp(data, "CMJR", 4)) return 0;
     if (size > MAX_REFERENCE) return anm_fail(err, ANM_ERR_FORMAT, "reference: too long to be one");
-    json_t *root = json_loadb((const char *)data + 4, (size_t)size - 4, JSON_REJECT_DUPLICATES, &why);
-    if (!root) return anm_fail(err, ANM_ERR_FORMAT, "reference: no JSON: %s", why.text);
+    json_t *root;
+    int rc = anm_json_read(&root, data + 4, size - 4, JSON_REJECT_DUPLICATES, "reference: no JSON", err);
+    if (rc) return rc;
     const char *key = json_string_value(json_object_get(root, "key"));
     const char *function = json_string_value(json_object_get(root, "functionName"));
-    int rc = 0;
     if (json_integer_value(json_object_get(root, "version")) != 1) rc = anm_fail(err, ANM_ERR_UNSUPPORTED, "reference: its version is not 1");
     else if (!key || !function) rc = anm_fail(err, ANM_ERR_FORMAT, "reference: it names no data or no function");
     else {
@@ -189,14 +188,13 @@ static const anm_dir_file *find(const anm_dir *dir, const char *folder, size_t n
 /* The path of the model that a manifest names, relative to Data/. */
 static int read_manifest(char path[256], const anm_dir_file *file, anm_error *err)
 {
-    json_error_t why;
     if (file->size > MAX_MANIFEST) return anm_fail(err, ANM_ERR_FORMAT, "package: its manifest is too long to be one");
-    json_t *m = json_loadb((const char *)file->data, (size_t)file->size, JSON_REJECT_DUPLICATES, &why);
-    if (!m) return anm_fail(err, ANM_ERR_FORMAT, "package: its manifest is no JSON: %s", why.text);
+    json_t *m;
+    int rc = anm_json_read(&m, file->data, file->size, JSON_REJECT_DUPLICATES, "package: its manifest is no JSON", err);
+    if (rc) return rc;
     const char *root = json_string_value(json_object_get(m, "rootModelIdentifier"));
     json_t *entry = root ? json_object_get(json_object_get(m, "itemInfoEntries"), root) : NULL;
     const char *name = json_string_value(json_object_get(entry, "path"));
-    int rc = 0;
     if (!name || strlen(name) >= 256) rc = anm_fail(err, ANM_ERR_FORMAT, "package: its manifest names no model");
     else strcpy(path, name);
     json_decref(m);

@@ -4,12 +4,12 @@
  * program wherever the blob's segment is; then the model, the manifest, and metadata.json for ExecuTorch's backend.
  * Contents as coremltools 9 (spec version 9, iOS 18) and executorch 1.5 (backends/apple/coreml/compiler) write them.
  */
+#include "base/json.h"
 #include "coreml/dir.h"
 #include "coreml/fields.h"
 #include "coreml/mil_pb.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
 
 enum { SPEC_VERSION = 9, UUID_TEXT = 36 };
@@ -134,9 +134,10 @@ static int put_metadata(anm_buf *b, const anm_mil_program *p, bool multifunction
         if (!rc) rc = put_names(root, p->functions);
         if (!rc) rc = json_object_set_new(root, "identifier", json_string(identifier));
     }
-    char *text = rc ? NULL : json_dumps(root, JSON_ENSURE_ASCII);
+    char *text;
+    rc = rc ? anm_fail_memory(err, "a package's metadata (or a name in it is no UTF-8)") : anm_json_write(&text, root, JSON_ENSURE_ASCII, err);
     json_decref(root);
-    if (!text) return anm_fail_memory(err, "a package's metadata (or a name in it is no UTF-8)");
+    if (rc) return rc;
     anm_buf_puts(b, text);
     free(text);
     return 0;

@@ -5,8 +5,8 @@
  * examples/models/llama/model_args.py.
  */
 #include "model/params.h"
+#include "base/json.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <string.h>
 
@@ -263,13 +263,10 @@ static int of_model_args(anm_params *out, anm_origin *from, json_t *root, anm_er
 
 int anm_params_read(anm_params *out, anm_origin *from, const char *json, size_t n, anm_error *err)
 {
-    json_error_t why;
+    json_t *root;
     *from = (anm_origin){0};
-    json_t *root = json_loadb(json, n, JSON_REJECT_DUPLICATES, &why);
-    if (!root)
-        return anm_fail_at(err, ANM_ERR_FORMAT, (uint64_t)why.position, "is not JSON: line %d: %s", why.line,
-                           why.text);
-    int rc;
+    int rc = anm_json_read(&root, json, n, JSON_REJECT_DUPLICATES, "is not JSON", err);
+    if (rc) return rc;
     if (!json_is_object(root))
         rc = anm_fail(err, ANM_ERR_FORMAT, "is JSON, but no object with parameters");
     else if (json_object_get(root, "model_type"))

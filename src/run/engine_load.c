@@ -13,8 +13,8 @@
  */
 #define HASH_NONFATAL_OOM 1
 #include "run/engine_internal.h"
+#include "base/json.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
@@ -197,10 +197,10 @@ static int join_piece(join *j, const anm_mil_function *piece, const char *functi
                         call->n_args, (unsigned)piece->n_inputs, (unsigned)piece->n_outputs);
     anm_mil_value **map = calloc(piece->n_values ? piece->n_values : 1, sizeof *map);
     if (!map) return anm_fail_memory(err, "program");
-    json_t *root = metadata ? json_loadb((const char *)metadata->data, (size_t)metadata->size, 0, NULL) : NULL;
+    json_t *root = NULL;
+    int rc = metadata ? anm_json_read(&root, metadata->data, metadata->size, 0, "metadata.json: not JSON", err) : 0;
     json_t *ins = root ? listed_names(root, function, "inputNames") : NULL;
     json_t *outs = root ? listed_names(root, function, "outputNames") : NULL;
-    int rc = 0;
     for (uint32_t i = 0; i < piece->n_inputs && !rc; i++) {
         const anm_mil_value *in = in_order(piece->inputs, piece->n_inputs, ins, i);
         rc = in ? bind_input(j, map, in, call->args[i], err)

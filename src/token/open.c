@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Which format is it? Found by looking into the file. */
+#include "base/json.h"
 #include "base/map.h"
 #include "token/tok.h"
 
-#include <jansson.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -31,14 +32,11 @@ static bool looks_like_json(const uint8_t *p, uint64_t n)
 
 static int parse_json(json_t **out, const uint8_t *data, uint64_t size, anm_error *err)
 {
-    json_error_t why;
     if (size >= 3 && memcmp(data, "\xEF\xBB\xBF", 3) == 0) {
         data += 3;
         size -= 3;
     }
-    *out = json_loadb((const char *)data, (size_t)size, JSON_ALLOW_NUL, &why);
-    if (*out) return 0;
-    return anm_fail_at(err, ANM_ERR_FORMAT, (uint64_t)why.position, "is not valid JSON: line %d: %s", why.line, why.text);
+    return anm_json_read(out, data, size, JSON_ALLOW_NUL, "is not valid JSON", err);
 }
 
 static int open_json(anm_tokenizer **out, const uint8_t *data, uint64_t size, anm_error *err)
@@ -106,10 +104,12 @@ static char *beside(const char *path, const char *name)
     return p;
 }
 
+/* Where it cannot be told, opening it will say why. */
 static bool is_file(const char *path)
 {
     struct stat st;
-    return stat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0;
+    if (stat(path, &st)) return errno != ENOENT && errno != ENOTDIR;
+    return S_ISREG(st.st_mode) && st.st_size > 0;
 }
 
 static int read_config(anm_tokenizer *t, const char *path, anm_error *err)
