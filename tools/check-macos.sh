@@ -32,11 +32,11 @@ exec "$zig_program" cc -target aarch64-macos "\$@"
 END
 chmod +x $dir/cc
 
-for h in jansson.h jansson_config.h pcre2.h utf8proc.h cmocka.h uthash.h utlist.h utarray.h utstring.h; do
-    h=$(find /usr/include -name $h -print -quit)
+for h in xxhash.h jansson.h jansson_config.h pcre2.h utf8proc.h cmocka.h uthash.h utlist.h utarray.h utstring.h; do
+    h=$(find /usr/include -maxdepth 2 -name $h -print -quit)
     cp "$h" "$inc/"
 done
-for p in jansson libpcre2-8 libutf8proc cmocka; do
+for p in jansson libpcre2-8 libutf8proc libxxhash cmocka; do
     printf 'Name: %s\nDescription: headers only\nVersion: %s\nCflags: -I%s\n' \
         $p "$(pkg-config --modversion $p)" "$inc" >$dir/$p.pc
 done

