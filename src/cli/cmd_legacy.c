@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* anemone legacy export: one word more, then each is a command of its own. */
+/* anemone legacy export | run | run_lookahead: one word more, then each is a command of its own. */
 #include "cli/cli.h"
 #include "cli/legacy.h"
 
@@ -12,6 +12,8 @@ static const struct {
     const char *what;
 } commands[] = {
     {"export", cli_legacy_export, "turn a checkpoint into a program of the deprecated form (export.py)"},
+    {"run", cli_legacy_run, "let such a program, or the checkpoint itself, answer a prompt (run.py)"},
+    {"run_lookahead", cli_legacy_lookahead, "the same with lookahead decoding (run_lookahead.py)"},
 };
 
 enum { COMMANDS = sizeof commands / sizeof *commands };

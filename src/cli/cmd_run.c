@@ -150,7 +150,7 @@ static int check_words(const options *o, anm_error *err)
     return 0;
 }
 
-static anm_precision precision_of(const options *o)
+anm_precision run_precision(const options *o)
 {
     if (o->exact || strcmp(o->precision, "exact") == 0) return ANM_PRECISION_EXACT;
     if (o->precise || strcmp(o->precision, "precise") == 0) return ANM_PRECISION_PRECISE;
@@ -194,25 +194,51 @@ static int check_tokenizer(const running *r, anm_error *err)
                     (long long)tok, (long long)model, r->o.model);
 }
 
-static int open_all(running *r, anm_error *err)
+/* How far a program of the deprecated form may go: as far as the original goes, which is until the rest of the cache is
+ * less than a step; further when it is asked for, until the rotary tables end. */
+static int limit_positions(running *r, anm_error *err)
 {
     const options *o = &r->o;
-    const anm_llm_opts how = {.precision = precision_of(o), .threads = (unsigned)o->threads};
-    int rc = anm_llm_open(&r->llm, o->model, &how, err);
+    const anm_engine_info *info = r->info;
+    if (!r->open && !info->deprecated)
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: is no program of the deprecated form; use anemone run", o->model);
+    int64_t all = o->gave_max_seq ? o->max_seq_length : o->gave_max ? info->max_context : info->cache_len + info->input_len;
+    if (all < 1 || (o->gave_max_seq && all > info->max_context))
+        return anm_fail(err, ANM_ERR_LIMIT, "--max_seq_length: %lld is not between 1 and %lld, the rows of the rotary tables",
+                        (long long)all, (long long)info->max_context);
+    r->session->capacity = all < info->max_context ? all : info->max_context;
+    return 0;
+}
+
+/* A token more than what may be fed after the prompt while a whole step fits. */
+static void limit_tokens(running *r)
+{
+    if (!r->o.deprecated || (r->o.gave_max && !r->o.gave_max_seq)) return;
+    int64_t most = r->session->capacity - r->info->input_len - (int64_t)r->n_prompt;
+    most = most > 0 ? most + 1 : 1;
+    if (!r->o.gave_max || r->o.max_new_tokens > most) r->o.max_new_tokens = most;
+}
+
+int run_open(running *r, anm_error *err)
+{
+    const options *o = &r->o;
+    const anm_llm_opts how = {.precision = run_precision(o), .threads = (unsigned)o->threads};
+    int rc = r->open ? r->open(r, &how, err) : anm_llm_open(&r->llm, o->model, &how, err);
     if (rc) return rc;
     r->info = anm_engine_get_info(r->llm->engine);
-    if (o->gave_input) rc = same(o, "--input_len", "input_len", o->input_len, r->info->input_len, err);
-    if (!rc && o->gave_cache) rc = same(o, "--cache_len", "cache_len", o->cache_len, r->info->cache_len, err);
+    if (o->gave_input) rc = same(o, o->deprecated ? "--seq_length" : "--input_len", o->deprecated ? "seq_length" : "input_len", o->input_len, r->info->input_len, err);
+    if (!rc && o->gave_cache) rc = same(o, o->deprecated ? "--cache_size" : "--cache_len", o->deprecated ? "cache_size" : "cache_len", o->cache_len, r->info->cache_len, err);
     if (!rc && o->gave_context_len)
         rc = same(o, "--max_context_len", "max_context_len", o->max_context_len, r->info->max_context, err);
     if (!rc && o->params) rc = check_params(r, err);
     if (!rc && o->tokenizer) rc = anm_tokenizer_open(&r->tok, o->tokenizer, o->tokenizer_config, err);
     if (!rc && r->tok) rc = check_tokenizer(r, err);
     if (!rc) rc = anm_session_new(&r->session, r->llm, err);
+    if (!rc && o->deprecated) rc = limit_positions(r, err);
     return rc;
 }
 
-static int read_prompt(running *r, anm_error *err)
+static int encode_prompt(running *r, anm_error *err)
 {
     const options *o = &r->o;
     anm_buf text = {0};
@@ -260,9 +286,16 @@ static int check_prompt(const running *r, anm_error *err)
     if (r->n_prompt <= (size_t)r->session->capacity) return 0;
     return anm_fail(
         err, ANM_ERR_LIMIT,
-        "%s: the prompt has %zu tokens, and the context holds %lld: shorten it, or export with a larger "
-        "--max_context_len",
-        r->o.model, r->n_prompt, (long long)r->session->capacity);
+        "%s: the prompt has %zu tokens, and the context holds %lld: shorten it, or %s", r->o.model, r->n_prompt,
+        (long long)r->session->capacity,
+        r->o.deprecated ? "take a larger --max_seq_length" : "export with a larger --max_context_len");
+}
+
+int run_read_prompt(running *r, anm_error *err)
+{
+    int rc = encode_prompt(r, err);
+    if (!rc) rc = check_prompt(r, err);
+    return rc;
 }
 
 static int find_stops(running *r, anm_error *err)
@@ -313,7 +346,7 @@ static int feed_prompt(running *r, anm_error *err)
 {
     anm_session *s = r->session;
     if (!r->o.logits) return anm_session_feed(s, r->prompt, r->n_prompt, err);
-    bool all = r->info->all_logits;
+    bool all = r->info->all_logits && !r->o.deprecated; /* that form gives the last row's */
     size_t vocab = (size_t)r->info->vocab_size, step = all ? (size_t)r->info->input_len : r->n_prompt;
     cli_npy f = {0};
     float *rows = all ? malloc(step * vocab * sizeof *rows) : NULL;
@@ -410,12 +443,38 @@ int run_figures(const running *r, anm_end end, bool more, anm_error *err)
 static int run_once(running *r, anm_error *err)
 {
     anm_end end = ANM_END_MAX;
-    int rc = read_prompt(r, err);
-    if (!rc) rc = check_prompt(r, err);
+    int rc = run_read_prompt(r, err);
+    if (!rc) limit_tokens(r);
     if (!rc && (rc = feed_prompt(r, err)) && !r->o.logits) anm_error_prefix(err, r->o.model);
     if (!rc) rc = run_answer(r, &end, err);
-    if (!rc && precision_of(&r->o) == ANM_PRECISION_FP16) anm_state_print_range(stderr, r->session->state);
+    if (!rc && run_precision(&r->o) == ANM_PRECISION_FP16) anm_state_print_range(stderr, r->session->state);
     if (!rc) rc = run_figures(r, end, r->o.stats, err);
+    return rc;
+}
+
+void run_close(running *r)
+{
+    anm_stream_free(&r->stream);
+    anm_buf_free(&r->ids);
+    anm_buf_free(&r->answer);
+    free(r->prompt);
+    free(r->stop_ids);
+    anm_session_free(r->session);
+    anm_tokenizer_free(r->tok);
+    anm_llm_free(r->llm);
+}
+
+int run_program(running *r, anm_error *err)
+{
+    int rc = check_words(&r->o, err);
+    if (!rc) rc = run_open(r, err);
+    r->show_ids = r->o.print_tokens || !r->tok;
+    r->show_text = !r->show_ids;
+    r->stream.stop = r->o.stop;
+    if (!rc) rc = find_stops(r, err);
+    if (!rc) rc = set_up(r, err);
+    if (!rc) rc = r->o.interactive ? run_chat(r, err) : run_once(r, err);
+    run_close(r);
     return rc;
 }
 
@@ -427,22 +486,7 @@ static int command(int argc, char **argv, bool interactive)
     if (rc == CLI_HELPED) return EXIT_OK;
     r.o.interactive |= interactive;
     if (r.o.interactive && !r.o.gave_max) r.o.max_new_tokens = 1000;
-    if (!rc) rc = check_words(&r.o, &err);
-    if (!rc) rc = open_all(&r, &err);
-    r.show_ids = r.o.print_tokens || !r.tok;
-    r.show_text = !r.show_ids;
-    r.stream.stop = r.o.stop;
-    if (!rc) rc = find_stops(&r, &err);
-    if (!rc) rc = set_up(&r, &err);
-    if (!rc) rc = r.o.interactive ? run_chat(&r, &err) : run_once(&r, &err);
-    anm_stream_free(&r.stream);
-    anm_buf_free(&r.ids);
-    anm_buf_free(&r.answer);
-    free(r.prompt);
-    free(r.stop_ids);
-    anm_session_free(r.session);
-    anm_tokenizer_free(r.tok);
-    anm_llm_free(r.llm);
+    if (!rc) rc = run_program(&r, &err);
     return rc ? cli_fail(&err) : EXIT_OK;
 }
 

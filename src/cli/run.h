@@ -18,11 +18,17 @@ typedef struct options {
     bool exact, precise, bos, no_bos, parse_special, ignore_eos, greedy, print_tokens, echo, json, stats,
         chat, interactive;
     bool gave_prompt, gave_seed, gave_precision, gave_input, gave_cache, gave_context_len, gave_max;
+    /* A program of the deprecated form, or the checkpoint itself in its place: */
+    bool deprecated, gave_max_seq;
+    int64_t max_seq_length; /* with gave_max_seq: positions that may be used */
 } options;
 
 /* Everything that is open while the command runs. */
 typedef struct running {
     options o;
+    /* Opens llm where it is no file; NULL: o.model is opened. */
+    int (*open)(struct running *r, const anm_llm_opts *how, anm_error *err);
+    void *ctx; /* of open */
     anm_llm *llm;
     anm_tokenizer *tok;
     anm_session *session;
@@ -37,6 +43,16 @@ typedef struct running {
     bool trim;      /* the answer's first space is the tokenizer's, not the model's */
     anm_buf answer; /* its text, kept for the conversation */
 } running;
+
+/* The whole command, once `o` (and `open`) are set; frees what it opened. */
+int run_program(running *r, anm_error *err);
+
+anm_precision run_precision(const options *o);
+
+/* Opens the program, the tokenizer and a session, and reads the prompt. Close also after a failure. */
+int run_open(running *r, anm_error *err);
+int run_read_prompt(running *r, anm_error *err);
+void run_close(running *r);
 
 /* Makes the answer to what the session was fed, streaming it to standard output. */
 int run_answer(running *r, anm_end *end, anm_error *err);

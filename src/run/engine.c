@@ -55,23 +55,41 @@ static int make_plans(anm_engine *e, anm_error *err)
     return rc;
 }
 
-int anm_engine_open(anm_engine **out, const char *path, const anm_engine_opts *opts, anm_error *err)
+static int new_engine(anm_engine **out, const anm_engine_opts *opts, anm_error *err)
 {
-    *out = NULL;
-    anm_engine *e = calloc(1, sizeof *e);
+    anm_engine *e = *out = calloc(1, sizeof *e);
     if (!e) return anm_fail_memory(err, "engine");
     atomic_flag_clear(&e->pool_taken);
     e->precision = opts ? opts->precision : ANM_PRECISION_DEFAULT;
     e->pool = opts ? opts->pool : NULL;
-    int rc = anm_loaded_open(&e->l, path, err);
+    return 0;
+}
+
+/* What follows once a program is loaded (`rc` 0); else, or when it fails, *out is freed. */
+static int finish(anm_engine **out, int rc, const anm_engine_opts *opts, anm_error *err)
+{
+    anm_engine *e = *out;
     if (!rc && e->precision == ANM_PRECISION_FP16) rc = mark_masked(e, err);
     else if (!rc && !(opts && opts->interpret)) rc = make_plans(e, err);
-    if (rc) {
-        anm_engine_free(e);
-        return rc;
-    }
-    *out = e;
-    return 0;
+    if (!rc) return 0;
+    anm_engine_free(e);
+    *out = NULL;
+    return rc;
+}
+
+int anm_engine_open(anm_engine **out, const char *path, const anm_engine_opts *opts, anm_error *err)
+{
+    int rc = new_engine(out, opts, err);
+    if (!rc) rc = anm_loaded_open(&(*out)->l, path, err);
+    return finish(out, rc, opts, err);
+}
+
+int anm_engine_of_model(anm_engine **out, const anm_model *model, const anm_model_form *form, const anm_engine_opts *opts,
+                        anm_error *err)
+{
+    int rc = new_engine(out, opts, err);
+    if (!rc) rc = anm_loaded_of_model(&(*out)->l, model, form, err);
+    return finish(out, rc, opts, err);
 }
 
 void anm_engine_free(anm_engine *e)

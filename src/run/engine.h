@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/pool.h"
+#include "model/model.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -38,6 +39,14 @@ typedef struct anm_engine anm_engine; /* loaded: immutable, shared by sessions *
 typedef struct anm_state anm_state;   /* one conversation: cache and scratch; one thread at a time */
 
 int anm_engine_open(anm_engine **out, const char *path, const anm_engine_opts *opts, anm_error *err);
+
+/* The checkpoint itself: its weights as floats, in memory, no file in between. A full cache evicts. */
+typedef struct anm_model_form {
+    int64_t input_len, cache_len; /* rows of a step, cached entries; positions as params->table_rows says */
+    bool fp16;                    /* the type of weights, tables and cache; else fp32 */
+} anm_model_form;
+int anm_engine_of_model(anm_engine **out, const anm_model *model, const anm_model_form *form, const anm_engine_opts *opts,
+                        anm_error *err);
 void anm_engine_free(anm_engine *e);
 const anm_engine_info *anm_engine_get_info(const anm_engine *e);
 

@@ -31,6 +31,7 @@ typedef struct anm_loaded {
     anm_map map;
     anm_pte pte;
     anm_mil_program program;
+    anm_arena graph_arena; /* of a program that was made of a model: small weights */
     anm_arena arena; /* the packages' lists, the tables, the methods' roles */
     anm_opened *packages;
     anm_engine_info info;
@@ -43,6 +44,8 @@ typedef struct anm_loaded {
 /* Opens the file; on failure nothing stays open. Errors begin with the path. */
 int anm_loaded_open(anm_loaded *out, const char *path, anm_error *err);
 void anm_loaded_close(anm_loaded *l);
+/* model.c: the same of a checkpoint, without a file. */
+int anm_loaded_of_model(anm_loaded *out, const anm_model *model, const anm_model_form *form, anm_error *err);
 
 /* roles.c: fills info, method and tables from the constant methods and the signatures. */
 int anm_loaded_find_roles(anm_loaded *l, anm_error *err);

@@ -301,6 +301,7 @@ int anm_loaded_open(anm_loaded *out, const char *path, anm_error *err)
 {
     memset(out, 0, sizeof *out);
     anm_arena_init(&out->arena);
+    anm_arena_init(&out->graph_arena);
     anm_mil_program_init(&out->program);
     int rc = anm_map_open(&out->map, path, err);
     if (rc) {
@@ -322,6 +323,7 @@ void anm_loaded_close(anm_loaded *l)
     anm_mil_program_free(&l->program);
     anm_pte_free(&l->pte);
     anm_arena_free(&l->arena);
+    anm_arena_free(&l->graph_arena);
     anm_map_close(&l->map);
     memset(l, 0, sizeof *l);
 }

@@ -23,6 +23,10 @@ struct anm_llm {
     anm_pool *pool;
 };
 
+/* The checkpoint itself as a model: see engine.h. `model` must outlive the call alone. */
+int anm_llm_of_model(anm_llm **out, const anm_model *model, const anm_model_form *form, const anm_llm_opts *opts,
+                     anm_error *err);
+
 typedef struct anm_look anm_look; /* run/lookahead.h */
 
 struct anm_session {
