@@ -34,7 +34,7 @@ need_brew() {
     missing=
     for p in "$@"; do
         case $p in
-            gcc | clang | libclang-rt-* | libc6-dev | python3-venv) continue ;; # Apple's own compiler; its python has venv
+            gcc | clang | libclang-rt-* | libc6-dev | libedit-dev | python3-venv) continue ;; # Apple's own; Homebrew's python has venv
             libjansson-dev) p=jansson ;;
             libpcre2-dev) p=pcre2 ;;
             libutf8proc-dev) p=utf8proc ;;
@@ -56,5 +56,5 @@ need() {
     fi
 }
 
-BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libjansson-dev libpcre2-dev libutf8proc-dev uthash-dev libxxhash-dev"
+BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libjansson-dev libpcre2-dev libutf8proc-dev uthash-dev libxxhash-dev libedit-dev"
 TEST_PACKAGES="libcmocka-dev"

@@ -3,6 +3,7 @@
 #include "base/map.h"
 #include "cli/cli.h"
 #include "cli/input.h"
+#include "cli/not_program.h"
 #include "cli/npy.h"
 #include "cli/opt.h"
 #include "cli/conversation.h"
@@ -76,7 +77,7 @@ static int parse(options *o, int argc, char **argv, anm_error *err)
         {0, "repeat_last", CLI_INT, &o->repeat_last, "N", "how many tokens are recent (64; 0: all)", NULL},
         {0, "seed", CLI_INT, &o->seed, "N", "of the random numbers; the same seed gives the same text",
          &o->gave_seed},
-        {0, "stop", CLI_STRING, &o->stop, "TEXT", "end before this text", NULL},
+        {0, "stop", CLI_LIST, &o->stop, "TEXT", "end before this text; may be given several times", NULL},
         {0, "ignore_eos", CLI_FLAG, &o->ignore_eos, NULL, "go on after tokens that end a text", NULL},
         {0, "context", CLI_CHOICE, &o->context, "stop|slide",
          "when it is full: end (stop), or forget the oldest tokens (slide)", NULL},
@@ -123,11 +124,10 @@ static int check_words(const options *o, anm_error *err)
     if ((o->chat || o->interactive) && (o->tokens || o->parse_special))
         return anm_fail(err, ANM_ERR_USAGE, "run: a chat takes text: not --tokens, nor --parse_special");
     if (o->interactive &&
-        (o->prompt_file || o->gave_prompt || o->print_tokens || o->logits || o->echo || o->stop))
+        (o->prompt_file || o->gave_prompt || o->print_tokens || o->logits || o->echo))
         return anm_fail(
             err, ANM_ERR_USAGE,
-            "run: --interactive excludes --prompt, --prompt_file, --print_tokens, --logits, --echo and "
-            "--stop");
+            "run: --interactive excludes --prompt, --prompt_file, --print_tokens, --logits and --echo");
     if (o->bos && o->no_bos)
         return anm_fail(err, ANM_ERR_USAGE, "run: --bos and --no_bos exclude each other");
     if (o->exact + o->precise + o->gave_precision > 1)
@@ -141,7 +141,7 @@ static int check_words(const options *o, anm_error *err)
         return anm_fail(err, ANM_ERR_USAGE, "--lookahead=%s: must be auto or always", o->lookahead);
     if (o->ngrams_seed && !o->lookahead)
         return anm_fail(err, ANM_ERR_USAGE, "run: --ngrams_seed needs --lookahead");
-    if ((o->stop || o->ngrams_seed || o->echo) && !o->tokenizer)
+    if ((o->stop.n || o->ngrams_seed || o->echo) && !o->tokenizer)
         return anm_fail(err, ANM_ERR_USAGE, "run: --stop, --ngrams_seed and --echo need a tokenizer (-t)");
     const int64_t look[] = {o->ngram_size, o->window_size, o->n_verifications};
     for (int i = 0; i < 3; i++)
@@ -224,6 +224,8 @@ int run_open(running *r, anm_error *err)
     const options *o = &r->o;
     const anm_llm_opts how = {.precision = run_precision(o), .threads = (unsigned)o->threads};
     int rc = r->open ? r->open(r, &how, err) : anm_llm_open(&r->llm, o->model, &how, err);
+    if ((rc == ANM_ERR_FORMAT || rc == ANM_ERR_IO) && !r->open && !o->deprecated)
+        return cli_not_program(o->model, err);
     if (rc) return rc;
     r->info = anm_engine_get_info(r->llm->engine);
     if (o->gave_input) rc = same(o, o->deprecated ? "--seq_length" : "--input_len", o->deprecated ? "seq_length" : "input_len", o->input_len, r->info->input_len, err);
@@ -377,6 +379,7 @@ static int on_token(void *ctx, int32_t id)
 {
     running *r = ctx;
     if (r->show_ids) anm_buf_printf(&r->ids, r->ids.size ? " %d" : "%d", id);
+    if (r->o.interactive) anm_buf_put(&r->made, &id, sizeof id);
     bool ends = false;
     for (size_t i = 0; i < r->n_stop; i++)
         ends |= r->stop_ids[i] == id;
@@ -416,7 +419,7 @@ int run_answer(running *r, anm_end *end, anm_error *err)
     }
     if (r->show_ids && (!rc || r->ids.size)) printf("%s\n", r->ids.data ? (char *)r->ids.data : "");
     fflush(stdout);
-    if (!rc && (r->ids.bad || r->stream.ready.bad || r->stream.held.bad || r->answer.bad))
+    if (!rc && (r->ids.bad || r->stream.ready.bad || r->stream.held.bad || r->answer.bad || r->made.bad))
         rc = anm_fail_memory(err, "the answer");
     return rc ? anm_error_prefix(err, r->o.model) : 0;
 }
@@ -457,6 +460,7 @@ void run_close(running *r)
     anm_stream_free(&r->stream);
     anm_buf_free(&r->ids);
     anm_buf_free(&r->answer);
+    anm_buf_free(&r->made);
     free(r->prompt);
     free(r->stop_ids);
     anm_session_free(r->session);
@@ -470,7 +474,8 @@ int run_program(running *r, anm_error *err)
     if (!rc) rc = run_open(r, err);
     r->show_ids = r->o.print_tokens || !r->tok;
     r->show_text = !r->show_ids;
-    r->stream.stop = r->o.stop;
+    r->stream.stop = r->o.stop.item;
+    r->stream.n_stop = r->o.stop.n;
     if (!rc) rc = find_stops(r, err);
     if (!rc) rc = set_up(r, err);
     if (!rc) rc = r->o.interactive ? run_chat(r, err) : run_once(r, err);

@@ -63,6 +63,13 @@ static int store(const cli_opt *o, const char *value, anm_error *err)
     case CLI_STRING:
     case CLI_OPTIONAL:
     case CLI_MAYBE: *(const char **)o->to = value; return 0;
+    case CLI_LIST: {
+        cli_list *l = o->to;
+        if (l->n == CLI_LIST_MOST)
+            return anm_fail(err, ANM_ERR_USAGE, "--%s can be given %d times at most", o->name, CLI_LIST_MOST);
+        l->item[l->n++] = value;
+        return 0;
+    }
     case CLI_INT:
         if (cli_int(value, o->to)) return 0;
         return anm_fail(err, ANM_ERR_USAGE, "--%s takes a whole number, not '%s'", o->name, value);

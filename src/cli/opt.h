@@ -2,7 +2,7 @@
 /*
  * The option parser: a table in, values out. It takes what the original's parser takes: "--name value",
  * "--name=value", "-n value", "-nvalue", "--" to end the options, any unambiguous prefix of a long name, and the last
- * of an option given twice; besides, '-' and '_' are the same inside a long name.
+ * of an option given twice (but for lists); besides, '-' and '_' are the same inside a long name.
  */
 #ifndef ANM_CLI_OPT_H
 #define ANM_CLI_OPT_H
@@ -15,6 +15,7 @@
 typedef enum cli_kind {
     CLI_FLAG,     /* bool *: set to true */
     CLI_STRING,   /* const char ** */
+    CLI_LIST,     /* cli_list *: every one given, in order */
     CLI_INT,      /* int64_t * */
     CLI_FLOAT,    /* double * */
     CLI_CHOICE,   /* const char **: one of the words of `arg`, "fp16|fp32"; stored as it stands in `arg`'s spelling */
@@ -22,6 +23,12 @@ typedef enum cli_kind {
     CLI_MAYBE,    /* const char **: as CLI_OPTIONAL, but the next word is the value if it does not begin with '-' */
     CLI_HEADING,  /* no option: `help` is a heading in the help text */
 } cli_kind;
+
+enum { CLI_LIST_MOST = 32 };
+typedef struct cli_list {
+    const char *item[CLI_LIST_MOST];
+    size_t n;
+} cli_list;
 
 typedef struct cli_opt {
     char letter;      /* 'c' for -c; 0: none */

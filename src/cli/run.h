@@ -4,13 +4,15 @@
 #define ANM_CLI_RUN_H
 
 #include "base/buf.h"
+#include "cli/opt.h"
 #include "run/session.h"
 #include "run/stream.h"
 #include "token/token.h"
 
 typedef struct options {
     const char *model, *params, *tokenizer, *tokenizer_config;
-    const char *prompt, *prompt_file, *tokens, *logits, *stop, *ngrams_seed;
+    const char *prompt, *prompt_file, *tokens, *logits, *ngrams_seed;
+    cli_list stop;
     const char *precision, *lookahead, *context, *system, *template;
     int64_t max_new_tokens, input_len, cache_len, max_context_len, ngram_size, window_size, n_verifications;
     int64_t top_k, repeat_last, seed, threads, keep;
@@ -41,7 +43,8 @@ typedef struct running {
     anm_buf ids; /* the new tokens, for --print_tokens */
     bool show_text, show_ids;
     bool trim;      /* the answer's first space is the tokenizer's, not the model's */
-    anm_buf answer; /* its text, kept for the conversation */
+    anm_buf answer; /* its text, kept for the conversation, … */
+    anm_buf made;   /* … and its tokens, int32_t */
 } running;
 
 /* The whole command, once `o` (and `open`) are set; frees what it opened. */

@@ -21,29 +21,37 @@ static bool continues(const uint8_t *part, unsigned n, uint8_t b)
     return b >= low && b <= high;
 }
 
-/* A whole character: it may complete the stop text, go on with it, or show that what was held is only text.
- */
+/* The longest end of what is held that begins `stop`. */
+static size_t begun(const anm_stream *s, const char *stop, size_t size)
+{
+    size_t n = s->held.size < size ? s->held.size : size;
+    while (n && memcmp(s->held.data + s->held.size - n, stop, n) != 0)
+        n--;
+    return n;
+}
+
+/* A whole character: it may complete a stop text, go on with some, or show that what was held is only text. */
 static void character(anm_stream *s, const void *c, size_t n)
 {
-    size_t stop = s->stop ? strlen(s->stop) : 0;
+    size_t keep = 0, whole = 0;
     if (s->stopped) return;
-    if (!stop) {
+    if (!s->n_stop) {
         anm_buf_put(&s->ready, c, n);
         return;
     }
     anm_buf_put(&s->held, c, n);
     if (s->held.bad) return;
-    size_t keep = s->held.size < stop ? s->held.size : stop; /* the longest end that begins the stop text */
-    while (keep && memcmp(s->held.data + s->held.size - keep, s->stop, keep) != 0)
-        keep--;
+    for (size_t i = 0; i < s->n_stop; i++) {
+        size_t size = strlen(s->stop[i]), part = begun(s, s->stop[i], size);
+        if (part > keep) keep = part;
+        if (part == size && size > whole) whole = size;
+    }
+    if (whole) keep = whole; /* and what another had begun before it is only text */
     size_t free_now = s->held.size - keep;
     anm_buf_put(&s->ready, s->held.data, free_now);
     memmove(s->held.data, s->held.data + free_now, keep);
-    s->held.size = keep;
-    if (keep == stop) {
-        s->stopped = true;
-        s->held.size = 0;
-    }
+    s->held.size = whole ? 0 : keep;
+    s->stopped = whole != 0;
 }
 
 static void replacement(anm_stream *s)
@@ -73,6 +81,13 @@ void anm_stream_end(anm_stream *s)
     if (s->n_part) replacement(s);
     if (!s->stopped && s->held.size) anm_buf_put(&s->ready, s->held.data, s->held.size);
     s->held.size = 0;
+}
+
+void anm_stream_restart(anm_stream *s)
+{
+    s->ready.size = s->held.size = 0;
+    s->n_part = 0;
+    s->stopped = false;
 }
 
 void anm_stream_free(anm_stream *s)

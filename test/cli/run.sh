@@ -62,6 +62,13 @@ run run -m single.pte -t "$tiny" --prompt "$prompt" --greedy --max_new_tokens 40
 check "--stop ends before its text" sh -c 'test -s stdout.txt && ! grep -q "$1" stdout.txt && test "$(wc -c <stdout.txt)" -lt "$(wc -c <text.txt)"' - "$word"
 run run -m single.pte -t "$tiny" --prompt "$prompt" --greedy --max_new_tokens 0
 check "no new tokens, no text" test ! -s stdout.txt
+first=$(tr -s ' .' '\n' <text.txt | sed -n 2p)
+run run -m single.pte -t "$tiny" --prompt "$prompt" --greedy --max_new_tokens 40 --stop "$first"
+cp stdout.txt first.txt
+for how in "--stop $word --stop $first" "--stop $first --stop $word" "--stop nowhere --stop $first --stop $word"; do
+    run run -m single.pte -t "$tiny" --prompt "$prompt" --greedy --max_new_tokens 40 $how
+    equal "$how: the first to come ends it" stdout.txt first.txt
+done
 
 # Chat: --chat is the template written by hand; a conversation feeds only what is new.
 run run -m single.pte -t "$tiny" --greedy --parse_special --prompt "<|im_start|>user
@@ -84,6 +91,22 @@ whole=$("$exe" tokenize -t "$tiny" --parse_special whole.txt | wc -w)
 check "only the new turn is prefilled" test "$fed" -gt 0 -a "$fed" -lt "$whole"
 check "/save writes what was said" grep -q "^After six comes seven" talk.txt
 check "an unknown command is said" grep -q "there is no /nothing" stderr.txt
+
+
+# A conversation longer than the context.
+ask="What does the cow eat?"
+for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo "$ask"; done >many.txt
+"$exe" chat -m single.pte -t "$tiny" --greedy --template chatml <many.txt >stdout.txt 2>stderr.txt
+check "is refused with what to do" grep -q "tokens now, and the context holds 128: /reset begins a new one" stderr.txt
+{ cat many.txt; echo /stats; } >more.txt
+"$exe" chat -m single.pte -t "$tiny" --greedy --template chatml --context slide --max_new_tokens 20 <more.txt >stdout.txt 2>stderr.txt
+check "slides where that is asked for" sh -c '! grep -q "context" stderr.txt && test $(wc -l <stdout.txt) -ge 12'
+fed=$(sed -n 's/^prefill *\([0-9]*\) tokens.*/\1/p' stderr.txt)
+printf '<|im_end|>\n<|im_start|>user\n%s<|im_end|>\n<|im_start|>assistant\n' "$ask" >whole.txt
+whole=$("$exe" tokenize -t "$tiny" --parse_special whole.txt | wc -w)
+check "and prefills new turns alone even then" test "$fed" -gt 128 -a "$fed" -lt $((13 * whole))
+"$exe" chat -m single.pte -t "$tiny" --greedy --template chatml --stop grass <many.txt >stdout.txt 2>stderr.txt
+check "--stop ends every answer" test "$(sed -n 2p stdout.txt)" = "The cow eats "
 
 # When the context is full.
 run run -m single.pte -t "$tiny" --prompt "$prompt" --greedy --ignore_eos --max_new_tokens 400 --context slide --print_tokens
@@ -137,10 +160,23 @@ fails "lookahead in a file with the last token's logits" 1 "logits of the last t
 fails "an unknown lookahead" 2 "must be auto or always" run -m single.pte --tokens 1 --lookahead=sometimes
 fails "a temperature below 0" 2 "temperature -1" run -m single.pte --tokens 1 --temperature -1
 fails "a chat of ids" 2 "a chat takes text" run -m single.pte -t "$tiny" --tokens 1 --chat
+fails "too many stops" 2 "32 times at most" run -m single.pte --tokens 1 $(seq -f '--stop %g' 33)
 fails "a system text without a chat" 2 "need --chat" run -m single.pte -t "$tiny" --system x
 fails "more kept than there is" 1 "can be kept" run -m single.pte --tokens "$ids" --greedy --max_new_tokens 300 --context slide --keep 99
 fails "two precisions" 2 "only one of --exact" run -m single.pte --tokens 1 --exact --precision fp16
 fails "a folder that does not exist" 1 "cannot be written" run -m single.pte --tokens 1 --logits no/where.npy
-fails "no program" 1 "tiny.gguf" run -m "$tiny" --tokens 1
+fails "a checkpoint" 1 "tiny.gguf: is a checkpoint (GGUF), not a program; export it first: anemone export -c" run -m "$tiny" --tokens 1
+mkdir -p folder.mlpackage hf empty
+: >folder.mlpackage/Manifest.json
+: >hf/config.json
+printf 'PK\003\004 and what else is in a zip file' >w.pth
+printf '\020\000\000\000\000\000\000\000{"a":{"dtype":1}}' >w.safetensors
+printf 'some text that is no program at all' >w.txt
+fails "PyTorch's" 1 "w.pth: is a checkpoint (PyTorch), .* -c w.pth -p params.json" run -m w.pth --tokens 1
+fails "safetensors" 1 "w.safetensors: is a checkpoint (safetensors)" run -m w.safetensors --tokens 1
+fails "something else" 1 "w.txt: program: not an ExecuTorch program" run -m w.txt --tokens 1
+fails "a Core ML package" 1 "is a Core ML package, not a program" run -m folder.mlpackage --tokens 1
+fails "the folder of a checkpoint" 1 "hf: is the folder of a checkpoint, .* anemone export -c hf" run -m hf --tokens 1
+fails "a folder" 1 "empty: is a directory, not a program" run -m empty --tokens 1
 [ -f "$smollm" ] && fails "a tokenizer of another model" 1 "49152 tokens does not fit the model's of" run -m single.pte -t "$smollm" --prompt x
 finish

@@ -6,10 +6,10 @@
 #include <string.h>
 
 /* Pushes `text` in pieces of `step` bytes; after every piece what is ready must be whole characters. */
-static void expect(const char *text, size_t n, const char *stop, const char *want)
+static void expect_first(const char *text, size_t n, const char *const *stop, size_t n_stop, const char *want)
 {
     for (size_t step = 1; step <= n + 1; step++) {
-        anm_stream s = {.stop = stop};
+        anm_stream s = {.stop = stop, .n_stop = n_stop};
         for (size_t i = 0; i < n; i += step) {
             size_t had = s.ready.size;
             anm_stream_push(&s, text + i, n - i < step ? n - i : step);
@@ -30,6 +30,11 @@ static void expect(const char *text, size_t n, const char *stop, const char *wan
         if (*want) assert_memory_equal(s.ready.data, want, strlen(want));
         anm_stream_free(&s);
     }
+}
+
+static void expect(const char *text, size_t n, const char *stop, const char *want)
+{
+    expect_first(text, n, &stop, stop != NULL, want);
 }
 
 #define TEXT(t, stop, want) expect(t, sizeof t - 1, stop, want)
@@ -66,11 +71,48 @@ static void stop_text_ends_it_wherever_it_is_cut(void **state)
     TEXT("text", "", "text");
 }
 
+static void the_stop_text_that_is_whole_first_ends_it(void **state)
+{
+    (void)state;
+#define ANY(text, want, ...)                                                                                 \
+    do {                                                                                                     \
+        const char *const stop[] = {__VA_ARGS__};                                                            \
+        expect_first(text, sizeof text - 1, stop, sizeof stop / sizeof *stop, want);                           \
+    } while (0)
+    ANY("one END two STOP", "one ", "STOP", "END");
+    ANY("one STOP two END", "one ", "STOP", "END");
+    ANY("xabcd", "xab", "abcd", "c");     /* inside what the other had begun */
+    ANY("xabd", "xabd", "abc", "bcd");
+    ANY("xabcde", "xa", "abcdf", "bcde"); /* begun later, whole first */
+    ANY("xabc", "x", "bc", "abc");        /* both at once: the longer one */
+    ANY("xabc", "x", "abc", "bc");
+    ANY("ab", "ab", "", "abc");
+}
+
+static void a_stream_begins_again(void **state)
+{
+    (void)state;
+    const char *const stop[] = {"END"};
+    anm_stream s = {.stop = stop, .n_stop = 1};
+    anm_stream_push(&s, "one END \xe2", 9);
+    assert_true(s.stopped);
+    anm_stream_restart(&s);
+    anm_stream_push(&s, "ND two E\xe2\x82", 10);
+    anm_stream_restart(&s);
+    anm_stream_push(&s, "\xacND", 3);
+    anm_stream_end(&s);
+    assert_int_equal(s.ready.size, 5);
+    assert_memory_equal(s.ready.data, BAD "ND", 5);
+    anm_stream_free(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(characters_come_whole),
         cmocka_unit_test(stop_text_ends_it_wherever_it_is_cut),
+        cmocka_unit_test(the_stop_text_that_is_whole_first_ends_it),
+        cmocka_unit_test(a_stream_begins_again),
     };
     return cmocka_run_group_tests_name("stream", tests, NULL, NULL);
 }
