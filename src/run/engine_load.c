@@ -274,13 +274,14 @@ int anm_loaded_join(anm_mil_function **out, anm_loaded *l, const anm_pte_method 
         }
         j.at[m->inputs[i]] = anm_mil_input(&b, room, type_of_value(v));
     }
+    rc = b.err.code;
     for (size_t i = 0; i < m->n_calls && !rc; i++) rc = join_call(&j, &m->calls[i], err);
     for (size_t i = 0; i < m->n_outputs && !rc; i++) {
         anm_mil_value *v = j.at[m->outputs[i]];
         if (v) anm_mil_output(&b, v);
         else rc = anm_fail(err, ANM_ERR_FORMAT, "output %zu of method %s is made by no call", i, m->name);
     }
-    if (!rc && b.err.code) {
+    if (b.err.code) {
         *err = b.err;
         rc = b.err.code;
     }

@@ -107,6 +107,7 @@ static pcre2_code *compile(const char *p, size_t n, uint32_t options, int *why, 
 static int fail_compile(const char *p, size_t n, int why, size_t where, anm_error *err)
 {
     PCRE2_UCHAR text[128];
+    if (why == PCRE2_ERROR_HEAP_FAILED) return anm_fail_memory(err, "a pattern");
     pcre2_get_error_message(why, text, sizeof text);
     return anm_fail(err, ANM_ERR_FORMAT, "PCRE2 refuses the pattern '%.*s%s' at byte %zu: %s", n > 80 ? 80 : (int)n, p,
                     n > 80 ? "…" : "", where, (const char *)text);
