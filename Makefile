@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # A short front for Meson and Ninja. `make` alone lists what can be done.
 .DEFAULT_GOAL := help
-.PHONY: help build demo check check-san check-macos fuzz format install clean
+.PHONY: help build demo check check-san check-tsan faults check-macos fuzz format install clean
 
 TIME ?= 60
 PREFIX ?= /usr/local
@@ -20,6 +20,12 @@ check: ## build with warnings as errors, run every test (./check)
 
 check-san: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/check-san.sh
+
+check-tsan: ## the tests in which threads work together, under ThreadSanitizer
+	@tools/check-tsan.sh
+
+faults: build ## every command against each failing allocation and system call, and 200 killed exports (half an hour)
+	@build/test/fault/faults build/anemone build/test/fault/failing_malloc.so . every
 
 check-macos: ## compile every source for macOS on Apple silicon (compile only)
 	@tools/check-macos.sh

@@ -3,6 +3,8 @@
 # Full disks and interrupts during an export: the old file stays as it was, or the new one is whole; nothing else is left.
 . "$(dirname "$0")/lib.sh"
 
+succeeds "a program" export -c "$tiny" -o whole.pte
+
 # A full disk: a small file system of its own where that may be mounted.
 mkdir disk
 if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=128k tmpfs disk 2>/dev/null; then
@@ -12,10 +14,31 @@ if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=128k t
     [ "$(cat disk/out.pte)" = old ] || why="the old file has changed. "
     [ "$(ls -A disk)" = out.pte ] || why="${why}left: $(ls -A disk)"
     verdict "… leaves the old file, and nothing else" "$why"
+    fails "a package on a full disk" 1 "disk/out/.*[Nn]o space" extract whole.pte -o disk/out
+    fails "logits on a full disk" 1 "disk/l.npy: .*[Nn]o space" run -m whole.pte --tokens "$(yes 1 | head -n 60 | paste -sd,)" \
+        --max_new_tokens 1 --print_tokens --logits disk/l.npy
+    why=
+    [ "$(ls -A disk)" = out.pte ] || why="left: $(ls -A disk)"
+    verdict "… leave nothing" "$why"
     umount disk
 else
     skip "a full disk" "only root can make one"
 fi
+
+# A file that may grow no further. The limit's signal would end the program, and leave the temporary file.
+program=$exe
+printf '#!/bin/sh\nulimit -f 64\nexec "%s" "$@"\n' "$program" >limited
+chmod +x limited
+exe=$work/limited
+fails "a file beyond the limit on its size" 1 "out.pte: .*too large" export -c "$tiny" -o out.pte --quiet
+exe=$program
+exe=$work/limited
+rm -rf unpacked
+fails "… and of a package's files" 1 "unpacked/.*too large" extract whole.pte -o unpacked
+why=
+[ ! -e unpacked ] || why="left $(find unpacked)"
+verdict "… which leaves no folder" "$why"
+exe=$program
 
 succeeds "an export" export -c "$tiny" -o whole.pte
 succeeds "the same again, over it" export -c "$tiny" -o whole.pte
