@@ -149,8 +149,8 @@ static void warn_of_overflow(const words *w, const anm_model *m)
     if (!rc) rc = anm_export_range(&range, m, ids, n < FEW ? n : FEW, 256, pool, &ignored);
     if (!rc && range.largest >= 256)
         fprintf(stderr, "anemone: warning: after layer %lld of %lld a value reaches %.0f, whose square fp16 cannot hold: on fp16 "
-                "devices the norms overflow; --norm safe avoids it\n", (long long)range.layer + 1, (long long)m->params.n_layers,
-                (double)range.largest);
+                "devices the norms overflow; %s--norm safe avoids it\n", (long long)range.layer + 1, (long long)m->params.n_layers,
+                (double)range.largest, w->deprecated ? "anemone export " : "");
     anm_pool_free(pool);
     free(ids);
     anm_tokenizer_free(t);

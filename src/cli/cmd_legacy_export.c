@@ -63,7 +63,6 @@ int cli_legacy_export(int argc, char **argv)
     anm_error err = {0};
     int n_words, rc = cli_parse(table, "anemone legacy export -c CHECKPOINT [-p PARAMS] [-n OUTPUT] [options]", argc, argv, NULL, 0, &n_words, &err);
     if (rc == CLI_HELPED) return EXIT_OK;
-    if (!rc && !w.quiet) cli_legacy_say("export", "anemone export");
     if (!rc && !w.checkpoint) rc = anm_fail(&err, ANM_ERR_USAGE, "legacy export: no checkpoint is given; name one with -c");
     if (!rc && (w.threads < 0 || w.threads > 1024)) rc = anm_fail(&err, ANM_ERR_USAGE, "--threads: must be 1 to 1024, or 0 for one per processor");
     if (!rc && w.cache_given && w.cache_len < 1) rc = anm_fail(&err, ANM_ERR_USAGE, "--cache_size: must be 1 or more, not %lld", (long long)w.cache_len);
@@ -73,6 +72,7 @@ int cli_legacy_export(int argc, char **argv)
     if (!rc && !path) rc = anm_fail_memory(&err, "a file's name");
     w.output = path;
     if (!rc) rc = cli_export(&w, &err);
+    if (!rc && !w.quiet) cli_legacy_say("export", "anemone export");
     free(path);
     return rc ? cli_fail(&err) : EXIT_OK;
 }

@@ -125,16 +125,24 @@ static int check(words *w, anm_error *err)
     return rc;
 }
 
+static void say_run(void)
+{
+    cli_legacy_say("run", "anemone run");
+}
+
+static void say_lookahead(void)
+{
+    cli_legacy_say("run_lookahead", "anemone run --lookahead");
+}
+
 static int command(int argc, char **argv, bool lookahead)
 {
     words w = {.lookahead = lookahead};
     anm_error err = {0};
     int rc = parse(&w, argc, argv, &err);
     if (rc == CLI_HELPED) return EXIT_OK;
-    if (!rc) {
-        cli_legacy_say(lookahead ? "run_lookahead" : "run", lookahead ? "anemone run --lookahead" : "anemone run");
-        rc = check(&w, &err);
-    }
+    if (!rc) rc = check(&w, &err);
+    w.r.said = lookahead ? say_lookahead : say_run;
     w.r.o.echo = w.r.o.tokenizer && !w.r.o.tokens && !w.r.o.print_tokens; /* the original prints the prompt first */
     if (!rc) rc = w.compare ? cli_legacy_compare(&w.r, &w.eager, &err) : run_program(&w.r, &err);
     return rc ? cli_fail(&err) : EXIT_OK;

@@ -426,6 +426,7 @@ int run_answer(running *r, anm_end *end, anm_error *err)
 
 int run_figures(const running *r, anm_end end, bool more, anm_error *err)
 {
+    if (r->said) r->said();
     const options *o = &r->o;
     run_report rep = {.model = o->model,
                       .seed = r->seed,

@@ -9,7 +9,7 @@ int cli_legacy_export(int argc, char **argv);
 int cli_legacy_run(int argc, char **argv);
 int cli_legacy_lookahead(int argc, char **argv);
 
-/* Says on standard error, once, what takes the command's place. */
+/* Says on standard error what takes the command's place: once, when all went well (a failure is one line alone). */
 void cli_legacy_say(const char *command, const char *instead);
 
 /* The checkpoint in a program's place (--use_eager). */

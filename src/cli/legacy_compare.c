@@ -95,6 +95,7 @@ int cli_legacy_compare(running *r, const legacy_eager *with, anm_error *err)
         printf("rows                  %zu\nlargest difference    %.6g\nmean difference       %.6g\n"
                "mean divergence       %.6g nats\nsame likeliest token  %zu of %zu\n",
                d.rows, d.largest, d.sum / ((double)d.rows * (double)r->info->vocab_size), d.divergence / (double)d.rows, d.same, d.rows);
+    if (!rc && r->said) r->said();
     anm_session_free(eager);
     anm_llm_free(llm);
     run_close(r);

@@ -31,6 +31,7 @@ typedef struct running {
     /* Opens llm where it is no file; NULL: o.model is opened. */
     int (*open)(struct running *r, const anm_llm_opts *how, anm_error *err);
     void *ctx; /* of open */
+    void (*said)(void); /* NULL, or called when all went well, before the figures */
     anm_llm *llm;
     anm_tokenizer *tok;
     anm_session *session;

@@ -14,6 +14,11 @@ anm_recipe anm_recipe_default(void)
                         .split_size = 1024, .max_splits = 8, .linear_bits = 4, .embedding_bits = 8};
 }
 
+static bool is_deprecated(const anm_graph *g)
+{
+    return g->recipe.form == ANM_FORM_DEPRECATED;
+}
+
 static const char *file_of(const anm_graph *g)
 {
     return anm_ckpt_path(g->model->ckpt);
@@ -102,8 +107,9 @@ static int fail_split(const anm_graph *g, const char *name, int64_t rows, int64_
         used += (size_t)snprintf(fits + used, sizeof fits - used, used ? ", %lld" : "%lld", (long long)c);
     }
     return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: the %lld rows of %s do not split into %lld (--target_split_size %lld, --max_splits %lld); "
-                    "counts that fit are %s; or take --split_fit", file_of(g), (long long)rows, name, (long long)n,
-                    (long long)g->recipe.split_size, (long long)g->recipe.max_splits, fits);
+                    "counts that fit are %s%s", file_of(g), (long long)rows, name, (long long)n,
+                    (long long)g->recipe.split_size, (long long)g->recipe.max_splits, fits,
+                    is_deprecated(g) ? "" : "; or take --split_fit");
 }
 
 static int plan_linear(anm_linear *out, anm_graph *g, const char *name, const anm_matrix *m, const anm_matrix *bias,
@@ -115,8 +121,8 @@ static int plan_linear(anm_linear *out, anm_graph *g, const char *name, const an
     if (rc) return rc;
     if (m->rows % n) return fail_split(g, name, m->rows, n, err);
     if (r->linear_bits && m->cols % group)
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: the %lld columns of %s are no multiple of %lld, the block of --linear_quantize b4w; take c4w",
-                        file_of(g), (long long)m->cols, name, (long long)group);
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: the %lld columns of %s are no multiple of %lld, the block of --%s b4w; take c4w",
+                        file_of(g), (long long)m->cols, name, (long long)group, is_deprecated(g) ? "coreml-quantize" : "linear_quantize");
     out->matrix = m;
     out->part = anm_arena_array(&g->arena, (size_t)n, sizeof *out->part);
     if (!out->part) return anm_fail_memory(err, "a plan of weights");
@@ -159,7 +165,7 @@ static int plan_weights(anm_graph *g, anm_error *err)
 {
     const anm_recipe *r = &g->recipe;
     const anm_model *m = g->model;
-    bool whole = r->form == ANM_FORM_DEPRECATED && !r->split_size;
+    bool whole = is_deprecated(g) && !r->split_size;
     if (r->split_size < 1 && !whole) return anm_fail(err, ANM_ERR_USAGE, "--target_split_size: must be 1 or more, not %lld", (long long)r->split_size);
     if (r->max_splits < 1) return anm_fail(err, ANM_ERR_USAGE, "--max_splits: must be 1 or more, not %lld", (long long)r->max_splits);
     int64_t dim = m->tok_embeddings.cols, group = r->embedding_group ? r->embedding_group : dim;
@@ -225,7 +231,7 @@ int anm_graph_plan(anm_graph *g, const anm_model *model, const anm_recipe *recip
 {
     *g = (anm_graph){.model = model, .recipe = *recipe};
     anm_arena_init(&g->arena);
-    int rc = recipe->form == ANM_FORM_DEPRECATED ? anm_legacy_plan(g, err) : plan_methods(g, err);
+    int rc = is_deprecated(g) ? anm_legacy_plan(g, err) : plan_methods(g, err);
     if (!rc) rc = plan_weights(g, err);
     if (!rc) rc = plan_pieces(g, err);
     return rc;
