@@ -216,9 +216,14 @@ anm_mil_value *anm_legacy_logits(anm_hand *h, anm_mil_value *x)
 void anm_legacy_close(anm_hand *h, anm_mil_value **new_k, anm_mil_value **new_v)
 {
     if (h->graph->recipe.cache_list) return;
+    const uint32_t n = (uint32_t)h->graph->model->params.n_layers;
+    const int64_t first = 0;
     anm_mil_value **of[2] = {new_k, new_v};
-    for (int i = 0; i < 2; i++)
-        of[i][0] = anm_mil_emit_list(&h->b, ANM_OP_STACK, i ? "new_v" : "new_k", ANM_P_VALUES,
-                                     (uint32_t)h->graph->model->params.n_layers, of[i], ANM_P_AXIS,
-                                     anm_mil_const_i32(&h->b, 0), ANM_P_END);
+    for (int i = 0; i < 2; i++) {
+        const char *name = i ? "new_v" : "new_k";
+        of[i][0] = n == 1 ? anm_mil_emit(&h->b, ANM_OP_EXPAND_DIMS, name, ANM_P_X, of[i][0], ANM_P_AXES, /* coremltools' way */
+                                         anm_mil_const_i32s(&h->b, 1, &first), ANM_P_END)
+                          : anm_mil_emit_list(&h->b, ANM_OP_STACK, name, ANM_P_VALUES, n, of[i], ANM_P_AXIS,
+                                              anm_mil_const_i32(&h->b, 0), ANM_P_END);
+    }
 }

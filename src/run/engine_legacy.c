@@ -213,7 +213,9 @@ static int split_caches(anm_mil_value **out, rewriting *r, anm_mil_value *all, c
 
 static int split_outputs(anm_mil_value **out, const rewriting *r, const anm_mil_value *all, anm_error *err)
 {
-    const anm_mil_arg *list = all->def && all->def->code == ANM_OP_STACK ? anm_mil_args_of(all->def, ANM_P_VALUES) : NULL;
+    anm_mil_opcode made = all->def ? all->def->code : ANM_OP_FOREIGN; /* a single layer's is made 5-D without a stack */
+    const anm_mil_arg *list = made == ANM_OP_STACK ? anm_mil_args_of(all->def, ANM_P_VALUES)
+                              : made == ANM_OP_EXPAND_DIMS ? anm_mil_args_of(all->def, ANM_P_X) : NULL;
     if (!list || (int64_t)list->count != r->layers) return unknown("new keys and values are not stacked by layer", err);
     memcpy(out, list->value, (size_t)r->layers * sizeof *out);
     return 0;
