@@ -29,6 +29,10 @@ typedef struct anm_calib_opts {
     void *ctx;
 } anm_calib_opts;
 
+/* The text that ships inside the program (share/calibration.txt): general English, dialogue, lists and code. */
+extern const unsigned char anm_calibration_text[];
+extern const unsigned long anm_calibration_text_size;
+
 /* What measured best: see docs/quality.md. Bits, groups and windows are left to the caller. */
 anm_calib_opts anm_calib_defaults(void);
 

@@ -267,6 +267,11 @@ enum { CALIBRATION_WINDOW = 512 };
 static int read_calibration(anm_export_calibration *c, int32_t **tokens, const words *w, view *v, anm_error *err)
 {
     cli_text text = {.path = w->calibrate, .config = w->tokenizer_config, .window = CALIBRATION_WINDOW, .most = (size_t)w->calibrate_windows};
+    if (!*w->calibrate) {
+        text.path = NULL;
+        text.data = (const char *)anm_calibration_text;
+        text.size = anm_calibration_text_size;
+    }
     text.tokenizer = w->tokenizer ? w->tokenizer : w->checkpoint; /* a GGUF holds its own */
     *c = (anm_export_calibration){.how = anm_calib_defaults()};
     c->how.len = text.window;
@@ -337,7 +342,7 @@ int cmd_export(int argc, char **argv)
         {0, "target_split_size", CLI_INT, &w.split_size, "N", "rows of a linear layer that stay together (default: 1024)", &w.split_given},
         {0, "max_splits", CLI_INT, &w.max_splits, "N", "most parts of a linear layer (default: 8)", &w.splits_given},
         {0, "split_fit", CLI_FLAG, &w.split_fit, NULL, "where a split leaves a remainder, take the next smaller count that fits", NULL},
-        {0, "calibrate", CLI_STRING, &w.calibrate, "TEXT", "choose the 4-bit weights by what they do to this text, not by rounding", &w.calibrated},
+        {0, "calibrate", CLI_MAYBE, &w.calibrate, "TEXT", "choose the 4-bit weights by what they do to a text (default: one that ships inside), not by rounding", &w.calibrated},
         {'t', "tokenizer", CLI_STRING, &w.tokenizer, "FILE", "tokenizer of the text (default: the one inside a GGUF checkpoint)", NULL},
         {0, "tokenizer_config", CLI_STRING, &w.tokenizer_config, "FILE", "tokenizer_config.json, where it is not beside the tokenizer", NULL},
         {0, "calibrate_windows", CLI_INT, &w.calibrate_windows, "N", "windows of 512 tokens taken from the text, at most (default: 32)", NULL},

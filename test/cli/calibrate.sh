@@ -1,0 +1,42 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# Calibrated exports of the small checkpoint, and eval as their yardstick.
+. "$(dirname "$0")/lib.sh"
+
+# A text such as the small checkpoint speaks: its own answers.
+"$exe" export -c "$tiny" -o plain.pte --quiet -E '' --dtype fp32 --linear_quantize b4w >/dev/null 2>&1
+for seed in 1 2 3 4 5 6 7 8 9 10 11 12; do
+    "$exe" run -m plain.pte -t "$tiny" --tokens $((seed + 20)),$((seed * 7 + 30)) --max_new_tokens 200 --temperature 0.8 --ignore_eos --seed $seed \
+        2>/dev/null
+    echo
+done >text.txt
+
+succeeds "export, rounded" export -c "$tiny" -o round.pte
+succeeds "export, calibrated" export -c "$tiny" -o cal.pte --calibrate text.txt
+succeeds "export, calibrated on the text that ships" export -c "$tiny" -o ships.pte --calibrate --calibrate_windows 2
+succeeds "export, calibrated, groups and 4-bit embedding" export -c "$tiny" -o groups.pte --calibrate text.txt --linear_quantize b4w -E 4,32 --multifunction
+succeeds "the same again, on one thread" export -c "$tiny" -o again.pte --calibrate text.txt --threads 1
+why=
+cmp -s cal.pte again.pte || why="the files differ"
+verdict "threads do not change a byte" "$why"
+
+kl() { # FILE: mean KL divergence from the checkpoint itself, in millionths of a nat
+    "$exe" eval -m "$1" -t "$tiny" --text text.txt --window 64 --max_windows 8 --against "$tiny" --exact --json 2>stderr.txt |
+        sed 's/.*"kl": \([0-9.e+-]*\).*/\1/' | awk '{ printf "%d\n", $1 * 1000000 }'
+}
+rounded=$(kl round.pte) calibrated=$(kl cal.pte)
+why=
+[ "${calibrated:-9999999}" -lt "${rounded:-0}" ] || why="KL $calibrated against $rounded by rounding"
+verdict "calibrated weights are nearer to the checkpoint" "$why"
+
+: >empty.txt
+echo "too short" >short.txt
+printf 'good \377 bad\n' >latin.txt
+fails "an empty text" 1 "empty" export -c "$tiny" -o out.pte --calibrate empty.txt
+fails "a text shorter than a window" 1 "less than one window" export -c "$tiny" -o out.pte --calibrate short.txt
+fails "a text that is not UTF-8" 1 "not UTF-8 from byte 5" export -c "$tiny" -o out.pte --calibrate latin.txt
+fails "a text that is not there" 1 "cannot be opened" export -c "$tiny" -o out.pte --calibrate nowhere.txt
+fails "no windows" 2 "calibrate_windows" export -c "$tiny" -o out.pte --calibrate text.txt --calibrate_windows 0
+fails "eval of a text shorter than a window" 1 "less than one window" eval -m round.pte -t "$tiny" --text short.txt
+fails "eval without a text" 2 "needs" eval -m round.pte -t "$tiny"
+finish
