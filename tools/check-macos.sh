@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 # Compiles every source, tests too, for macOS on Apple silicon. Compile only: nothing is linked or run.
-# The compiler and the system's headers are those of the PyPI package ziglang; jansson, PCRE2, utf8proc, cmocka and uthash are
+# The compiler and the system's headers are those of the PyPI package ziglang; jansson, PCRE2, utf8proc, libedit, cmocka and uthash are
 # plain C headers, taken from this system.
 set -eu
 cd "$(dirname "$0")/.."
@@ -32,11 +32,11 @@ exec "$zig_program" cc -target aarch64-macos "\$@"
 END
 chmod +x $dir/cc
 
-for h in xxhash.h jansson.h jansson_config.h pcre2.h utf8proc.h cmocka.h uthash.h utlist.h utarray.h utstring.h; do
+for h in xxhash.h jansson.h jansson_config.h pcre2.h utf8proc.h histedit.h cmocka.h uthash.h utlist.h utarray.h utstring.h; do
     h=$(find /usr/include -maxdepth 2 -name $h -print -quit)
     cp "$h" "$inc/"
 done
-for p in jansson libpcre2-8 libutf8proc libxxhash cmocka; do
+for p in jansson libpcre2-8 libutf8proc libxxhash libedit cmocka; do
     printf 'Name: %s\nDescription: headers only\nVersion: %s\nCflags: -I%s\n' \
         $p "$(pkg-config --modversion $p)" "$inc" >$dir/$p.pc
 done

@@ -103,7 +103,7 @@ static int parse(options *o, int argc, char **argv, anm_error *err)
          "write the prompt's logits: fp32, [tokens, vocabulary]", NULL},
         {0, "json", CLI_FLAG, &o->json, NULL, "figures as a JSON object, the last line of standard error",
          NULL},
-        {0, "stats", CLI_FLAG, &o->stats, NULL, "more figures", NULL},
+        {0, "stats", CLI_FLAG, &o->stats, NULL, "more figures: rows, and where the time goes", NULL},
         {0},
     };
     return cli_parse(table, "anemone run -m MODEL.pte -t TOKENIZER --prompt TEXT [OPTION…]", argc, argv, NULL,
@@ -236,6 +236,7 @@ int run_open(running *r, anm_error *err)
     if (!rc && o->tokenizer) rc = anm_tokenizer_open(&r->tok, o->tokenizer, o->tokenizer_config, err);
     if (!rc && r->tok) rc = check_tokenizer(r, err);
     if (!rc) rc = anm_session_new(&r->session, r->llm, err);
+    if (!rc && o->stats) anm_state_measure(r->session->state, anm_seconds);
     if (!rc && o->deprecated) rc = limit_positions(r, err);
     return rc;
 }
@@ -436,8 +437,10 @@ int run_figures(const running *r, anm_end end, bool more, anm_error *err)
                       .multifunction = r->info->multifunction,
                       .context = r->session->capacity,
                       .lookahead = o->lookahead != NULL,
-                      .greedy = o->greedy || o->temperature == 0};
+                      .greedy = o->greedy || o->temperature == 0,
+                      .goes_on = o->interactive};
     anm_session_get_stats(&rep.stats, r->session);
+    rep.times = anm_state_times(r->session->state);
     if (o->json) return run_report_json(stderr, &rep, err);
     run_report_text(stderr, &rep, more);
     return 0;

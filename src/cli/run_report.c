@@ -37,6 +37,31 @@ static void method(FILE *to, const char *name, const anm_method_stats *m, bool m
     fprintf(to, "\n");
 }
 
+static const char *const piece_name[ANM_TIME_COUNT] = {
+    [ANM_TIME_EMBEDDING] = "embedding", [ANM_TIME_LINEARS] = "linears", [ANM_TIME_ATTENTION] = "attention",
+    [ANM_TIME_ROWS] = "norms_and_rest", [ANM_TIME_HEAD] = "head"};
+
+/* The layers are what is neither embedding nor head. */
+static void pieces(FILE *to, const anm_plan_times *t)
+{
+    const double *s = t->seconds, layers = s[ANM_TIME_LINEARS] + s[ANM_TIME_ATTENTION] + s[ANM_TIME_ROWS],
+                 all = s[ANM_TIME_EMBEDDING] + layers + s[ANM_TIME_HEAD], percent = all > 0 ? 100 / all : 0;
+    fprintf(to, "  embedding %.3f s (%.1f %%), layers %.3f s (%.1f %%), head %.3f s (%.1f %%)\n",
+            s[ANM_TIME_EMBEDDING], s[ANM_TIME_EMBEDDING] * percent, layers, layers * percent, s[ANM_TIME_HEAD],
+            s[ANM_TIME_HEAD] * percent);
+    fprintf(to, "  in layers: linears %.3f s (%.1f %%), attention %.3f s (%.1f %%), norms and the rest %.3f s (%.1f %%)\n",
+            s[ANM_TIME_LINEARS], s[ANM_TIME_LINEARS] * percent, s[ANM_TIME_ATTENTION],
+            s[ANM_TIME_ATTENTION] * percent, s[ANM_TIME_ROWS], s[ANM_TIME_ROWS] * percent);
+}
+
+static json_t *pieces_json(const anm_plan_times *t)
+{
+    json_t *o = json_object();
+    for (int i = 0; o && i < ANM_TIME_COUNT; i++)
+        json_object_set_new(o, piece_name[i], json_real(t->seconds[i]));
+    return o;
+}
+
 void run_report_text(FILE *to, const run_report *r, bool more)
 {
     const anm_session_stats *s = &r->stats;
@@ -57,11 +82,12 @@ void run_report_text(FILE *to, const run_report *r, bool more)
     method(to, "prefill", &s->prefill, more);
     method(to, "forward", &s->forward, more);
     if (!more) return;
+    if (r->times) pieces(to, r->times);
     double methods = s->prefill.seconds + s->forward.seconds, all = s->feed_seconds + s->generate_seconds;
     fprintf(to, "  sampling and the rest %.3f s (%.1f %%)\n", all - methods,
             all > 0 ? (all - methods) / all * 100 : 0);
     if (!r->greedy) fprintf(to, "  seed %llu\n", (unsigned long long)r->seed);
-    fprintf(to, "  ended by: %s\n", why(r));
+    if (!r->goes_on) fprintf(to, "  ended by: %s\n", why(r));
 }
 
 static json_t *method_json(const anm_method_stats *m)
@@ -86,6 +112,7 @@ int run_report_json(FILE *to, const run_report *r, anm_error *err)
     char seed[24];
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)r->seed);
     bad |= o && !r->greedy && json_object_set_new(o, "seed", json_string(seed));
+    bad |= o && r->times && json_object_set_new(o, "pieces", pieces_json(r->times));
     char *text = NULL;
     int rc = bad ? anm_fail_memory(err, "JSON") : anm_json_write(&text, o, JSON_COMPACT | JSON_REAL_PRECISION(6), err);
     if (!rc) fprintf(to, "%s\n", text);

@@ -4,6 +4,7 @@
 #define ANM_CLI_RUN_REPORT_H
 
 #include "anemone.h"
+#include "plan/times.h"
 
 #include <stdio.h>
 
@@ -13,7 +14,9 @@ typedef struct run_report {
     anm_end end;
     uint64_t seed;
     int64_t context; /* tokens that it holds */
+    const anm_plan_times *times; /* NULL: not measured */
     bool stopped_by_text, interrupted, multifunction, lookahead, greedy;
+    bool goes_on; /* a conversation: nothing has ended */
 } run_report;
 
 void run_report_text(FILE *to, const run_report *r, bool more);

@@ -19,6 +19,7 @@
 #include "base/pool.h"
 #include "kernel/kernel.h"
 #include "plan/method.h"
+#include "plan/times.h"
 
 #include <stdio.h>
 
@@ -57,6 +58,7 @@ typedef struct anm_plan_rows {
     const int32_t *token, *pos;
     const uint8_t *see, *want;
     const float *cos, *sin;
+    anm_plan_times *times; /* NULL: nothing is measured */
 } anm_plan_rows;
 
 /* Computes the rows: wanted logits to `logits`, fresh keys and values to `kv`. Cannot fail. */

@@ -354,6 +354,24 @@ static bool row_by_row(const anm_plan_step *s)
     return s->kind != ANM_STEP_LINEAR && s->kind != ANM_STEP_ATTEND;
 }
 
+static void took(anm_plan_times *t, anm_time_of what)
+{
+    if (!t) return;
+    double now = t->now();
+    t->seconds[what] += now - t->last;
+    t->last = now;
+}
+
+/* Where a stretch of row by row steps ends: at another kind, and after the embedding where times are wanted. */
+static int32_t stretch(const run *r, int32_t i, int32_t limit)
+{
+    const anm_plan_step *step = r->p->step;
+    int32_t end = i;
+    while (end < limit && row_by_row(&step[end]))
+        if (step[end++].kind == ANM_STEP_EMBED && r->rows->times) break;
+    return end;
+}
+
 void anm_plan_run(float *logits, const anm_plan *p, anm_plan_work *w, anm_kv *kv, const anm_plan_rows *rows,
                   anm_pool *pool)
 {
@@ -361,22 +379,27 @@ void anm_plan_run(float *logits, const anm_plan *p, anm_plan_work *w, anm_kv *kv
     for (int32_t i = 0; i < rows->n; i++) w->row[i] = i;
     list_fresh(&r);
     kv->rows = rows->n;
+    if (rows->times) rows->times->last = rows->times->now();
     for (int32_t i = 0; i < p->n_steps;) {
         if (i == p->tail) keep_wanted(&r);
         if (r.n == 0) return;
-        int32_t limit = i < p->tail ? p->tail : p->n_steps, end = i;
-        while (end < limit && row_by_row(&p->step[end])) end++;
-        const anm_plan_step *next = end < limit ? &p->step[end] : NULL;
+        int32_t limit = i < p->tail ? p->tail : p->n_steps, end = stretch(&r, i, limit);
+        const anm_plan_step *next = end < limit && !row_by_row(&p->step[end]) ? &p->step[end] : NULL;
         r.step = &p->step[i];
         r.end = &p->step[end];
         r.quantise = NULL;
         for (uint32_t k = 0; next && next->kind == ANM_STEP_LINEAR && k < next->n_parts; k++)
             if (by_q8(&r, &next->part[k])) r.quantise = next;
         if (end > i || r.quantise) anm_pool_run(r.n < SERIAL_ROWS ? NULL : pool, row_task, &r, (uint32_t)r.n);
-        if (next && next->kind == ANM_STEP_LINEAR) linear(&r, next);
+        took(rows->times, p->step[i].kind == ANM_STEP_EMBED ? ANM_TIME_EMBEDDING : ANM_TIME_ROWS);
+        if (next && next->kind == ANM_STEP_LINEAR) {
+            linear(&r, next);
+            took(rows->times, next->part[0].out == ANM_BUF_LOGITS ? ANM_TIME_HEAD : ANM_TIME_LINEARS);
+        }
         if (next && next->kind == ANM_STEP_ATTEND) {
             r.step = next;
             anm_pool_run(pool, attend_task, &r, (uint32_t)(r.n * next->n_groups));
+            took(rows->times, ANM_TIME_ATTENTION);
         }
         i = next ? end + 1 : end;
     }

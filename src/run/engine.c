@@ -22,6 +22,7 @@ struct anm_state {
     anm_kv kv;
     anm_range range;
     anm_plan_work *work[ANM_METHOD_COUNT];
+    anm_plan_times times; /* now is NULL: nothing is measured */
 };
 
 static int mark_masked(anm_engine *e, anm_error *err)
@@ -152,6 +153,17 @@ void anm_state_reset(anm_state *s)
 {
     s->kv.cached = s->kv.next = 0;
     s->kv.rows = 0;
+    s->times = (anm_plan_times){.now = s->times.now};
+}
+
+void anm_state_measure(anm_state *s, double (*now)(void))
+{
+    s->times = (anm_plan_times){.now = now};
+}
+
+const anm_plan_times *anm_state_times(const anm_state *s)
+{
+    return s->times.now && s->e->plan[ANM_METHOD_WIDE] ? &s->times : NULL;
 }
 
 int64_t anm_state_cached(const anm_state *s)
@@ -184,7 +196,8 @@ int anm_state_step(float *logits, anm_state *s, const anm_step *step, anm_error 
     if (rc) return rc;
     int which = step->n <= e->l.info.decode_len ? ANM_METHOD_DECODE : ANM_METHOD_WIDE;
     if (e->plan[which]) {
-        anm_plan_rows rows = {step->n, step->token, step->pos, step->see, step->want, e->l.cos, e->l.sin};
+        anm_plan_rows rows = {step->n, step->token, step->pos, step->see, step->want, e->l.cos, e->l.sin,
+                              s->times.now ? &s->times : NULL};
         bool mine = e->pool && !atomic_flag_test_and_set(&e->pool_taken);
         anm_plan_run(logits, e->plan[which], s->work[which], &s->kv, &rows, mine ? e->pool : NULL);
         if (mine) atomic_flag_clear(&e->pool_taken);

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/pool.h"
+#include "plan/times.h"
 #include "model/model.h"
 
 #include <stdbool.h>
@@ -79,6 +80,11 @@ int anm_state_commit(anm_state *s, int32_t row, int32_t n, anm_error *err);
 
 /* Forgets cached entries from `keep` on (cheap: they are only marked free). */
 void anm_state_truncate(anm_state *s, int64_t keep);
+
+/* From now on measures where steps' time goes, until a reset from zero; `now` is a clock in seconds. */
+void anm_state_measure(anm_state *s, double (*now)(void));
+/* What was measured; NULL where nothing is: it was not asked for, or the interpreter runs the program. */
+const anm_plan_times *anm_state_times(const anm_state *s);
 
 /* Drops cached entries [first, first + n): those behind take their places and, as to their positions, their part: keys
  * are cached rotated, so they are turned back by n positions (in fp32; each time rounds them to the cache's type once). */

@@ -120,6 +120,15 @@ run run -m multi.pte --tokens "$ids" --greedy --max_new_tokens 10 --json
 check "--json is the last line of standard error" sh -c 'tail -n 1 stderr.txt | grep -q "^{\"prompt_tokens\":.*\"new_tokens\":10,\"steps\":9,.*\"prefill\":{\"calls\":1"'
 run run -m multi.pte --tokens "$ids" --greedy --max_new_tokens 10
 check "calls and mean of each method" grep -q "forward *9 calls, mean" stderr.txt
+for file in single multi; do
+    run run -m $file.pte --tokens "$ids" --greedy --max_new_tokens 40 --stats
+    equal "$file.pte --stats: the same ids" stdout.txt ids.txt
+    check "and where the time went" sh -c 'grep -q "^  embedding .*%), layers .*%), head " stderr.txt && grep -q "^  in layers: linears .* attention " stderr.txt'
+done
+run run -m single.pte --tokens "$ids" --greedy --max_new_tokens 9 --stats --json
+check "in JSON too, every piece above zero" sh -c 'grep -q "\"pieces\":{\"embedding\":.*\"attention\":" stderr.txt && ! grep -q "\"pieces\":{[^}]*:0\.0[,}]" stderr.txt'
+run run -m single.pte --tokens "$ids" --greedy --max_new_tokens 9 --json
+check "and only where it is asked for" sh -c '! grep -q pieces stderr.txt'
 run run -m single.pte --tokens "$ids" --greedy --max_new_tokens 1 --logits single.npy
 check "logits of every token" grep -q "'<f4', 'fortran_order': False, 'shape': ($(echo "$ids" | tr , ' ' | wc -w), " single.npy
 run run -m multi.pte --tokens "$ids" --greedy --max_new_tokens 1 --logits multi.npy
