@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # A short front for Meson and Ninja. `make` alone lists what can be done.
 .DEFAULT_GOAL := help
-.PHONY: help build demo check check-san check-tsan faults check-macos fuzz format install clean
+.PHONY: help build demo check check-san check-tsan faults check-macos bench bench-export bench-token fuzz format install clean
 
 TIME ?= 60
 PREFIX ?= /usr/local
@@ -32,6 +32,16 @@ check-macos: ## compile every source for macOS on Apple silicon (compile only)
 
 fuzz: ## fuzz every reader with clang's libFuzzer, TIME=60 seconds each; ONLY=zip for one
 	@tools/fuzz.sh $(TIME) $(ONLY)
+
+bench: bench-export ## what can be measured without other programs
+
+bench-export: build ## exports timed beside a plain copy: SmolLM2 if ./demo fetched it, and a random 1B checkpoint (2.5 GB)
+	@mkdir -p build/bench
+	@set --; f=build/models/SmolLM2-135M-Instruct.Q4_1.gguf; [ ! -f $$f ] || set -- --checkpoint $$f; \
+	python3 tools/bench_export.py build/anemone --dir build/bench "$$@"
+
+bench-token: build ## encoding beside the originals; TOKENIZERS=DIR as `tools/token_oracle.py real DIR` left it
+	@python3 tools/bench_token.py build/anemone $(TOKENIZERS)
 
 format: ## clang-format all sources in place
 	@git ls-files '*.c' '*.h' | xargs clang-format -i

@@ -68,7 +68,7 @@ fails "export: a split with a remainder" 1 "counts that fit are" legacy export -
 fails "export: a width that b4w does not divide" 1 "coreml-quantize" legacy export -q -c "$small" -n out.pte --coreml-quantize b4w
 fails "export: a model that it cannot express" 1 "anemone export" legacy export -c "$here/../data/ckpt/qwen3" -n out.pte
 fails "run: no program" 2 "-m" legacy run --tokens 1
-fails "run: a program of the other form" 1 "use anemone run" legacy run -m "$here/../data/golden/mha.pte" --tokens 1
+fails "run: a program of the other form" 1 "use anemone run" legacy run -m "$here/../data/golden/mha/model.pte" --tokens 1
 fails "run: a program cut short" 1 "cut.pte" legacy run -m "$(head -c 9000 small.pte >cut.pte; echo cut.pte)" --tokens 1
 fails "run: positions beyond the tables" 1 "2048" legacy run -m small.pte --tokens 1 --max_seq_length 2049
 fails "run: a prompt longer than it may be" 1 "--max_seq_length" legacy run -m small.pte --tokens 1,2,3 --max_seq_length 2

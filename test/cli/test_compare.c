@@ -346,7 +346,7 @@ static void rewrite(const char *from, const char *to)
 }
 
 static const char *const goldens[] = {
-    "test/data/golden/mha.pte",
+    "test/data/golden/mha/model.pte",
     "test/data/golden/tiny_multi.pte",
     "../shared/golden/single/model.pte",
     "../shared/golden/single_fp32/model.pte",

@@ -17,7 +17,7 @@
 enum { PROMPT = 21, TOKENS_MAX = 64 };
 
 static const char *const program[] = {
-    "test/data/golden/mha.pte",
+    "test/data/golden/mha/model.pte",
     "test/data/golden/tiny_multi.pte",
     "../shared/golden/single/model.pte",
     "../shared/golden/single_fp32/model.pte",

@@ -57,7 +57,7 @@ static anm_llm *open_program(const char *path, anm_precision precision, unsigned
 }
 
 static const char *const program[] = {
-    "test/data/golden/mha.pte",
+    "test/data/golden/mha/model.pte",
     "../shared/golden/single/model.pte",
     "../shared/golden/single_fp32/model.pte",
     "../shared/golden/single_b4w_e4g32/model.pte",
@@ -115,7 +115,7 @@ static void one_answer_whatever_the_way(void **state)
 static void sliding_turns_keys_to_their_new_positions(void **state)
 {
     (void)state;
-    anm_llm *m = open_program("test/data/golden/mha.pte", ANM_PRECISION_EXACT, 1);
+    anm_llm *m = open_program("test/data/golden/mha/model.pte", ANM_PRECISION_EXACT, 1);
     const anm_engine_info *info = anm_engine_get_info(m->engine);
     assert_int_equal(info->n_layers, 1);
     anm_session *s, *fresh;

@@ -55,7 +55,7 @@ static void *have(void *arg)
 
 static void sessions_in_threads_answer_as_alone(void **state)
 {
-    static const char path[] = "test/data/golden/mha.pte";
+    static const char path[] = "test/data/golden/mha/model.pte";
     static const anm_llm_opts opts[MODELS] = {{ANM_PRECISION_DEFAULT, 2}, {ANM_PRECISION_EXACT, 3}};
     anm_llm *llm[MODELS] = {NULL};
     static talk alone[MODELS][SESSIONS], together[MODELS][SESSIONS];
