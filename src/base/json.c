@@ -7,49 +7,99 @@
 #include <string.h>
 
 /*
- * Where memory is out, jansson may call the text malformed, or take a shortened string for the whole and say nothing. So
- * errno is asked, which every allocation that fails sets; but jansson's numbers clear it. Hence the text is handed over in
- * parts that end around every digit and minus: between an allocation that failed and the end of a number lies always the
- * beginning of a part, where errno is looked at.
+ * Where memory is out, jansson's lexer goes on with what it could keep of a string, which then is shorter, or is read
+ * beyond its end. It keeps tokens in one buffer that grows and never shrinks. So the text is handed over in an envelope,
+ *
+ *     ["xxxxxxxx",TEXT]
+ *
+ * whose first string is longer than any token of the text: if the buffer cannot grow, that shows there, before the
+ * string ends. What else may fail leaves ENOMEM in errno, as every allocation that fails does.
  */
-typedef struct feed {
-    const char *at, *end;
-    bool no_memory;
-} feed;
-
-static bool in_number(char c)
-{
-    return (c >= '0' && c <= '9') || c == '-';
-}
+typedef struct envelope {
+    size_t pad;       /* x that are still to come */
+    const char *data; /* and of the text */
+    size_t size;
+    enum { HEAD, PAD, COMMA, TEXT, TAIL, END } part;
+} envelope;
 
 static size_t next_part(void *buffer, size_t room, void *ctx)
 {
-    feed *f = ctx;
-    const char *from = f->at;
-    f->no_memory |= errno == ENOMEM;
-    if (f->no_memory) return (size_t)-1;
-    if (f->at < f->end) f->at++;
-    if (f->at > from && !in_number(*from))
-        while (f->at < f->end && (size_t)(f->at - from) < room && !in_number(*f->at)) f->at++;
-    memcpy(buffer, from, (size_t)(f->at - from));
-    return (size_t)(f->at - from);
+    envelope *e = ctx;
+    size_t n;
+    if (errno == ENOMEM) return (size_t)-1;
+    if (e->part == PAD && !e->pad) e->part = COMMA;
+    if (e->part == TEXT && !e->size) e->part = TAIL;
+    switch (e->part) {
+    case HEAD:
+        memcpy(buffer, "[\"", 2);
+        e->part = PAD;
+        return 2;
+    case PAD:
+        n = e->pad < room ? e->pad : room;
+        memset(buffer, 'x', n);
+        e->pad -= n;
+        return n;
+    case COMMA:
+        memcpy(buffer, "\",", 2);
+        e->part = TEXT;
+        return 2;
+    case TEXT:
+        n = e->size < room ? e->size : room;
+        memcpy(buffer, e->data, n);
+        e->data += n;
+        e->size -= n;
+        return n;
+    case TAIL:
+        memcpy(buffer, "]", 1);
+        e->part = END;
+        return 1;
+    case END:
+    default:
+        return 0;
+    }
+}
+
+/* A length that no token of the text exceeds, its quotes included. */
+static size_t longest_token(const char *p, size_t size)
+{
+    size_t longest = 0, from = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < size; i++) {
+        bool goes_on = quoted || p[i] == '+' || p[i] == '-' || p[i] == '.' || (p[i] >= '0' && p[i] <= '9');
+        if (quoted && p[i] == '\\') i++;
+        else if (p[i] == '"') {
+            if (!quoted) from = i;
+            quoted = !quoted;
+            goes_on = true;
+        } else if (!quoted && ((p[i] | 32) >= 'a' && (p[i] | 32) <= 'z')) goes_on = true;
+        if (!goes_on) from = i + 1;
+        else if (i + 1 - from > longest) longest = i + 1 - from;
+    }
+    return longest;
 }
 
 int anm_json_read(json_t **out, const void *data, uint64_t size, size_t flags, const char *what, anm_error *err)
 {
     json_error_t why;
-    feed f = {.at = data, .end = (const char *)data + size};
+    size_t pad = longest_token(data, (size_t)size) + 16;
+    if (!((pad + 2) & (pad + 1))) pad++; /* the buffer doubles from 16; it shall not do so at the last quote */
+    envelope e = {.pad = pad, .data = data, .size = (size_t)size};
     int was = errno;
     errno = 0;
-    *out = json_load_callback(next_part, &f, flags, &why);
-    if (f.no_memory || errno == ENOMEM) {
-        json_decref(*out);
-        *out = NULL;
-        errno = was;
-        return anm_fail_memory(err, "JSON");
-    }
+    json_t *whole = json_load_callback(next_part, &e, flags, &why);
+    bool no_memory = errno == ENOMEM;
     errno = was;
-    return *out ? 0 : anm_fail_at(err, ANM_ERR_FORMAT, (uint64_t)why.position, "%s: line %d: %s", what, why.line, why.text);
+    *out = NULL;
+    if (!no_memory && json_array_size(whole) == 2) *out = json_incref(json_array_get(whole, 1));
+    json_decref(whole);
+    if (no_memory) return anm_fail_memory(err, "JSON");
+    if (json_is_object(*out) || json_is_array(*out)) return 0;
+    json_decref(*out);
+    *out = NULL;
+    if (whole) return anm_fail_at(err, ANM_ERR_FORMAT, 0, "%s: neither one object nor one list", what);
+    uint64_t at = (uint64_t)why.position > pad + 4 ? (uint64_t)why.position - pad - 4 : 0;
+    if (at >= size) return anm_fail_at(err, ANM_ERR_FORMAT, size, "%s: line %d: it ends too early", what, why.line);
+    return anm_fail_at(err, ANM_ERR_FORMAT, at, "%s: line %d: %s", what, why.line, why.text);
 }
 
 int anm_json_write(char **out, const json_t *j, size_t flags, anm_error *err)

@@ -4,9 +4,9 @@
  * are killed at random moments. A run must end in one of two ways: with exit code 0 and the right output; or with exit
  * code 1, one line on standard error, the old files as they were, no new ones, and (allocations) nothing left allocated.
  *
- *     faults ANEMONE SHIM SOURCE-FOLDER [every]
+ *     faults ANEMONE SHIM SOURCE-FOLDER [every|SAMPLE [NAME]]
  *
- * prints TAP. The short form takes a sample: every K-th allocation and call. SHIM is failing_malloc.c as a shared library.
+ * prints TAP. The short form takes a sample, so many of each kind spread evenly (12). SHIM is failing_malloc.c as a shared library.
  */
 #define _GNU_SOURCE
 #include "faults.h"
@@ -68,6 +68,7 @@ enum { JOBS = sizeof jobs / sizeof *jobs };
 
 static const char *program, *shim, *source;
 static bool every;
+static uint64_t sample = 12; /* faults of a kind for each command */
 static int tests;
 static bool failed;
 
@@ -204,7 +205,7 @@ static bool run_one(outcome *o, const job *j, const fault *f)
     return true;
 }
 
-static void try_all(const job *j, int kind, bool sticky, uint64_t sample)
+static void try_all(const job *j, int kind, bool sticky)
 {
     static uint64_t offset; /* each job's sample begins elsewhere */
     fault f = {.kind = kind};
@@ -384,7 +385,7 @@ int main(int argc, char **argv)
 {
     static char paths[3][4096];
     if (argc < 4) {
-        fprintf(stderr, "usage: faults ANEMONE SHIM SOURCE-FOLDER [every [NAME]]\n");
+        fprintf(stderr, "usage: faults ANEMONE SHIM SOURCE-FOLDER [every|SAMPLE [NAME]]\n");
         return 2;
     }
     for (int i = 0; i < 3; i++)
@@ -396,6 +397,8 @@ int main(int argc, char **argv)
     shim = paths[1];
     source = paths[2];
     every = argc > 4 && !strcmp(argv[4], "every");
+    if (argc > 4 && !every) sample = strtoull(argv[4], NULL, 10);
+    if (!sample) sample = 1;
     const char *only = argc > 5 ? argv[5] : NULL;
     if (!mkdtemp(folder) || chdir(folder) || mkdir("work", 0777) || chdir("work")) {
         perror(folder);
@@ -405,9 +408,9 @@ int main(int argc, char **argv)
     if (!ready) verdict(false, "could not be made", "programs to work on");
     for (int i = 0; i < JOBS && ready; i++) {
         if (only && strcmp(only, jobs[i].name)) continue;
-        try_all(&jobs[i], FAULT_ALLOCATION, false, 12);
-        if (every) try_all(&jobs[i], FAULT_ALLOCATION, true, 12);
-        if (traces) try_all(&jobs[i], FAULT_SYSTEM_CALL, false, 8);
+        try_all(&jobs[i], FAULT_ALLOCATION, false);
+        if (every) try_all(&jobs[i], FAULT_ALLOCATION, true);
+        if (traces) try_all(&jobs[i], FAULT_SYSTEM_CALL, false);
         else printf("ok %d - %s: system calls # SKIP this machine does not let us trace\n", ++tests, jobs[i].name);
     }
     if (ready && !only) kill_exports(every ? 200 : 20, every ? 100 : 24);
