@@ -253,8 +253,8 @@ static int keep(void *ctx, int32_t id)
 
 static void generate(made *out, const char *path, anm_lookahead look, int64_t max_new, int64_t *steps)
 {
-    anm_llm *llm;
-    anm_session *s;
+    anm_llm *llm = NULL;
+    anm_session *s = NULL;
     anm_error err = {0};
     anm_end end;
     *out = (made){.n = 0};
