@@ -2,27 +2,10 @@
 #include "cli/text.h"
 #include "base/map.h"
 #include "token/token.h"
+#include "token/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* Where the text stops being UTF-8, or n. Overlong forms, surrogates and values past U+10FFFF are none. */
-static size_t utf8_until(const uint8_t *s, size_t n)
-{
-    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
-    for (size_t i = 0; i < n;) {
-        size_t more = s[i] < 0x80 ? 0 : s[i] >> 5 == 6 ? 1 : s[i] >> 4 == 14 ? 2 : s[i] >> 3 == 30 ? 3 : n;
-        if (more >= n - i) return i;
-        uint32_t c = more ? s[i] & (0x3fu >> more) : s[i];
-        for (size_t k = 1; k <= more; k++) {
-            if (s[i + k] >> 6 != 2) return i;
-            c = c << 6 | (s[i + k] & 0x3f);
-        }
-        if (c < least[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) return i;
-        i += more + 1;
-    }
-    return n;
-}
 
 int cli_text_windows(int32_t **tokens, size_t *windows, const cli_text *t, anm_error *err)
 {
@@ -36,7 +19,7 @@ int cli_text_windows(int32_t **tokens, size_t *windows, const cli_text *t, anm_e
     if (!rc && t->path) rc = anm_map_open(&map, t->path, err);
     if (rc) goto done;
     const char *data = t->path ? (const char *)map.data : t->data;
-    size_t size = t->path ? (size_t)map.size : t->size, good = utf8_until((const uint8_t *)data, size);
+    size_t size = t->path ? (size_t)map.size : t->size, good = anm_utf8_valid(data, size);
     if (good < size) {
         rc = anm_fail_at(err, ANM_ERR_FORMAT, good, "%s: is not UTF-8 from byte %zu on; convert it first", name, good);
         goto done;

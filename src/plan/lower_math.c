@@ -129,6 +129,20 @@ static anm_sym *raised(anm_lower *l, const anm_sym *root, const anm_sym *by)
     return s;
 }
 
+/* x times itself: the beginning of a norm. */
+static anm_sym *square(anm_lower *l, const anm_mil_op *op, anm_sym *x)
+{
+    anm_sym *s = anm_lower_new(l, MEANS_SQUARE, op->outs[0]);
+    if (s && x->kind == MEANS_LEVELLED) {
+        s->of = x->of;
+        s->levelled = true;
+        return s;
+    }
+    if (!s || !(s->of = rows_of(l, x, &s->factor))) return NULL;
+    s->factor *= s->factor;
+    return s;
+}
+
 anm_sym *anm_lower_norm_rule(anm_lower *l, const anm_mil_op *op)
 {
     anm_sym *x = anm_lower_arg(l, ANM_P_X), *s;
@@ -139,16 +153,7 @@ anm_sym *anm_lower_norm_rule(anm_lower *l, const anm_mil_op *op)
     switch (op->code) {
     case ANM_OP_ABS:
     case ANM_OP_REDUCE_MAX: return peak(l, op, x);
-    case ANM_OP_SQUARE:
-        s = anm_lower_new(l, MEANS_SQUARE, op->outs[0]);
-        if (s && x->kind == MEANS_LEVELLED) {
-            s->of = x->of;
-            s->levelled = true;
-            return s;
-        }
-        if (!s || !(s->of = rows_of(l, x, &s->factor))) return NULL;
-        s->factor *= s->factor;
-        return s;
+    case ANM_OP_SQUARE: return square(l, op, x);
     case ANM_OP_RSQRT:
         if (x->kind != MEANS_SUM) return anm_lower_no(l, "not of a sum of squares");
         if (!(s = norm_sym(l, MEANS_INVERSE_ROOT, x))) return NULL;
@@ -385,17 +390,7 @@ static anm_sym *gated(anm_lower *l, anm_sym *silu, anm_sym *up)
 static anm_sym *lower_mul(anm_lower *l, anm_sym *x, anm_sym *y)
 {
     float f;
-    if (x == y) {
-        anm_sym *s = anm_lower_new(l, MEANS_SQUARE, l->op->outs[0]);
-        if (s && x->kind == MEANS_LEVELLED) {
-            s->of = x->of;
-            s->levelled = true;
-            return s;
-        }
-        if (!s || !(s->of = rows_of(l, x, &s->factor))) return NULL;
-        s->factor *= s->factor;
-        return s;
-    }
+    if (x == y) return square(l, l->op, x);
     for (int turn = 0; turn < 2; turn++) {
         anm_sym *a = turn ? y : x, *b = turn ? x : y;
         if (b->kind == MEANS_TABLE) return turned(l, a, b);
