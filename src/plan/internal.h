@@ -38,10 +38,6 @@ typedef struct anm_packed {
 bool anm_pack_layout(anm_packed *out, const anm_matrix_spec *m);
 /* Packs it into `size` zeroed bytes, 64-byte aligned. */
 void anm_pack(anm_packed *p, const anm_matrix_spec *m, uint8_t *memory, anm_pool *pool);
-/* Zeroed memory for all weights of a plan, in large pages where the system has them: with small ones the processor
- * does not read ahead far enough, and half the time of packing goes into page faults. Free the result; the aligned
- * bytes begin at *start. NULL: no memory. */
-void *anm_weight_memory(size_t n, uint8_t **start);
 
 /* Row `row` of a weight as fp32, for embeddings: out[cols]. */
 void anm_weight_row(float *out, const anm_weight *w, int64_t row);

@@ -11,11 +11,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
-enum { ALIGN = 64, HUGE_PAGE = 2 << 20, TASK_BYTES = 64 << 10 };
+enum { TASK_BYTES = 64 << 10 };
 
 /* ---- reading ---- */
 
@@ -240,17 +237,4 @@ void anm_pack(anm_packed *p, const anm_matrix_spec *m, uint8_t *memory, anm_pool
     p->wf.data = p->is_q4 ? NULL : memory;
     packing k = {m, p, (uint32_t)(1 + TASK_BYTES / tile_bytes)};
     anm_pool_run(pool, pack_some, &k, (uint32_t)((tiles + k.per_task - 1) / k.per_task));
-}
-
-void *anm_weight_memory(size_t n, uint8_t **start)
-{
-    size_t align = n >= HUGE_PAGE ? HUGE_PAGE : ALIGN, size;
-    if (!anm_add_size(n, align, &size)) return NULL;
-    void *p = calloc(1, size);
-    if (!p) return NULL;
-    *start = (uint8_t *)(((uintptr_t)p + align - 1) & ~(uintptr_t)(align - 1));
-#if defined(__linux__)
-    if (n >= HUGE_PAGE) (void)madvise(*start, n, MADV_HUGEPAGE);
-#endif
-    return p;
 }

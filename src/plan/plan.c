@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A plan's life: lowering, packing, comparing, printing. */
+#include "base/large.h"
 #include "plan/internal.h"
 
 #include <stdlib.h>
@@ -36,7 +37,7 @@ static int pack_all(anm_plan *p, anm_pool *pool, anm_error *err)
                    anm_add_size(total, (size_t)anm_align_up(part->packed.size, 64), &total);
         }
     uint8_t *at = NULL;
-    if (fits) p->weights = anm_weight_memory(total, &at);
+    if (fits) p->weights = anm_large_new(total, &at);
     if (!p->weights) return anm_fail_memory(err, "weights");
     for (int32_t i = 0; i < p->n_steps; i++)
         for (uint32_t k = 0; k < p->step[i].n_parts; k++) {

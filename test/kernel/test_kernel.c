@@ -7,6 +7,7 @@
 
 #include "base/half.h"
 #include "kernel/kernel.h"
+#include "kernel/roofline.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -259,6 +260,27 @@ static void check_to_f16(const anm_kernels *p, const anm_kernels *v)
     free(x);
 }
 
+static void check_peak(const anm_kernels *p, const anm_kernels *v)
+{
+    int32_t *a = aligned(4096), *b = aligned(4096);
+    uint8_t *w = aligned(2048);
+    int8_t *x = aligned(2048);
+    for (int i = 0; i < 2048; i++) {
+        w[i] = random_bits() & 15;
+        x[i] = (int8_t)((int)(random_bits() % 255) - 127);
+    }
+    if (random_bits() % 4 == 0) { /* the largest sums */
+        memset(w, 15, 2048);
+        memset(x, 127, 2048);
+    }
+    for (int i = 0; i < 1024; i++) a[i] = b[i] = (int32_t)random_bits();
+    int64_t times = PICK(0, 1, 2, 7);
+    p->peak(a, w, x, times);
+    v->peak(b, w, x, times);
+    same(a, b, 4096, "peak", v->name);
+    free(a), free(b), free(w), free(x);
+}
+
 /* ---- the walk ---- */
 
 static void test_forms_agree(void **state)
@@ -358,6 +380,26 @@ static void test_choice(void **state)
     assert_true(anm_isa_usable(k->isa));
 }
 
+/* Measuring ends, and gives rates; how high they are is the machine's affair. */
+static void test_roofline(void **state)
+{
+    (void)state;
+    const anm_kernels *k = NULL;
+    anm_error err;
+    assert_int_equal(anm_kernels_choose(&k, NULL, &err), 0);
+    for (unsigned threads = 1; threads <= 3; threads += 2) {
+        anm_pool *pool = NULL;
+        anm_roof *r = NULL;
+        assert_int_equal(anm_pool_new(&pool, threads, &err), 0);
+        assert_int_equal(anm_roof_new(&r, 100003, k, pool, &err), 0);
+        assert_true(anm_roof_read(r, 0.001) > 0);
+        assert_true(anm_roof_multiply(r, 0.001) > 0);
+        anm_roof_free(r);
+        anm_pool_free(pool);
+    }
+    anm_roof_free(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -365,6 +407,7 @@ int main(void)
         cmocka_unit_test(test_rows_alone),
         cmocka_unit_test(test_plain_is_right),
         cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_roofline),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -180,3 +180,19 @@ void anm_k_to_f16_plain(uint16_t *out, const float *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) out[i] = anm_f32_to_f16(x[i]);
 }
+
+/* ---- the most that can be multiplied ---- */
+
+void anm_k_peak_plain(int32_t *sum, const uint8_t *w, const int8_t *x, int64_t times)
+{
+    for (int64_t t = 0; t < times; t++)
+        for (int block = 0; block < 4; block++)
+            for (int row = 0; row < 16; row++)
+                for (int lane = 0; lane < 16; lane++) {
+                    const int8_t *a = x + (block / 2 * 16 + row) * 64;
+                    const uint8_t *b = w + block % 2 * 1024 + lane * 4;
+                    int32_t *to = sum + (block * 16 + row) * 16 + lane, s = 0;
+                    for (int k = 0; k < 64; k++) s += a[k] * b[k / 4 * 64 + k % 4];
+                    *to = (int32_t)((uint32_t)*to + (uint32_t)s);
+                }
+}

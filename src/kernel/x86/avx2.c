@@ -458,3 +458,30 @@ void anm_k_to_f16_avx2(uint16_t *out, const float *x, int64_t n)
         memcpy(out + i, &h, (size_t)have * sizeof *out);
     }
 }
+
+/* ---- the most that can be multiplied ---- */
+
+/* Four rows by sixteen lanes at a time. Pairs of products are below 2^12, so four of them are added as 16 bits. */
+void anm_k_peak_avx2(int32_t *sum, const uint8_t *w, const int8_t *x, int64_t times)
+{
+    const __m256i one = _mm256_set1_epi16(1);
+    for (int part = 0; part < 16; part++) {
+        const int8_t *a = x + part / 8 * 1024 + part % 4 * 256;
+        const uint8_t *b = w + part / 4 % 2 * 1024;
+        int32_t *to = sum + part * 64;
+        __m256i acc[8];
+        for (int i = 0; i < 8; i++) acc[i] = _mm256_load_si256((const __m256i *)(const void *)(to + i * 8));
+        for (int64_t t = 0; t < times; t++)
+            for (int k = 0; k < 16; k += 4)
+                for (int i = 0; i < 8; i++) {
+                    __m256i s = _mm256_setzero_si256();
+                    for (int n = k; n < k + 4; n++) {
+                        __m256i v = _mm256_load_si256((const __m256i *)(const void *)(b + n * 64 + i % 2 * 32));
+                        __m256i q = _mm256_set1_epi32((int32_t)anm_ld32(a + i / 2 * 64 + n * 4));
+                        s = _mm256_add_epi16(s, _mm256_maddubs_epi16(v, q));
+                    }
+                    acc[i] = _mm256_add_epi32(acc[i], _mm256_madd_epi16(s, one));
+                }
+        for (int i = 0; i < 8; i++) _mm256_store_si256((__m256i *)(void *)(to + i * 8), acc[i]);
+    }
+}

@@ -391,3 +391,23 @@ void anm_k_to_f16_avx512(uint16_t *out, const float *x, int64_t n)
         _mm256_mask_storeu_epi16(out + i, k, h);
     }
 }
+
+/* ---- the most that can be multiplied ---- */
+
+void anm_k_peak_avx512(int32_t *sum, const uint8_t *w, const int8_t *x, int64_t times)
+{
+    for (int block = 0; block < 4; block++) {
+        const int8_t *a = x + block / 2 * 1024;
+        const uint8_t *b = w + block % 2 * 1024;
+        int32_t *to = sum + block * 256;
+        __m512i acc[16];
+        for (int r = 0; r < 16; r++) acc[r] = _mm512_load_si512(to + r * 16);
+        for (int64_t t = 0; t < times; t++)
+            for (int k = 0; k < 16; k++) {
+                __m512i v = _mm512_load_si512(b + k * 64);
+                for (int r = 0; r < 16; r++)
+                    acc[r] = _mm512_dpbusd_epi32(acc[r], v, _mm512_set1_epi32((int32_t)anm_ld32(a + r * 64 + k * 4)));
+            }
+        for (int r = 0; r < 16; r++) _mm512_store_si512(to + r * 16, acc[r]);
+    }
+}
