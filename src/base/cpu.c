@@ -4,6 +4,9 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+/* Sets of rungs: bit i stands for rung i. */
+#define SET(rung) (1u << ANM_ISA_##rung)
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 
@@ -15,40 +18,58 @@ static uint64_t saved_state(void)
     return (uint64_t)hi << 32 | lo;
 }
 
-static anm_isa ask(void)
+static unsigned ask(void)
 {
     enum { SSE_AVX = 0x6, AVX512_STATE = 0xe6 };
+    unsigned set = SET(PLAIN);
     uint32_t a, b, c, d, b7, c7, d7;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return ANM_ISA_PLAIN; /* OSXSAVE */
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return set; /* OSXSAVE */
     bool fma = c >> 12 & 1, avx = c >> 28 & 1, f16c = c >> 29 & 1;
-    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7)) return ANM_ISA_PLAIN;
+    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7)) return set;
     uint64_t saved = saved_state();
-    if (!fma || !avx || !f16c || !(b7 >> 5 & 1) || (saved & SSE_AVX) != SSE_AVX) return ANM_ISA_PLAIN;
+    if (!fma || !avx || !f16c || !(b7 >> 5 & 1) || (saved & SSE_AVX) != SSE_AVX) return set;
+    set |= SET(AVX2);
     bool f = b7 >> 16 & 1, dq = b7 >> 17 & 1, bw = b7 >> 30 & 1, vl = b7 >> 31 & 1, vnni = c7 >> 11 & 1;
-    return f && dq && bw && vl && vnni && (saved & AVX512_STATE) == AVX512_STATE ? ANM_ISA_AVX512 : ANM_ISA_AVX2;
+    if (!f || !dq || !bw || !vl || (saved & AVX512_STATE) != AVX512_STATE) return set;
+    set |= SET(AVX512);
+    if (vnni) set |= SET(AVX512VNNI);
+    return set;
 }
 
 #else
 
-static anm_isa ask(void)
+static unsigned ask(void)
 {
-    return ANM_ISA_PLAIN;
+    return SET(PLAIN);
 }
 
 #endif
 
-anm_isa anm_isa_best(void)
+static unsigned usable(void)
 {
-    static _Atomic int known = -1; /* every thread that asks finds the same */
-    int best = atomic_load_explicit(&known, memory_order_relaxed);
-    if (best < 0) {
-        best = (int)ask();
-        atomic_store_explicit(&known, best, memory_order_relaxed);
+    static _Atomic unsigned known = 0; /* every thread that asks finds the same; the plain rung is never missing */
+    unsigned set = atomic_load_explicit(&known, memory_order_relaxed);
+    if (!set) {
+        set = ask();
+        atomic_store_explicit(&known, set, memory_order_relaxed);
     }
-    return (anm_isa)best;
+    return set;
+}
+
+const char *anm_isa_name(anm_isa isa)
+{
+    static const char *const name[ANM_ISA_COUNT] = {"plain", "avx2", "avx512", "avx512vnni"};
+    return name[isa];
 }
 
 bool anm_isa_usable(anm_isa isa)
 {
-    return isa <= anm_isa_best();
+    return usable() >> isa & 1;
+}
+
+anm_isa anm_isa_best(void)
+{
+    anm_isa best = ANM_ISA_COUNT - 1;
+    while (!anm_isa_usable(best)) best--;
+    return best;
 }

@@ -8,12 +8,18 @@
 
 #include <stdbool.h>
 
+/* Within a family of processors a later rung is the better one. */
 typedef enum anm_isa {
-    ANM_ISA_PLAIN,  /* what every processor of the family has */
-    ANM_ISA_AVX2,   /* AVX2, FMA, F16C */
-    ANM_ISA_AVX512, /* those, and AVX-512 F, DQ, BW, VL, VNNI */
+    ANM_ISA_PLAIN, /* what every processor of the family has */
+    /* x86-64 */
+    ANM_ISA_AVX2,       /* AVX2, FMA, F16C */
+    ANM_ISA_AVX512,     /* those, and AVX-512 F, DQ, BW, VL */
+    ANM_ISA_AVX512VNNI, /* those, and AVX-512 VNNI */
     ANM_ISA_COUNT
 } anm_isa;
+
+/* "plain", "avx2" …, as the user may force one. */
+const char *anm_isa_name(anm_isa isa);
 
 /* Asked of the processor once, and then remembered: under a hypervisor the question costs microseconds. */
 bool anm_isa_usable(anm_isa isa);

@@ -2,74 +2,87 @@
 /* The tables of kernels, and which of them this processor can run. */
 #include "kernel/kernels.h"
 
+#include <stdio.h>
 #include <string.h>
 
-#if defined(__x86_64__)
-#define HAVE_X86 1
-#else
-#define HAVE_X86 0
-#endif
+/* A table takes its forms by what VECTOR and DOT stand for at the time. */
+#define JOIN(name, rung) anm_k_##name##_##rung,
+#define FORM(name, rung) JOIN(name, rung)
+#define ANM_KERNEL(kind, name, args) FORM(name, kind)
 
+#define VECTOR plain
+#define DOT plain
 static const anm_kernels plain = {
     ANM_ISA_PLAIN,
     "plain",
-#define ANM_KERNEL(name, args, p, avx2, avx512) anm_k_##name##_plain,
 #include "kernel/kernels.def"
-#undef ANM_KERNEL
 };
+#undef VECTOR
+#undef DOT
 
-#if HAVE_X86
+#if defined(__x86_64__)
 
-/* PICK(1, own, lower) is own, PICK(0, own, lower) is lower. */
-#define PICK(has, own, lower) PICK_##has(own, lower)
-#define PICK_1(own, lower) own
-#define PICK_0(own, lower) lower
-
+#define VECTOR avx2
+#define DOT avx2
 static const anm_kernels avx2 = {
     ANM_ISA_AVX2,
     "avx2",
-#define ANM_KERNEL(name, args, p, a2, a512) PICK(a2, anm_k_##name##_avx2, anm_k_##name##_plain),
 #include "kernel/kernels.def"
-#undef ANM_KERNEL
 };
+#undef VECTOR
+#undef DOT
 
+#define VECTOR avx512
+#define DOT avx2
 static const anm_kernels avx512 = {
     ANM_ISA_AVX512,
     "avx512",
-#define ANM_KERNEL(name, args, p, a2, a512)                                                                            \
-    PICK(a512, anm_k_##name##_avx512, PICK(a2, anm_k_##name##_avx2, anm_k_##name##_plain)),
 #include "kernel/kernels.def"
-#undef ANM_KERNEL
 };
+#undef VECTOR
+#undef DOT
 
-const anm_kernels *anm_kernels_of(anm_isa isa)
-{
-    return isa == ANM_ISA_AVX512 ? &avx512 : isa == ANM_ISA_AVX2 ? &avx2 : &plain;
-}
-
-#else
-
-const anm_kernels *anm_kernels_of(anm_isa isa)
-{
-    (void)isa;
-    return &plain;
-}
+#define VECTOR avx512
+#define DOT avx512vnni
+static const anm_kernels avx512vnni = {
+    ANM_ISA_AVX512VNNI,
+    "avx512vnni",
+#include "kernel/kernels.def"
+};
+#undef VECTOR
+#undef DOT
 
 #endif
 
+const anm_kernels *anm_kernels_of(anm_isa isa)
+{
+    switch (isa) {
+    case ANM_ISA_PLAIN: return &plain;
+#if defined(__x86_64__)
+    case ANM_ISA_AVX2: return &avx2;
+    case ANM_ISA_AVX512: return &avx512;
+    case ANM_ISA_AVX512VNNI: return &avx512vnni;
+#endif
+    default: return NULL;
+    }
+}
+
 int anm_kernels_choose(const anm_kernels **out, const char *force, anm_error *err)
 {
-    static const char *const name[ANM_ISA_COUNT] = {"plain", "avx2", "avx512"};
     if (!force || !*force) {
         *out = anm_kernels_of(anm_isa_best());
         return 0;
     }
+    char known[128] = "";
     for (anm_isa i = ANM_ISA_PLAIN; i < ANM_ISA_COUNT; i++) {
-        if (strcmp(force, name[i])) continue;
-        if (!anm_isa_usable(i))
-            return anm_fail(err, ANM_ERR_UNSUPPORTED, "ANEMONE_ISA=%s: this processor cannot run it", force);
-        *out = anm_kernels_of(i);
-        return 0;
+        if (!anm_kernels_of(i)) continue;
+        if (!strcmp(force, anm_isa_name(i))) {
+            if (!anm_isa_usable(i))
+                return anm_fail(err, ANM_ERR_UNSUPPORTED, "ANEMONE_ISA=%s: this processor cannot run it", force);
+            *out = anm_kernels_of(i);
+            return 0;
+        }
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", *known ? ", " : "", anm_isa_name(i));
     }
-    return anm_fail(err, ANM_ERR_USAGE, "ANEMONE_ISA=%s: unknown; use plain, avx2 or avx512", force);
+    return anm_fail(err, ANM_ERR_USAGE, "ANEMONE_ISA=%s: unknown; use one of %s", force, known);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Kernels: the inner loops of the engine, each in plain C (ref/) and in vector forms (x86/, arm/). kernels.def lists
- * them; a table per instruction set holds the best form of each.
+ * them; a table for each rung of base/cpu.h holds the best form of each.
  *
  * Every form of a kernel gives the same bits: sums run in the same order in each (16 lanes, then a fixed tree), and
  * products are fused into sums (fma) everywhere. So a result depends neither on the processor nor on how many rows are
@@ -116,13 +116,13 @@ typedef struct anm_norm {
 
 typedef struct anm_kernels {
     anm_isa isa;
-    const char *name; /* "plain", "avx2", "avx512" */
-#define ANM_KERNEL(name, args, plain, avx2, avx512) void(*name) args;
+    const char *name; /* anm_isa_name's */
+#define ANM_KERNEL(kind, name, args) void(*name) args;
 #include "kernel/kernels.def"
 #undef ANM_KERNEL
 } anm_kernels;
 
-/* The table of an instruction set that this build has; kernels that it has no own form of are a lower rung's. */
+/* The table of a rung; kernels that it has no own form of are a lower rung's. NULL: a rung of another family. */
 const anm_kernels *anm_kernels_of(anm_isa isa);
 /* The best usable table, or the one named by `force` (may be NULL; ANEMONE_ISA's value). */
 int anm_kernels_choose(const anm_kernels **out, const char *force, anm_error *err);

@@ -7,10 +7,11 @@
 
 #define ANM_TINY 1e-30f /* activations of a smaller magnitude are 0 when they are quantised */
 
-#define ANM_KERNEL(name, args, plain, avx2, avx512)                                                                    \
+#define ANM_KERNEL(kind, name, args)                                                                                   \
     void anm_k_##name##_plain args;                                                                                    \
     void anm_k_##name##_avx2 args;                                                                                     \
-    void anm_k_##name##_avx512 args;
+    void anm_k_##name##_avx512 args;                                                                                   \
+    void anm_k_##name##_avx512vnni args;
 #include "kernel/kernels.def"
 #undef ANM_KERNEL
 

@@ -291,10 +291,10 @@ static void test_forms_agree(void **state)
     for (anm_isa isa = ANM_ISA_PLAIN + 1; isa < ANM_ISA_COUNT; isa++) {
         const anm_kernels *v = anm_kernels_of(isa);
         if (!anm_isa_usable(isa)) {
-            print_message("%s: not usable here\n", v->name);
+            print_message("%s: not usable here\n", anm_isa_name(isa));
             continue;
         }
-#define ANM_KERNEL(name, args, plain, avx2, avx512)                                                                    \
+#define ANM_KERNEL(kind, name, args)                                                                                   \
     seed = 1;                                                                                                          \
     for (int i = 0; i < ROUNDS; i++) check_##name(p, v);
 #include "kernel/kernels.def"
@@ -378,6 +378,13 @@ static void test_choice(void **state)
     assert_int_equal(anm_kernels_choose(&k, "sse9", &err), ANM_ERR_USAGE);
     assert_int_equal(anm_kernels_choose(&k, NULL, &err), 0);
     assert_true(anm_isa_usable(k->isa));
+    for (anm_isa isa = ANM_ISA_PLAIN; isa < ANM_ISA_COUNT; isa++) {
+        const anm_kernels *table = anm_kernels_of(isa);
+        if (table) assert_string_equal(table->name, anm_isa_name(isa));
+        int rc = anm_kernels_choose(&k, anm_isa_name(isa), &err);
+        assert_int_equal(rc, anm_isa_usable(isa) ? 0 : table ? ANM_ERR_UNSUPPORTED : ANM_ERR_USAGE);
+        if (!rc) assert_ptr_equal(k, table);
+    }
 }
 
 /* Measuring ends, and gives rates; how high they are is the machine's affair. */
