@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 typedef struct options {
-    const char *model, *tokenizer, *config, *text, *against, *params, *precision;
+    const char *model, *tokenizer, *config, *text, *against, *params, *precision, *against_precision, *activations;
     int64_t window, max_windows, skip, threads;
     bool bos, json, exact, precise, quiet;
 } options;
@@ -21,6 +21,7 @@ typedef struct options {
 /* One of the two sides: a program or a checkpoint, open. */
 typedef struct side {
     const char *path;
+    anm_engine_opts how; /* of a program */
     anm_engine *engine;
     anm_ckpt *ckpt;
     anm_model *model;
@@ -44,6 +45,36 @@ static bool is_program(const char *path)
     return yes;
 }
 
+static anm_precision precision_named(const char *name)
+{
+    return strcmp(name, "exact") == 0     ? ANM_PRECISION_EXACT
+           : strcmp(name, "precise") == 0 ? ANM_PRECISION_PRECISE
+           : strcmp(name, "fp16") == 0    ? ANM_PRECISION_FP16
+                                          : ANM_PRECISION_DEFAULT;
+}
+
+/* "8,32": 8 bits, a scale for every 32. */
+static int read_rounding(anm_rounding *out, const char *text, anm_error *err)
+{
+    int bits, block, end = 0;
+    if (sscanf(text, "%d,%d%n", &bits, &block, &end) == 2 && !text[end] && bits >= 2 && bits <= 24 && block >= 1) {
+        *out = (anm_rounding){bits, block};
+        return 0;
+    }
+    return anm_fail(err, ANM_ERR_USAGE, "--activations %s: bits (2 to 24) and how many share a scale, as in 8,32", text);
+}
+
+/* How each of the two sides is computed. */
+static int choose_ways(side *a, side *b, const options *o, anm_pool *pool, anm_error *err)
+{
+    const char *own = o->exact ? "exact" : o->precise ? "precise" : o->precision;
+    a->how = (anm_engine_opts){.precision = precision_named(own), .pool = pool};
+    b->how = (anm_engine_opts){.precision = precision_named(o->against_precision ? o->against_precision : own), .pool = pool};
+    if (!o->activations) return 0;
+    a->how.precision = ANM_PRECISION_EXACT;
+    return read_rounding(&a->how.linear, o->activations, err);
+}
+
 static void say_layer(void *ctx, size_t layer)
 {
     const side *s = ctx;
@@ -56,12 +87,7 @@ static int open_side(side *s, const options *o, const int32_t *tokens, size_t wi
     int rc;
     bool tell = !o->quiet && isatty(STDERR_FILENO);
     if (is_program(s->path)) {
-        anm_engine_opts how = {.pool = pool};
-        how.precision = o->exact || strcmp(o->precision, "exact") == 0       ? ANM_PRECISION_EXACT
-                        : o->precise || strcmp(o->precision, "precise") == 0 ? ANM_PRECISION_PRECISE
-                        : strcmp(o->precision, "fp16") == 0                  ? ANM_PRECISION_FP16
-                                                                             : ANM_PRECISION_DEFAULT;
-        rc = anm_engine_open(&s->engine, s->path, &how, err);
+        rc = anm_engine_open(&s->engine, s->path, &s->how, err);
         if (!rc) rc = anm_scorer_engine(&s->scorer, s->engine, tokens, windows, (size_t)o->window, err);
         if (rc && !strstr(err->text, s->path)) anm_error_prefix(err, s->path);
         return rc;
@@ -89,7 +115,7 @@ static int print(const anm_evaluation *e, const options *o, size_t windows, doub
                               "seconds", seconds, "tok_s", rate);
         char *text = NULL;
         int rc = 0;
-        if (o->against && j)
+        if (e->ratio > 0 && j)
             rc = json_object_update_new(j, json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "kl", e->kl, "kl_se", e->kl_se, "top1", e->top1,
                                                 "against_perplexity", e->other_perplexity, "ratio", e->ratio, "ratio_se", e->ratio_se));
         rc = rc ? anm_fail_memory(err, "JSON") : anm_json_write(&text, j, JSON_REAL_PRECISION(9), err);
@@ -100,7 +126,7 @@ static int print(const anm_evaluation *e, const options *o, size_t windows, doub
     }
     printf("perplexity %.4f ± %.4f (%zu tokens, %zu windows of %lld, %.1f tokens/s)\n", e->perplexity, e->perplexity_se, e->tokens,
            windows, (long long)o->window, rate);
-    if (!o->against) return 0;
+    if (e->ratio <= 0) return 0; /* compared with nothing */
     printf("against    %.4f: %.4f ± %.4f times as high\n", e->other_perplexity, e->ratio, e->ratio_se);
     printf("mean KL    %.6f ± %.6f nats\ntop-1      %.2f %% the same\n", e->kl, e->kl_se, 100 * e->top1);
     return 0;
@@ -123,6 +149,10 @@ int cmd_eval(int argc, char **argv)
         {0, "exact", CLI_FLAG, &o.exact, NULL, "fp32 activations", NULL},
         {0, "precise", CLI_FLAG, &o.precise, NULL, "finer activations than the default's", NULL},
         {0, "precision", CLI_CHOICE, &o.precision, "default|precise|exact|fp16", "the same by name; fp16: as an fp16 device", NULL},
+        {0, "against_precision", CLI_CHOICE, &o.against_precision, "default|precise|exact|fp16",
+         "that of what is compared with, where it is another; alone: the same file", NULL},
+        {0, "activations", CLI_STRING, &o.activations, "B,G",
+         "what linears take rounded to B bits with a scale for every G, by the interpreter: slow", NULL},
         {'j', "threads", CLI_INT, &o.threads, "N", "threads (all processors)", NULL},
         {0, "json", CLI_FLAG, &o.json, NULL, "print JSON", NULL},
         {0, "quiet", CLI_FLAG, &o.quiet, NULL, "no progress", NULL},
@@ -143,8 +173,9 @@ int cmd_eval(int argc, char **argv)
     if (rc) return cli_fail(&err);
 
     a.path = o.model;
-    b.path = o.against;
+    b.path = o.against ? o.against : o.against_precision ? o.model : NULL;
     rc = anm_pool_new(&pool, (unsigned)o.threads, &err);
+    if (!rc) rc = choose_ways(&a, &b, &o, pool, &err);
     const cli_text text = {.path = o.text, .tokenizer = o.tokenizer, .config = o.config, .window = (size_t)o.window, .skip = (size_t)o.skip,
                            .most = (size_t)o.max_windows, .bos = o.bos};
     if (!rc) rc = cli_text_windows(&tokens, &windows, &text, &err);

@@ -18,6 +18,7 @@ typedef struct anm_eval {
     const anm_mil_array *have; /* by value id: what was computed so far; f is NULL elsewhere */
     anm_mil_array *out;        /* the results: typed, allocated, to be filled */
     anm_pool *pool;            /* may be NULL */
+    anm_rounding linear;       /* see anm_mil_interp_opts */
     anm_mil_array *temp;       /* constants decoded for this op, freed after it */
     uint32_t n_temp;           /* at most one per argument */
     anm_error *err;

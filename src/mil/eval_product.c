@@ -47,6 +47,21 @@ static void linear_task(void *ctx, uint32_t i, unsigned thread)
             linear_group(j, row, j->x + row * j->k, w + o * j->k, first + o);
 }
 
+/* x to the nearest of what `how` holds: the largest magnitude of a block is the largest integer. */
+static void round_row(double *to, int64_t stride, const float *x, int64_t n, anm_rounding how)
+{
+    double most = (double)((INT32_C(1) << (how.bits - 1)) - 1);
+    for (int64_t first = 0; first < n; first += how.block) {
+        int64_t end = first + how.block < n ? first + how.block : n;
+        float peak = 0;
+        for (int64_t k = first; k < end; k++)
+            if (fabsf(x[k]) > peak) peak = fabsf(x[k]);
+        double scale = (double)(float)((double)peak / most);
+        for (int64_t k = first; k < end; k++)
+            to[k * stride] = scale > 0 ? rint((double)x[k] / scale) * scale : (double)x[k];
+    }
+}
+
 int anm_eval_linear(anm_eval *e)
 {
     const anm_mil_array *x = anm_eval_arg(e, ANM_P_X), *bias = anm_eval_arg(e, ANM_P_BIAS);
@@ -64,9 +79,12 @@ int anm_eval_linear(anm_eval *e)
     double *lanes = calloc((size_t)(groups * j.k * LANES) + 1, sizeof *lanes);
     j.w = malloc(((size_t)anm_pool_threads(e->pool) * CHUNK * (size_t)j.k + 1) * sizeof *j.w);
     if (lanes && j.w) {
-        for (int64_t r = 0; r < j.rows; r++)
-            for (int64_t k = 0; k < j.k; k++)
-                lanes[(r / LANES * j.k + k) * LANES + r % LANES] = (double)x->f[r * j.k + k];
+        for (int64_t r = 0; r < j.rows; r++) {
+            double *row = lanes + r / LANES * j.k * LANES + r % LANES;
+            if (e->linear.bits) round_row(row, LANES, x->f + r * j.k, j.k, e->linear);
+            else
+                for (int64_t k = 0; k < j.k; k++) row[k * LANES] = (double)x->f[r * j.k + k];
+        }
         j.x = lanes;
         anm_pool_run(e->pool, linear_task, &j, (uint32_t)tasks);
     }

@@ -175,7 +175,8 @@ static int call(interp *it, const anm_mil_op *op)
                       .out = it->outs,
                       .temp = it->temp,
                       .err = it->err,
-                      .pool = it->opts ? it->opts->pool : NULL};
+                      .pool = it->opts ? it->opts->pool : NULL,
+                      .linear = it->opts ? it->opts->linear : (anm_rounding){0}};
         bad = evals[op->code](&e);
         for (uint32_t i = 0; i < e.n_temp; i++)
             anm_mil_array_free(&e.temp[i]);

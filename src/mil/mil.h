@@ -279,6 +279,11 @@ typedef struct anm_mil_array {
 
 struct anm_pool;
 
+/* Numbers of `bits` bits (2 … 24, a sign among them) with an fp32 scale for every `block` of them. */
+typedef struct anm_rounding {
+    int32_t bits, block; /* bits 0: not rounded */
+} anm_rounding;
+
 typedef struct anm_mil_interp_opts {
     bool round_fp16; /* round inputs and each result to their declared type: what an fp16 device could do at
                         best */
@@ -287,6 +292,7 @@ typedef struct anm_mil_interp_opts {
     void (*after)(void *ctx, const anm_mil_op *op, const anm_mil_array *result);
     void *ctx;
     struct anm_pool *pool; /* linear runs on it; may be NULL. Results do not depend on it. */
+    anm_rounding linear;   /* what linear's inputs are rounded to, in blocks from the beginning of each row */
 } anm_mil_interp_opts;
 
 /* Runs `fn`, which must verify, on inputs in the order of its signature. Results are allocated with malloc,

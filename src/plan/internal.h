@@ -119,6 +119,8 @@ struct anm_plan {
     int64_t widest_in;  /* the most inputs that a linear takes */
 };
 
+const char *anm_plan_kind_name(anm_step_kind kind);
+
 /* Meaning to steps; fills step, buf and tail. `why` holds the reason when it fails (ANM_ERR_UNSUPPORTED). */
 int anm_plan_lower(anm_plan *p, const anm_method *m, anm_error *why);
 

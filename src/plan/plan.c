@@ -151,6 +151,11 @@ static const char *const kind_name[] = {
     [ANM_STEP_MUL] = "mul",     [ANM_STEP_SILU] = "silu",
 };
 
+const char *anm_plan_kind_name(anm_step_kind kind)
+{
+    return kind_name[kind];
+}
+
 static void print_buf(FILE *to, const char *before, int32_t buf)
 {
     if (buf == ANM_BUF_LOGITS) fprintf(to, "%slogits", before);

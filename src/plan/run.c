@@ -354,11 +354,12 @@ static bool row_by_row(const anm_plan_step *s)
     return s->kind != ANM_STEP_LINEAR && s->kind != ANM_STEP_ATTEND;
 }
 
-static void took(anm_plan_times *t, anm_time_of what)
+static void took(anm_plan_times *t, anm_time_of what, int32_t stage)
 {
     if (!t) return;
     double now = t->now();
     t->seconds[what] += now - t->last;
+    if (t->stage) t->stage[stage] += now - t->last;
     t->last = now;
 }
 
@@ -391,15 +392,15 @@ void anm_plan_run(float *logits, const anm_plan *p, anm_plan_work *w, anm_kv *kv
         for (uint32_t k = 0; next && next->kind == ANM_STEP_LINEAR && k < next->n_parts; k++)
             if (by_q8(&r, &next->part[k])) r.quantise = next;
         if (end > i || r.quantise) anm_pool_run(r.n < SERIAL_ROWS ? NULL : pool, row_task, &r, (uint32_t)r.n);
-        took(rows->times, p->step[i].kind == ANM_STEP_EMBED ? ANM_TIME_EMBEDDING : ANM_TIME_ROWS);
+        took(rows->times, p->step[i].kind == ANM_STEP_EMBED ? ANM_TIME_EMBEDDING : ANM_TIME_ROWS, 2 * i);
         if (next && next->kind == ANM_STEP_LINEAR) {
             linear(&r, next);
-            took(rows->times, next->part[0].out == ANM_BUF_LOGITS ? ANM_TIME_HEAD : ANM_TIME_LINEARS);
+            took(rows->times, next->part[0].out == ANM_BUF_LOGITS ? ANM_TIME_HEAD : ANM_TIME_LINEARS, 2 * end + 1);
         }
         if (next && next->kind == ANM_STEP_ATTEND) {
             r.step = next;
             anm_pool_run(pool, attend_task, &r, (uint32_t)(r.n * next->n_groups));
-            took(rows->times, ANM_TIME_ATTENTION);
+            took(rows->times, ANM_TIME_ATTENTION, 2 * end + 1);
         }
         i = next ? end + 1 : end;
     }

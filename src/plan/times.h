@@ -17,6 +17,7 @@ typedef struct anm_plan_times {
     double (*now)(void); /* in seconds; never goes back */
     double last;         /* its latest reading */
     double seconds[ANM_TIME_COUNT];
+    double *stage; /* the same by stage (plan/report.h), or NULL; the caller's */
 } anm_plan_times;
 
 #endif

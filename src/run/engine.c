@@ -11,10 +11,12 @@ struct anm_engine {
     anm_loaded l;
     anm_precision precision;
     anm_pool *pool; /* not owned */
+    anm_rounding linear; /* for the interpreter */
     atomic_flag pool_taken; /* one state at a time uses the pool; others then run on their own thread, no less right */
     uint8_t *masked[ANM_METHOD_COUNT]; /* [value id]: may hold minus infinity; for FP16 only */
     anm_plan *plan[ANM_METHOD_COUNT];  /* NULL: the interpreter runs it; usually both are one */
     anm_error why;                     /* … because of this */
+    const anm_kernels *kernels;
 };
 
 struct anm_state {
@@ -23,6 +25,7 @@ struct anm_state {
     anm_range range;
     anm_plan_work *work[ANM_METHOD_COUNT];
     anm_plan_times times; /* now is NULL: nothing is measured */
+    double *stage[ANM_METHOD_COUNT];
 };
 
 static int mark_masked(anm_engine *e, anm_error *err)
@@ -43,9 +46,9 @@ static int make_plans(anm_engine *e, anm_error *err)
     anm_plan_opts opts = {.activations = e->precision == ANM_PRECISION_DEFAULT   ? ANM_ACT_INT8
                                          : e->precision == ANM_PRECISION_PRECISE ? ANM_ACT_INT8X2
                                                                                  : ANM_ACT_F32,
+                          .kernels = e->kernels,
                           .pool = e->pool};
-    int rc = anm_kernels_choose(&opts.kernels, getenv("ANEMONE_ISA"), err);
-    if (!rc) rc = anm_plan_new(&e->plan[ANM_METHOD_WIDE], wide, &opts, &e->why);
+    int rc = anm_plan_new(&e->plan[ANM_METHOD_WIDE], wide, &opts, &e->why);
     if (!rc && (e->l.n_methods == 1 || anm_plan_fits(e->plan[ANM_METHOD_WIDE], narrow)))
         e->plan[ANM_METHOD_DECODE] = e->plan[ANM_METHOD_WIDE];
     else if (!rc) rc = anm_plan_new(&e->plan[ANM_METHOD_DECODE], narrow, &opts, &e->why);
@@ -63,6 +66,7 @@ static int new_engine(anm_engine **out, const anm_engine_opts *opts, anm_error *
     atomic_flag_clear(&e->pool_taken);
     e->precision = opts ? opts->precision : ANM_PRECISION_DEFAULT;
     e->pool = opts ? opts->pool : NULL;
+    if (opts) e->linear = opts->linear;
     return 0;
 }
 
@@ -70,8 +74,9 @@ static int new_engine(anm_engine **out, const anm_engine_opts *opts, anm_error *
 static int finish(anm_engine **out, int rc, const anm_engine_opts *opts, anm_error *err)
 {
     anm_engine *e = *out;
+    if (!rc) rc = anm_kernels_choose(&e->kernels, getenv("ANEMONE_ISA"), err);
     if (!rc && e->precision == ANM_PRECISION_FP16) rc = mark_masked(e, err);
-    else if (!rc && !(opts && opts->interpret)) rc = make_plans(e, err);
+    else if (!rc && !(opts && (opts->interpret || opts->linear.bits))) rc = make_plans(e, err);
     if (!rc) return 0;
     anm_engine_free(e);
     *out = NULL;
@@ -107,6 +112,16 @@ const char *anm_engine_unplanned(const anm_engine *e)
 {
     if (e->plan[ANM_METHOD_WIDE]) return NULL;
     return e->why.code ? e->why.text : "the interpreter was asked for";
+}
+
+const anm_plan *anm_engine_plan(const anm_engine *e, bool wide)
+{
+    return e->plan[wide ? ANM_METHOD_WIDE : ANM_METHOD_DECODE];
+}
+
+const anm_kernels *anm_engine_kernels(const anm_engine *e)
+{
+    return e->kernels;
 }
 
 void anm_engine_print_plan(FILE *to, const anm_engine *e)
@@ -161,6 +176,13 @@ void anm_state_measure(anm_state *s, double (*now)(void))
     s->times = (anm_plan_times){.now = now};
 }
 
+void anm_state_measure_stages(anm_state *s, double (*now)(void), double *wide, double *narrow)
+{
+    anm_state_measure(s, now);
+    s->stage[ANM_METHOD_WIDE] = wide;
+    s->stage[ANM_METHOD_DECODE] = narrow;
+}
+
 const anm_plan_times *anm_state_times(const anm_state *s)
 {
     return s->times.now && s->e->plan[ANM_METHOD_WIDE] ? &s->times : NULL;
@@ -195,17 +217,20 @@ int anm_state_step(float *logits, anm_state *s, const anm_step *step, anm_error 
     int rc = check_step(&e->l.info, step, err);
     if (rc) return rc;
     int which = step->n <= e->l.info.decode_len ? ANM_METHOD_DECODE : ANM_METHOD_WIDE;
+    bool mine = e->pool && !atomic_flag_test_and_set(&e->pool_taken);
+    anm_pool *pool = mine ? e->pool : NULL;
+    s->times.stage = s->stage[which];
     if (e->plan[which]) {
         anm_plan_rows rows = {step->n, step->token, step->pos, step->see, step->want, e->l.cos, e->l.sin,
                               s->times.now ? &s->times : NULL};
-        bool mine = e->pool && !atomic_flag_test_and_set(&e->pool_taken);
-        anm_plan_run(logits, e->plan[which], s->work[which], &s->kv, &rows, mine ? e->pool : NULL);
-        if (mine) atomic_flag_clear(&e->pool_taken);
-        return 0;
+        anm_plan_run(logits, e->plan[which], s->work[which], &s->kv, &rows, pool);
+    } else {
+        bool fp16 = e->precision == ANM_PRECISION_FP16;
+        const anm_interp_how how = {fp16, e->linear, fp16 ? &s->range : NULL, e->masked[which], pool};
+        rc = anm_interp_step(logits, &s->kv, &e->l, &e->l.method[which], step, &how, err);
     }
-    bool fp16 = e->precision == ANM_PRECISION_FP16;
-    return anm_interp_step(logits, &s->kv, &e->l, &e->l.method[which], step, fp16, fp16 ? &s->range : NULL,
-                           e->masked[which], err);
+    if (mine) atomic_flag_clear(&e->pool_taken);
+    return rc;
 }
 
 int anm_state_commit(anm_state *s, int32_t row, int32_t n, anm_error *err)

@@ -10,7 +10,8 @@
 
 #include "base/error.h"
 #include "base/pool.h"
-#include "plan/times.h"
+#include "plan/plan.h"
+#include "mil/mil.h"
 #include "model/model.h"
 
 #include <stdbool.h>
@@ -34,6 +35,7 @@ typedef struct anm_engine_opts {
     anm_precision precision; /* anemone.h; FP16: the interpreter, every op rounded to its declared type */
     anm_pool *pool; /* may be NULL: one thread */
     bool interpret; /* use the plain interpreter where a plan would fit, too: slow; to compare with (in exact precision) */
+    anm_rounding linear; /* for the interpreter, what linears take is rounded to this: slow; to hold the kernels' rounding against */
 } anm_engine_opts;
 
 typedef struct anm_engine anm_engine; /* loaded: immutable, shared by sessions */
@@ -53,6 +55,10 @@ const anm_engine_info *anm_engine_get_info(const anm_engine *e);
 
 /* Why the plain interpreter runs this program ("OP NAME: reason"; slow), or NULL when a plan does. */
 const char *anm_engine_unplanned(const anm_engine *e);
+/* The plan of many rows, or that of one: often the same; NULL where the interpreter runs it. */
+const anm_plan *anm_engine_plan(const anm_engine *e, bool wide);
+/* The kernels that plans run by. */
+const anm_kernels *anm_engine_kernels(const anm_engine *e);
 /* The plan's steps, one a line. */
 void anm_engine_print_plan(FILE *to, const anm_engine *e);
 
@@ -83,6 +89,9 @@ void anm_state_truncate(anm_state *s, int64_t keep);
 
 /* From now on measures where steps' time goes, until a reset from zero; `now` is a clock in seconds. */
 void anm_state_measure(anm_state *s, double (*now)(void));
+/* The same, and what each of the plan's stages took (plan/report.h): added to wide[], of the plan of many rows, and to
+ * narrow[], of the one that a single row takes (one array where both are one plan). NULL, NULL: no more. */
+void anm_state_measure_stages(anm_state *s, double (*now)(void), double *wide, double *narrow);
 /* What was measured; NULL where nothing is: it was not asked for, or the interpreter runs the program. */
 const anm_plan_times *anm_state_times(const anm_state *s);
 

@@ -76,8 +76,16 @@ void anm_range_print(FILE *to, const anm_range *r);
 
 /* ---- the interpreter's way (engine_interp.c) ---- */
 
-/* A step through `m` by the interpreter. `range` may be NULL; round_fp16 rounds every op. */
+typedef struct anm_interp_how {
+    bool round_fp16;       /* every op */
+    anm_rounding linear;   /* what linears take */
+    anm_range *range;      /* may be NULL */
+    const uint8_t *masked; /* for the range */
+    anm_pool *pool;        /* may be NULL */
+} anm_interp_how;
+
+/* A step through `m` by the interpreter. */
 int anm_interp_step(float *logits, anm_kv *kv, const anm_loaded *l, const anm_method *m, const anm_step *step,
-                    bool round_fp16, anm_range *range, const uint8_t *masked, anm_error *err);
+                    const anm_interp_how *how, anm_error *err);
 
 #endif

@@ -114,10 +114,11 @@ static bool wanted(const anm_step *s, int32_t row)
 }
 
 int anm_interp_step(float *logits, anm_kv *kv, const anm_loaded *l, const anm_method *m, const anm_step *step,
-                    bool round_fp16, anm_range *range, const uint8_t *masked, anm_error *err)
+                    const anm_interp_how *how, anm_error *err)
 {
-    run r = {.l = l, .m = m, .step = step, .kv = kv, .range = range, .masked = masked};
-    anm_mil_interp_opts opts = {.round_fp16 = round_fp16, .after = range ? note : NULL, .ctx = &r};
+    run r = {.l = l, .m = m, .step = step, .kv = kv, .range = how->range, .masked = how->masked};
+    anm_mil_interp_opts opts = {
+        .round_fp16 = how->round_fp16, .after = how->range ? note : NULL, .ctx = &r, .pool = how->pool, .linear = how->linear};
     size_t vocab = (size_t)l->info.vocab_size, count = 0;
     int rc = new_inputs(&r, err);
     if (!rc) fill_inputs(&r);

@@ -402,6 +402,28 @@ static void refuses(const char *text, const anm_mil_array *in, int code, const c
     anm_mil_program_free(&p);
 }
 
+/* 3 bits are -3 … 3: a block of 3 and 1.4 has the scale 1, one of 0.6 and -0.31 has 0.2, a third of nothing none. */
+static void linear_takes_what_its_inputs_are_rounded_to(void **state)
+{
+    (void)state;
+    static const char text[] = "func f(%x: fp32[1, 5]) -> (%y) opset \"o\" { %y: fp32[1, 1] = linear(x=%x, "
+                               "weight=fp32[1,5](1, 10, 100, 1000, 10000)) }";
+    anm_mil_program p;
+    anm_error err;
+    anm_mil_array out = {0};
+    float x[5] = {3, 1.4f, 0.6f, -0.31f, 0};
+    const anm_mil_array in = {.type = {ANM_DT_F32, 2, {1, 5}}, .f = x};
+    anm_mil_interp_opts opts = {.linear = {3, 2}};
+    if (anm_mil_parse(&p, text, strlen(text), &err) || anm_mil_verify(&p, false, &err)) fail_msg("%s", err.text);
+    assert_int_equal(anm_mil_interp(&out, p.functions, &in, &opts, &err), 0);
+    assert_true(fabsf(out.f[0] - (3 + 10 + 60 - 400)) < 1e-3f);
+    anm_mil_array_free(&out);
+    assert_int_equal(anm_mil_interp(&out, p.functions, &in, NULL, &err), 0);
+    assert_true(fabsf(out.f[0] - (3 + 14 + 60 - 310)) < 1e-3f);
+    anm_mil_array_free(&out);
+    anm_mil_program_free(&p);
+}
+
 static void what_cannot_run_says_why(void **state)
 {
     (void)state;
@@ -432,6 +454,7 @@ int main(void)
         cmocka_unit_test(computed_shapes_and_all_kinds_of_outputs),
         cmocka_unit_test(fp16_rounds_every_result),
         cmocka_unit_test(a_row_does_not_depend_on_its_neighbours),
+        cmocka_unit_test(linear_takes_what_its_inputs_are_rounded_to),
         cmocka_unit_test(what_cannot_run_says_why),
     };
     return cmocka_run_group_tests_name("mil/interp", tests, NULL, NULL);

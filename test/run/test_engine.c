@@ -6,6 +6,7 @@
 #include "test.h"
 
 #include "base/map.h"
+#include "plan/report.h"
 #include "run/engine.h"
 
 #include <math.h>
@@ -105,9 +106,9 @@ static void test_plan_is_the_interpreter(void **state)
     (void)state;
     for (int i = 0; i < PROGRAMS; i++) {
         if (access(program[i], R_OK)) continue;
-        answer slow = run(program[i], (anm_engine_opts){ANM_PRECISION_EXACT, NULL, true}, 32);
-        answer plan = run(program[i], (anm_engine_opts){ANM_PRECISION_EXACT, NULL, false}, 32);
-        answer fast = run(program[i], (anm_engine_opts){ANM_PRECISION_DEFAULT, NULL, false}, 32);
+        answer slow = run(program[i], (anm_engine_opts){.precision = ANM_PRECISION_EXACT, .interpret = true}, 32);
+        answer plan = run(program[i], (anm_engine_opts){.precision = ANM_PRECISION_EXACT}, 32);
+        answer fast = run(program[i], (anm_engine_opts){.precision = ANM_PRECISION_DEFAULT}, 32);
         assert_true(plan.planned && fast.planned);
         /* The interpreter does not round fresh keys and values to the cache's fp16 before it uses them. */
         float d = distance(&slow, &plan), f = distance(&slow, &fast);
@@ -118,6 +119,88 @@ static void test_plan_is_the_interpreter(void **state)
         free_answer(&plan);
         free_answer(&fast);
     }
+}
+
+static double mean_square(const answer *a, const answer *b)
+{
+    double sum = 0;
+    assert_int_equal(a->count, b->count);
+    for (size_t i = 0; i < a->count; i++) {
+        double d = (double)a->logits[i] - (double)b->logits[i];
+        sum += d * d;
+    }
+    return sum / (double)a->count;
+}
+
+/* The default arithmetic is the rounding of what linears take to int8 with a scale for every 32, and nothing else to speak of. */
+static void test_rounding(void **state)
+{
+    (void)state;
+    const anm_engine_opts coarse = {.precision = ANM_PRECISION_EXACT, .linear = {8, 32}},
+                          fine = {.precision = ANM_PRECISION_EXACT, .linear = {12, 32}};
+    for (int i = 0; i < PROGRAMS; i++) {
+        if (access(program[i], R_OK)) continue;
+        answer exact = run(program[i], (anm_engine_opts){.precision = ANM_PRECISION_EXACT, .interpret = true}, 32);
+        answer fast = run(program[i], (anm_engine_opts){.precision = ANM_PRECISION_DEFAULT}, 32);
+        answer a = run(program[i], coarse, 32), b = run(program[i], fine, 32);
+        double away = mean_square(&fast, &exact), rounded = mean_square(&a, &exact), same = mean_square(&fast, &a);
+        /* Two that have nothing to do with each other were twice `away` apart. An fp16 cache is rounded by the plan alone,
+         * and moves some numbers over the middle between two integers; in an fp32 file all are the same. */
+        assert_true(same < away);
+        if (strstr(program[i], "fp32")) assert_true(same < 1e-6 * away);
+        assert_true(away < 1.2 * rounded && rounded < 1.2 * away);
+        assert_true(mean_square(&b, &exact) < 0.1 * rounded);
+        free_answer(&exact);
+        free_answer(&fast);
+        free_answer(&a);
+        free_answer(&b);
+    }
+}
+
+static double ticks;
+static double tick(void)
+{
+    return ticks += 1;
+}
+
+/* Times by stage are those by kind, split; every stage that takes time has a name. */
+static void test_stages(void **state)
+{
+    (void)state;
+    anm_error err;
+    anm_engine *e = open_engine(program[0], (anm_engine_opts){.precision = ANM_PRECISION_DEFAULT});
+    const anm_plan *p = anm_engine_plan(e, true);
+    const anm_engine_info *info = anm_engine_get_info(e);
+    anm_state *s = NULL;
+    assert_non_null(p);
+    assert_int_equal(anm_state_new(&s, e, &err), 0);
+    int32_t n = anm_plan_stages(p), token = 1, pos = 0, linears = 0;
+    double *took = calloc((size_t)n, sizeof *took), sum = 0, kinds = 0;
+    float *y = malloc((size_t)info->vocab_size * sizeof *y);
+    anm_state_measure_stages(s, tick, took, took);
+    for (int i = 0; i < 3; i++) assert_int_equal(anm_state_step(y, s, &(anm_step){1, &token, &pos, NULL, NULL}, &err), 0);
+    const anm_plan_times *t = anm_state_times(s);
+    assert_non_null(t);
+    for (int i = 0; i < ANM_TIME_COUNT; i++) kinds += t->seconds[i];
+    for (int32_t i = 0; i < n; i++) {
+        char name[120], shorter[6];
+        if (took[i] == 0) continue;
+        sum += took[i];
+        assert_true(*anm_plan_stage_name(name, sizeof name, p, i));
+        linears += !strncmp(name, "linear ", 7);
+        assert_true(strlen(anm_plan_stage_name(shorter, sizeof shorter, p, i)) < sizeof shorter);
+        assert_memory_equal(name, shorter, strlen(shorter));
+    }
+    assert_true(sum == kinds && sum > 0);
+    assert_true(linears >= 4 * info->n_layers + 1);
+    anm_plan_cost cost;
+    anm_plan_get_cost(&cost, p);
+    assert_true(cost.int8 && cost.weight_bytes > 0 && cost.layer_products > 0 && cost.head_products > 0);
+    assert_int_equal(cost.cache_bytes, info->n_layers * 2 * info->n_kv_heads * info->head_dim * 2);
+    free(took);
+    free(y);
+    anm_state_free(s);
+    anm_engine_free(e);
 }
 
 static void same_answer(const answer *a, const answer *b, const char *path, const char *what)
@@ -134,7 +217,7 @@ static void test_one_answer(void **state)
         for (anm_precision p = ANM_PRECISION_DEFAULT; p <= ANM_PRECISION_EXACT; p++) {
             anm_pool *pool;
             assert_int_equal(anm_pool_new(&pool, 3, NULL), 0);
-            anm_engine_opts alone = {p, NULL, false}, many = {p, pool, false};
+            anm_engine_opts alone = {.precision = p}, many = {.precision = p, .pool = pool};
             answer a = run(program[i], alone, 1), b = run(program[i], alone, 4), c = run(program[i], many, 32);
             same_answer(&a, &b, program[i], "the chunk");
             same_answer(&a, &c, program[i], "the number of threads");
@@ -160,7 +243,7 @@ static void test_branches(void **state)
         anm_error err;
         anm_state *s;
         if (access(program[i], R_OK)) continue;
-        e = open_engine(program[i], (anm_engine_opts){ANM_PRECISION_DEFAULT, NULL, false});
+        e = open_engine(program[i], (anm_engine_opts){.precision = ANM_PRECISION_DEFAULT});
         int64_t vocab = anm_engine_get_info(e)->vocab_size;
         assert_int_equal(anm_state_new(&s, e, &err), 0);
         float *y = malloc((size_t)vocab * 5 * sizeof *y), *z = malloc((size_t)vocab * 3 * sizeof *z);
@@ -231,7 +314,7 @@ static void test_many_states(void **state)
     assert_int_equal(anm_pool_new(&pool, 2, NULL), 0);
     talk t[TALKS + 1];
     pthread_t thread[TALKS];
-    anm_engine *e = open_engine(program[0], (anm_engine_opts){ANM_PRECISION_DEFAULT, pool, false});
+    anm_engine *e = open_engine(program[0], (anm_engine_opts){.pool = pool});
     for (int i = 0; i <= TALKS; i++) t[i].e = e;
     hold(&t[TALKS]);
     for (int i = 0; i < TALKS; i++) assert_int_equal(pthread_create(&thread[i], NULL, hold, &t[i]), 0);
@@ -290,13 +373,13 @@ static void test_fp16(void **state)
 {
     (void)state;
     anm_error err;
-    answer exact = run(program[0], (anm_engine_opts){ANM_PRECISION_EXACT, NULL, false}, 5);
-    answer fp16 = run(program[0], (anm_engine_opts){ANM_PRECISION_FP16, NULL, false}, 5);
+    answer exact = run(program[0], (anm_engine_opts){.precision = ANM_PRECISION_EXACT}, 5);
+    answer fp16 = run(program[0], (anm_engine_opts){.precision = ANM_PRECISION_FP16}, 5);
     float d = distance(&exact, &fp16);
     assert_true(d > 0 && d < 0.1f);
     free_answer(&exact);
     free_answer(&fp16);
-    anm_engine *e = open_engine(program[0], (anm_engine_opts){ANM_PRECISION_FP16, NULL, false});
+    anm_engine *e = open_engine(program[0], (anm_engine_opts){.precision = ANM_PRECISION_FP16});
     anm_state *s;
     assert_int_equal(anm_state_new(&s, e, &err), 0);
     float y[300];
@@ -367,6 +450,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plan_is_the_interpreter), cmocka_unit_test(test_one_answer),
+        cmocka_unit_test(test_rounding),                cmocka_unit_test(test_stages),
         cmocka_unit_test(test_branches),                cmocka_unit_test(test_many_states),
         cmocka_unit_test(test_wrong_steps),
         cmocka_unit_test(test_fp16),                    cmocka_unit_test(test_damaged),

@@ -26,7 +26,7 @@ static size_t run(float *out, const char *path, anm_precision p, bool interpret,
     anm_error err;
     anm_engine *e;
     anm_state *s;
-    if (anm_engine_open(&e, path, &(anm_engine_opts){p, NULL, interpret}, &err)) fail_msg("%s", err.text);
+    if (anm_engine_open(&e, path, &(anm_engine_opts){.precision = p, .interpret = interpret}, &err)) fail_msg("%s", err.text);
     if (!interpret && anm_engine_unplanned(e)) fail_msg("no plan: %s", anm_engine_unplanned(e));
     if (anm_state_new(&s, e, &err)) fail_msg("%s", err.text);
     int64_t vocab = anm_engine_get_info(e)->vocab_size;
