@@ -2,6 +2,7 @@
 #include "base/cpu.h"
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Sets of rungs: bit i stands for rung i. */
@@ -36,6 +37,41 @@ static unsigned ask(void)
     return set;
 }
 
+#elif defined(__aarch64__)
+
+#if defined(__linux__)
+#include <sys/auxv.h>
+
+/* The kernel names only what it lets programs use. */
+static bool has_dotprod(void) { return getauxval(AT_HWCAP) >> 20 & 1; } /* HWCAP_ASIMDDP */
+static bool has_i8mm(void) { return getauxval(AT_HWCAP2) >> 13 & 1; }   /* HWCAP2_I8MM */
+
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+
+static bool says(const char *name)
+{
+    int value = 0;
+    size_t size = sizeof value;
+    return !sysctlbyname(name, &value, &size, NULL, 0) && value;
+}
+static bool has_dotprod(void) { return says("hw.optional.arm.FEAT_DotProd"); }
+static bool has_i8mm(void) { return says("hw.optional.arm.FEAT_I8MM"); }
+
+#else
+
+static bool has_dotprod(void) { return false; }
+static bool has_i8mm(void) { return false; }
+
+#endif
+
+static unsigned ask(void)
+{
+    unsigned set = SET(PLAIN) | SET(NEON);
+    if (!has_dotprod()) return set;
+    return set | SET(DOTPROD) | (has_i8mm() ? SET(I8MM) : 0);
+}
+
 #else
 
 static unsigned ask(void)
@@ -58,7 +94,7 @@ static unsigned usable(void)
 
 const char *anm_isa_name(anm_isa isa)
 {
-    static const char *const name[ANM_ISA_COUNT] = {"plain", "avx2", "avx512", "avx512vnni"};
+    static const char *const name[ANM_ISA_COUNT] = {"plain", "avx2", "avx512", "avx512vnni", "neon", "dotprod", "i8mm"};
     return name[isa];
 }
 

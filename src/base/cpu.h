@@ -15,6 +15,10 @@ typedef enum anm_isa {
     ANM_ISA_AVX2,       /* AVX2, FMA, F16C */
     ANM_ISA_AVX512,     /* those, and AVX-512 F, DQ, BW, VL */
     ANM_ISA_AVX512VNNI, /* those, and AVX-512 VNNI */
+    /* 64-bit Arm */
+    ANM_ISA_NEON,    /* all have it, FMA and conversions of fp16 with it */
+    ANM_ISA_DOTPROD, /* FEAT_DotProd */
+    ANM_ISA_I8MM,    /* and FEAT_I8MM */
     ANM_ISA_COUNT
 } anm_isa;
 

@@ -52,6 +52,38 @@ static const anm_kernels avx512vnni = {
 #undef VECTOR
 #undef DOT
 
+#elif defined(__aarch64__)
+
+#define VECTOR neon
+#define DOT neon
+static const anm_kernels neon = {
+    ANM_ISA_NEON,
+    "neon",
+#include "kernel/kernels.def"
+};
+#undef VECTOR
+#undef DOT
+
+#define VECTOR neon
+#define DOT dotprod
+static const anm_kernels dotprod = {
+    ANM_ISA_DOTPROD,
+    "dotprod",
+#include "kernel/kernels.def"
+};
+#undef VECTOR
+#undef DOT
+
+#define VECTOR neon
+#define DOT i8mm
+static const anm_kernels i8mm = {
+    ANM_ISA_I8MM,
+    "i8mm",
+#include "kernel/kernels.def"
+};
+#undef VECTOR
+#undef DOT
+
 #endif
 
 const anm_kernels *anm_kernels_of(anm_isa isa)
@@ -62,6 +94,10 @@ const anm_kernels *anm_kernels_of(anm_isa isa)
     case ANM_ISA_AVX2: return &avx2;
     case ANM_ISA_AVX512: return &avx512;
     case ANM_ISA_AVX512VNNI: return &avx512vnni;
+#elif defined(__aarch64__)
+    case ANM_ISA_NEON: return &neon;
+    case ANM_ISA_DOTPROD: return &dotprod;
+    case ANM_ISA_I8MM: return &i8mm;
 #endif
     default: return NULL;
     }

@@ -11,7 +11,10 @@
     void anm_k_##name##_plain args;                                                                                    \
     void anm_k_##name##_avx2 args;                                                                                     \
     void anm_k_##name##_avx512 args;                                                                                   \
-    void anm_k_##name##_avx512vnni args;
+    void anm_k_##name##_avx512vnni args;                                                                               \
+    void anm_k_##name##_neon args;                                                                                     \
+    void anm_k_##name##_dotprod args;                                                                                  \
+    void anm_k_##name##_i8mm args;
 #include "kernel/kernels.def"
 #undef ANM_KERNEL
 

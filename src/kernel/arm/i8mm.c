@@ -74,3 +74,36 @@ void anm_k_q4_q8_i8mm(float *out, const anm_q4 *w, int64_t tile, const anm_q8 *x
     }
     if (rows) anm_neon_q4_q8(out, w, tile, x, row, 1, anm_sdot32);
 }
+
+/* Four rows by sixteen lanes at a time, of operands laid out once in pairs of rows and of lanes. */
+void anm_k_peak_i8mm(int32_t *sum, const uint8_t *w, const int8_t *x, int64_t times)
+{
+    for (int part = 0; part < 16; part++) {
+        const int8_t *a = x + part / 8 * 1024 + part % 4 * 256;
+        const uint8_t *b = w + part / 4 % 2 * 1024;
+        int8_t rows[8][2][2][8], lanes[8][8][2][8]; /* [8 inputs][pair][row or lane][input] */
+        for (int k = 0; k < 8; k++) {
+            for (int r = 0; r < 4; r++) memcpy(rows[k][r / 2][r % 2], a + r * 64 + k * 8, 8);
+            for (int l = 0; l < 16; l++)
+                for (int i = 0; i < 8; i += 4) memcpy(&lanes[k][l / 2][l % 2][i], b + k * 128 + i * 16 + l * 4, 4);
+        }
+        int32_t *to = sum + part * 64;
+        int32x4_t acc[2][8];
+        for (int p = 0; p < 2; p++)
+            for (int l = 0; l < 8; l++)
+                acc[p][l] = vcombine_s32(vld1_s32(to + p * 32 + l * 2), vld1_s32(to + p * 32 + 16 + l * 2));
+        for (int64_t t = 0; t < times; t++)
+            for (int k = 0; k < 8; k++) {
+                int8x16_t q[2] = {vld1q_s8(rows[k][0][0]), vld1q_s8(rows[k][1][0])};
+                for (int l = 0; l < 8; l++) {
+                    int8x16_t v = vld1q_s8(lanes[k][l][0]);
+                    for (int p = 0; p < 2; p++) acc[p][l] = vmmlaq_s32(acc[p][l], q[p], v);
+                }
+            }
+        for (int p = 0; p < 2; p++)
+            for (int l = 0; l < 8; l++) {
+                vst1_s32(to + p * 32 + l * 2, vget_low_s32(acc[p][l]));
+                vst1_s32(to + p * 32 + 16 + l * 2, vget_high_s32(acc[p][l]));
+            }
+    }
+}

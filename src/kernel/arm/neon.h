@@ -9,6 +9,7 @@
 #include "kernel/kernels.h"
 
 #include <arm_neon.h>
+#include <string.h>
 
 enum { ANM_NEON_AHEAD = 2048 }; /* bytes: weights are asked for this long before they are used */
 
@@ -28,6 +29,14 @@ static inline void anm_neon_unpack(int8x16_t w[8], const uint8_t *nibbles)
         w[2 * j] = vreinterpretq_s8_u8(vandq_u8(p, vdupq_n_u8(15)));
         w[2 * j + 1] = vreinterpretq_s8_u8(vshrq_n_u8(p, 4));
     }
+}
+
+/* Four activations, for every row. */
+static inline int8x16_t anm_neon_four(const int8_t *q)
+{
+    int32_t four;
+    memcpy(&four, q, sizeof four);
+    return vreinterpretq_s8_s32(vdupq_n_s32(four));
 }
 
 /* Four rows of weights by a group of 32 inputs (q0, q1, as anm_q8 has them), and the offset added. */
