@@ -11,6 +11,20 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Linux wants to be asked before it makes room for the tiles in what it saves for this process. */
+static bool may_use_tiles(void)
+{
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, TILE_DATA = 18 };
+    return !syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA);
+}
+#else
+static bool may_use_tiles(void) { return false; }
+#endif
+
 /* What the system saves for us on a task switch: bits of XCR0. */
 static uint64_t saved_state(void)
 {
@@ -21,7 +35,7 @@ static uint64_t saved_state(void)
 
 static unsigned ask(void)
 {
-    enum { SSE_AVX = 0x6, AVX512_STATE = 0xe6 };
+    enum { SSE_AVX = 0x6, AVX512_STATE = 0xe6, TILE_STATE = 0x60000 };
     unsigned set = SET(PLAIN);
     uint32_t a, b, c, d, b7, c7, d7;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return set; /* OSXSAVE */
@@ -30,10 +44,14 @@ static unsigned ask(void)
     uint64_t saved = saved_state();
     if (!fma || !avx || !f16c || !(b7 >> 5 & 1) || (saved & SSE_AVX) != SSE_AVX) return set;
     set |= SET(AVX2);
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && a >> 4 & 1) set |= SET(AVXVNNI);
     bool f = b7 >> 16 & 1, dq = b7 >> 17 & 1, bw = b7 >> 30 & 1, vl = b7 >> 31 & 1, vnni = c7 >> 11 & 1;
     if (!f || !dq || !bw || !vl || (saved & AVX512_STATE) != AVX512_STATE) return set;
     set |= SET(AVX512);
-    if (vnni) set |= SET(AVX512VNNI);
+    if (!vnni) return set;
+    set |= SET(AVX512VNNI);
+    bool tile = d7 >> 24 & 1, int8 = d7 >> 25 & 1;
+    if (tile && int8 && (saved & TILE_STATE) == TILE_STATE && may_use_tiles()) set |= SET(AMX);
     return set;
 }
 
@@ -94,7 +112,8 @@ static unsigned usable(void)
 
 const char *anm_isa_name(anm_isa isa)
 {
-    static const char *const name[ANM_ISA_COUNT] = {"plain", "avx2", "avx512", "avx512vnni", "neon", "dotprod", "i8mm"};
+    static const char *const name[ANM_ISA_COUNT] = {"plain", "avx2", "avxvnni", "avx512", "avx512vnni",
+                                                    "amx",   "neon", "dotprod", "i8mm"};
     return name[isa];
 }
 
@@ -106,6 +125,6 @@ bool anm_isa_usable(anm_isa isa)
 anm_isa anm_isa_best(void)
 {
     anm_isa best = ANM_ISA_COUNT - 1;
-    while (!anm_isa_usable(best)) best--;
+    while (!anm_isa_usable(best) || best == ANM_ISA_AMX) best--;
     return best;
 }

@@ -32,6 +32,16 @@ static const anm_kernels avx2 = {
 #undef VECTOR
 #undef DOT
 
+#define VECTOR avx2
+#define DOT avxvnni
+static const anm_kernels avxvnni = {
+    ANM_ISA_AVXVNNI,
+    "avxvnni",
+#include "kernel/kernels.def"
+};
+#undef VECTOR
+#undef DOT
+
 #define VECTOR avx512
 #define DOT avx2
 static const anm_kernels avx512 = {
@@ -47,6 +57,16 @@ static const anm_kernels avx512 = {
 static const anm_kernels avx512vnni = {
     ANM_ISA_AVX512VNNI,
     "avx512vnni",
+#include "kernel/kernels.def"
+};
+#undef VECTOR
+#undef DOT
+
+#define VECTOR avx512
+#define DOT amx
+static const anm_kernels amx = {
+    ANM_ISA_AMX,
+    "amx",
 #include "kernel/kernels.def"
 };
 #undef VECTOR
@@ -92,8 +112,10 @@ const anm_kernels *anm_kernels_of(anm_isa isa)
     case ANM_ISA_PLAIN: return &plain;
 #if defined(__x86_64__)
     case ANM_ISA_AVX2: return &avx2;
+    case ANM_ISA_AVXVNNI: return &avxvnni;
     case ANM_ISA_AVX512: return &avx512;
     case ANM_ISA_AVX512VNNI: return &avx512vnni;
+    case ANM_ISA_AMX: return &amx;
 #elif defined(__aarch64__)
     case ANM_ISA_NEON: return &neon;
     case ANM_ISA_DOTPROD: return &dotprod;

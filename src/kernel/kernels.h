@@ -10,8 +10,10 @@
 #define ANM_KERNEL(kind, name, args)                                                                                   \
     void anm_k_##name##_plain args;                                                                                    \
     void anm_k_##name##_avx2 args;                                                                                     \
+    void anm_k_##name##_avxvnni args;                                                                                  \
     void anm_k_##name##_avx512 args;                                                                                   \
     void anm_k_##name##_avx512vnni args;                                                                               \
+    void anm_k_##name##_amx args;                                                                                      \
     void anm_k_##name##_neon args;                                                                                     \
     void anm_k_##name##_dotprod args;                                                                                  \
     void anm_k_##name##_i8mm args;
