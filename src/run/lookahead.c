@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "run/lookahead.h"
+#include "run/copying.h"
 #include "run/ngrams.h"
 
 #include <stdlib.h>
@@ -26,12 +27,15 @@ struct anm_look {
     uint8_t *see;           /* [input_len][input_len] */
     int32_t *at;            /* [input_len] which of the wanted logits are this row's */
     float *logits;          /* of the wanted rows: the current one, the window's last level, all branches */
+    const float *made;      /* this step's: those, or the session's own */
     /* What pays, for ANM_LOOKAHEAD_AUTO: */
+    anm_copying copying;
     double *seconds;    /* [input_len + 1] a step of so many rows; 0: not seen yet */
-    double *hits;       /* [n_verifications] tokens that the i-th branch gains per step */
     double window_hits; /* tokens that a step with the whole window gains */
-    double lost, spent; /* seconds that guessing cost beyond what it gained; of all steps */
 };
+
+/* How much faster guessing must look than a plain step to be tried: what is expected and measured is not certain. */
+#define WORTH 1.06
 
 void anm_look_free(anm_look *l)
 {
@@ -44,7 +48,6 @@ void anm_look_free(anm_look *l)
     free(l->at);
     free(l->logits);
     free(l->seconds);
-    free(l->hits);
     free(l);
 }
 
@@ -52,6 +55,7 @@ void anm_look_forget(anm_look *l)
 {
     if (!l) return;
     anm_ngrams_clear(l->pool);
+    anm_copying_begin(&l->copying);
     l->pooled = 0;
 }
 
@@ -105,21 +109,19 @@ static int make(anm_look **out, const anm_session *s, const anm_lookahead *how, 
     l->branch = calloc(branches, sizeof *l->branch);
     l->see = calloc(rows * rows, 1);
     l->at = calloc(rows, sizeof *l->at);
-    l->logits = calloc((1 + columns + branches * levels) * vocab, sizeof *l->logits);
+    size_t wanted = branches * levels > ANM_COPY_MOST ? branches * levels : ANM_COPY_MOST;
+    l->logits = calloc((1 + columns + wanted) * vocab, sizeof *l->logits);
     l->seconds = calloc(rows + 1, sizeof *l->seconds);
-    l->hits = calloc(branches, sizeof *l->hits);
     int rc = 0;
-    if (!l->window || !l->ngram || !l->branch || !l->see || !l->at || !l->logits || !l->seconds || !l->hits)
+    if (!l->window || !l->ngram || !l->branch || !l->see || !l->at || !l->logits || !l->seconds)
         rc = anm_fail_memory(err, "lookahead");
     if (!rc) rc = anm_ngrams_new(&l->pool, l->vocab, (int32_t)levels, how->n_verifications, err);
     if (rc) {
         anm_look_free(l);
         return rc;
     }
-    /* Hopeful at first, so that guessing is tried. */
-    for (size_t i = 0; i < branches; i++)
-        l->hits[i] = i == 0 ? 1 : 0.25;
-    l->window_hits = 1;
+    l->window_hits = 1; /* hopeful at first, so that it is tried where a wide step costs little more than a narrow one */
+    anm_copying_begin(&l->copying);
     *out = l;
     return 0;
 }
@@ -174,30 +176,23 @@ static double cost(const anm_look *l, const anm_session *s, int32_t n)
     return one + per_row * (n - 1);
 }
 
-/* Shrinks the layout to what is expected to give the most tokens a second. A shape that would lose is still
- * tried while all guessing together has lost less than two plain steps and a hundredth of the time spent, so
- * that a change in the text is noticed. */
-static void choose(layout *y, const anm_look *l, const anm_session *s)
+/* Shrinks the layout to what is expected to give the most tokens a second: the whole window with its branches, as much
+ * of the guess at hand as pays, or the current token alone. `most` is how long a guess may be. */
+static void choose(layout *y, const anm_look *l, const anm_session *s, int32_t most)
 {
-    int32_t plain = y->tail + 1, wide = y->rows, with_window = y->levels;
-    layout best = *y;
-    best.levels = 0;
-    best.branches = 0;
-    double rate = 0;
-    if (l->seconds[1] > 0) {
-        rate = 1 / cost(l, s, plain);
-        double gain = 1;
-        for (int32_t b = 1; b <= y->branches; b++) {
-            gain += l->hits[b - 1];
-            double r = gain / cost(l, s, plain + b * y->depth);
-            if (r > rate) rate = r, best.branches = b;
-        }
-        if (with_window && (1 + l->window_hits) / cost(l, s, wide) > rate) best = *y;
-        if (!best.branches && !best.levels && y->branches &&
-            l->lost < 0.01 * l->spent + 2 * cost(l, s, plain))
-            best.branches = 1;
+    int32_t plain = y->tail + 1, window = y->levels;
+    double one = cost(l, s, plain), best = WORTH / one, gain = 1, chance = 1;
+    bool wide = window && one > 0 && (1 + l->window_hits) / cost(l, s, y->rows) > best;
+    if (wide) best = (1 + l->window_hits) / cost(l, s, y->rows);
+    int32_t length = 0;
+    for (int32_t i = 0; one > 0 && i < most && i < l->copying.n; i++) {
+        chance *= anm_copying_chance(&l->copying, i);
+        gain += chance;
+        double rate = gain / cost(l, s, plain + i + 1);
+        if (rate > best) best = rate, length = i + 1;
     }
-    *y = best;
+    if (length) *y = (layout){.tail = y->tail, .branches = 1, .depth = length};
+    else if (!wide) *y = (layout){.tail = y->tail};
 }
 
 /* Other programs can only make a step look slower than it is: what is faster counts for more. */
@@ -210,20 +205,17 @@ static void time_step(anm_look *l, int32_t n, double took)
         *t = n > 1 && l->seconds[1] > 0 && took > n * l->seconds[1] ? n * l->seconds[1] : took;
 }
 
-/* Learns from a step: `won` tokens beyond the one that a plain step gives, by a branch that began like
- * `winner`. */
-static void learn(anm_look *l, const anm_session *s, const layout *y, double took, int32_t winner,
-                  int32_t won)
+/* Learns from a step that took `took` seconds and gave `given` tokens. Whether the guess was right is known of its tokens
+ * up to the first wrong one, tried or not, and of no more than were made. */
+static void learn(anm_look *l, const layout *y, double took, const int32_t *given, int32_t n)
 {
     time_step(l, y->rows, took);
-    double now = cost(l, s, y->rows), plain = cost(l, s, y->tail + 1);
-    l->spent += now;
-    if (y->levels) l->window_hits += 0.1 * (won - l->window_hits);
-    for (int32_t b = 0; b < y->branches; b++)
-        l->hits[b] += 0.1 * ((b == winner ? won : 0) - l->hits[b]);
-    if (y->levels || y->branches) l->lost += now - (1 + won) * plain;
-    if (l->lost < -0.01 * l->spent)
-        l->lost = -0.01 * l->spent; /* past gains do not pay for much later losses */
+    if (y->levels) l->window_hits += 0.1 * (n - 1 - l->window_hits);
+    for (int32_t i = 0; i < n && i < l->copying.n; i++) {
+        bool right = given[i] == l->copying.id[i];
+        anm_copying_learn(&l->copying, i, right);
+        if (!right) break;
+    }
 }
 
 /* ---- One step ---- */
@@ -246,7 +238,9 @@ static layout plan(const anm_look *l, const anm_session *s, int32_t current)
         y.branches = (y.tail + room - y.first_branch) / y.depth;
     y.rows = y.first_branch + y.branches * y.depth;
     if (l->how.mode == ANM_LOOKAHEAD_AUTO) {
-        choose(&y, l, s);
+        int64_t most = s->info->input_len - y.tail - 1;
+        if (s->info->evicts && most > s->info->cache_len - 1 - s->fed) most = s->info->cache_len - 1 - s->fed;
+        choose(&y, l, s, (int32_t)(most < left ? most : left));
         y.first_branch = y.tail + (y.levels ? levels * columns : 1);
         y.rows = y.first_branch + y.branches * y.depth;
     }
@@ -275,8 +269,9 @@ static void fill(const layout *y, anm_look *l, anm_session *s, int32_t current)
             see[up * columns + column] = 1;
     }
     int32_t found = anm_ngrams_count(l->pool, current);
+    bool copied = l->how.mode == ANM_LOOKAHEAD_AUTO && !y->levels;
     for (int32_t b = 0; b < y->branches; b++) {
-        l->branch[b] = anm_ngrams_get(l->pool, current, found - 1 - b); /* the latest first */
+        l->branch[b] = copied ? l->copying.id : anm_ngrams_get(l->pool, current, found - 1 - b); /* the latest first */
         int32_t first = y->first_branch + b * y->depth;
         for (int32_t j = 0; j < y->depth; j++) {
             uint8_t *see = l->see + (size_t)(first + j) * n;
@@ -294,7 +289,7 @@ static void fill(const layout *y, anm_look *l, anm_session *s, int32_t current)
 
 static const float *logits_of(const anm_look *l, int32_t row)
 {
-    return l->logits + (size_t)l->at[row] * (size_t)l->vocab;
+    return l->made + (size_t)l->at[row] * (size_t)l->vocab;
 }
 
 /* A branch whose first j guesses are those of branch `like` (at j = 0 there is none yet), and whose next one
@@ -324,6 +319,14 @@ static void advance(anm_look *l, const layout *y)
     }
 }
 
+/* What may follow: as in the text so far; else as the pool says, which may know other texts. */
+static void guess(anm_look *l, const anm_session *s, int32_t current)
+{
+    anm_copying_guess(&l->copying, s->ids, s->fed + 1);
+    int32_t found = anm_ngrams_count(l->pool, current);
+    if (!l->copying.n && found) anm_copying_take(&l->copying, anm_ngrams_get(l->pool, current, found - 1), l->how.ngram_size - 1);
+}
+
 int anm_look_step(int32_t *id, bool *done, anm_session *s, anm_making *m, anm_error *err)
 {
     anm_look *l = s->look;
@@ -337,11 +340,14 @@ int anm_look_step(int32_t *id, bool *done, anm_session *s, anm_making *m, anm_er
         l->window[0] = current;
     l->window_begun = true;
 
+    if (l->how.mode == ANM_LOOKAHEAD_AUTO) guess(l, s, current);
     layout y = plan(l, s, current);
+    bool alone = !y.levels && !y.branches;
     fill(&y, l, s, current);
     s->have_logits = false;
+    l->made = alone ? s->logits : l->logits;
     double start = anm_seconds();
-    int rc = anm_session_run(l->logits, s, y.rows, y.levels || y.branches ? l->see : NULL, err);
+    int rc = anm_session_run(alone ? s->logits : l->logits, s, y.rows, alone ? NULL : l->see, err);
     if (rc) return rc;
     double took = anm_seconds() - start;
 
@@ -359,9 +365,10 @@ int anm_look_step(int32_t *id, bool *done, anm_session *s, anm_making *m, anm_er
     if (!rc && taken) rc = anm_session_keep(s, row - taken + 1, taken, err);
     if (rc) return rc;
     s->fed += 1 + taken;
-    memcpy(s->logits, logits_of(l, row), (size_t)l->vocab * sizeof *s->logits);
+    if (!alone) memcpy(s->logits, logits_of(l, row), (size_t)l->vocab * sizeof *s->logits);
     s->have_logits = true;
     if (y.levels && !*done) advance(l, &y);
-    learn(l, s, &y, took, branch, taken);
+    s->ids[s->fed] = *id; /* not fed yet, but behind those that were made in this step */
+    learn(l, &y, took, s->ids + s->fed - taken, taken + 1);
     return 0;
 }

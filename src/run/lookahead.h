@@ -12,6 +12,10 @@
  * and the tokens of a branch are accepted as long as they are those that are chosen anyway, row by row: the
  * answer is that of plain decoding, whether the likeliest is taken or a sample is drawn (one random number a
  * token, in order).
+ *
+ * Where it is asked to measure (ANM_LOOKAHEAD_AUTO), each step is what is expected to give the most tokens a second: the
+ * current token alone, with a guess copied from the text (run/copying.h) as long as pays, or the whole window with its
+ * branches. What steps cost is measured by their rows; how good guesses are is learned from every token, tried or not.
  */
 #ifndef ANM_RUN_LOOKAHEAD_H
 #define ANM_RUN_LOOKAHEAD_H

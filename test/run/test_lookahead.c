@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "test.h"
 
+#include "run/copying.h"
 #include "run/fake_engine.h"
 #include "run/ngrams.h"
 #include "run/session.h"
@@ -307,6 +308,61 @@ static void pool_keeps_the_latest_once(void **state)
     anm_ngrams_free(g);
 }
 
+/* A guess follows the longest match, and of equally long ones the latest; at the text's end it goes round. */
+static void guesses_are_copied_from_the_longest_match(void **state)
+{
+    (void)state;
+    static anm_copying c;
+    anm_copying_begin(&c);
+    const int32_t text[] = {7, 1, 2, 3, 40, 5, 2, 3, 50, 6, 1, 2, 3, 41, 5, 9, 2, 3, 60, 1, 2, 3};
+    const int n = sizeof text / sizeof *text;
+    anm_copying_guess(&c, text, n); /* 1 2 3: twice before, the latest at 10 */
+    assert_int_equal(c.matched, 3);
+    assert_int_equal(c.n, ANM_COPY_MOST);
+    const int32_t next[] = {41, 5, 9, 2, 3, 60, 1, 2, 3, 41, 5, 9}; /* from 13 to the end, then from 13 again */
+    assert_memory_equal(c.id, next, sizeof next);
+    anm_copying_guess(&c, text, n - 1); /* 1 2: the latest at 10 */
+    assert_int_equal(c.matched, 2);
+    assert_int_equal(c.id[0], 3);
+    assert_int_equal(c.id[1], 41);
+    anm_copying_guess(&c, text, 5); /* 40 is new */
+    assert_int_equal(c.n, 0);
+    anm_copying_guess(&c, text, 1);
+    assert_int_equal(c.n, 0);
+    const int32_t same[] = {3, 3, 3};
+    anm_copying_guess(&c, same, 3);
+    assert_int_equal(c.matched, 2);
+    for (int i = 0; i < c.n; i++) assert_int_equal(c.id[i], 3);
+    int32_t many[300];
+    for (int i = 0; i < 300; i++) many[i] = i % 100;
+    anm_copying_guess(&c, many, 300);
+    assert_int_equal(c.matched, ANM_COPY_MATCH);
+    for (int i = 0; i < c.n; i++) assert_int_equal(c.id[i], i);
+    anm_copying_take(&c, many, 4);
+    assert_int_equal(c.n, 4);
+    assert_int_equal(c.matched, 0);
+}
+
+/* What was right comes to be trusted, what was wrong does not; matches of each length are judged by themselves. */
+static void guesses_are_trusted_as_they_come_true(void **state)
+{
+    (void)state;
+    static anm_copying c;
+    anm_copying_begin(&c);
+    const int32_t text[] = {1, 2, 9, 2}; /* a match of one token */
+    anm_copying_guess(&c, text, 4);
+    assert_int_equal(c.matched, 1);
+    double first = anm_copying_chance(&c, 0), second = anm_copying_chance(&c, 1);
+    for (int i = 0; i < 50; i++) anm_copying_learn(&c, 0, 1);
+    assert_true(anm_copying_chance(&c, 0) > 0.98 && anm_copying_chance(&c, 0) > first);
+    assert_true(anm_copying_chance(&c, 1) == second);
+    for (int i = 0; i < 50; i++) anm_copying_learn(&c, 0, 0);
+    assert_true(anm_copying_chance(&c, 0) < 0.02);
+    for (int i = 0; i < ANM_COPY_MOST; i++) assert_true(anm_copying_chance(&c, i) >= 0 && anm_copying_chance(&c, i) <= 1);
+    anm_copying_begin(&c);
+    assert_true(anm_copying_chance(&c, 0) != anm_copying_chance(&c, 7));
+}
+
 /* The answer's own n-grams, given beforehand, save steps. */
 static void seeded_ngrams_save_steps(void **state)
 {
@@ -391,6 +447,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pool_keeps_the_latest_once),
+        cmocka_unit_test(guesses_are_copied_from_the_longest_match),
+        cmocka_unit_test(guesses_are_trusted_as_they_come_true),
         cmocka_unit_test(answer_is_the_one_without_lookahead),
         cmocka_unit_test(answer_is_the_same_while_the_context_slides),
         cmocka_unit_test(answer_ends_at_the_same_token),
