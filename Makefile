@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help build demo check check-san check-tsan faults check-macos bench bench-export bench-lookahead bench-token fuzz format install clean
 
-TIME ?= 60
+SECONDS_PER_TARGET ?= $(or $(TIME),60)
 PREFIX ?= /usr/local
 
 help: ## this list
@@ -30,8 +30,8 @@ faults: build ## every command against each failing allocation and system call, 
 check-macos: ## compile every source for macOS on Apple silicon (compile only)
 	@tools/check-macos.sh
 
-fuzz: ## fuzz every reader with clang's libFuzzer, TIME=60 seconds each; ONLY=zip for one
-	@tools/fuzz.sh $(TIME) $(ONLY)
+fuzz: ## fuzz every reader with clang's libFuzzer, SECONDS_PER_TARGET=60; ONLY=zip for one
+	@tools/fuzz.sh $(SECONDS_PER_TARGET) $(ONLY)
 
 bench: bench-export ## what can be measured without other programs
 

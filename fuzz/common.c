@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static char path[64];
+static char path[72];
 
 static void forget(void)
 {
@@ -20,10 +20,10 @@ static const char *folder(void)
     return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
 }
 
-const char *fuzz_file(const uint8_t *data, size_t size)
+const char *fuzz_file(const uint8_t *data, size_t size, const char *ending)
 {
     if (!path[0]) {
-        snprintf(path, sizeof path, "%s/anemone-fuzz-%ld", folder(), (long)getpid());
+        snprintf(path, sizeof path, "%s/anemone-fuzz-%ld%s", folder(), (long)getpid(), ending);
         atexit(forget);
     }
     FILE *f = fopen(path, "wb");
@@ -70,3 +70,27 @@ void fuzz_read_program(const anm_mil_program *p)
         }
     }
 }
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (fuzz_bounded) fuzz_limit(size);
+    fuzz_one(data, size);
+    fuzz_limit_end();
+    return 0;
+}
+
+#if defined(ANM_LIBFUZZER)
+
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed);
+
+/* Half of the changes are libFuzzer's own; the others know what they change. */
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
+{
+    uint64_t state = 0x9e3779b97f4a7c15u ^ (uint64_t)seed << 8;
+    if (seed % 2 || !size) return LLVMFuzzerMutate(data, size, max);
+    FUZZ_SPOIL(data, size, &state);
+    return size;
+}
+
+#endif

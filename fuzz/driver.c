@@ -28,33 +28,6 @@ static void try(const uint8_t *data, size_t n)
     inputs++;
 }
 
-static uint64_t random_next(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    return *state ^= *state << 17;
-}
-
-/* Sizes, counts and offsets are where readers break: most changes write numbers that lie on an edge. */
-static void spoil(uint8_t *data, size_t n, uint64_t *state)
-{
-    static const uint64_t edges[] = {0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
-                                     0x7fffffffffffffff, 0x8000000000000000, 0xffffffffffffffff, 0xfffffffffffffff8};
-    for (uint64_t k = 1 + random_next(state) % 3; k; k--) {
-        size_t at = random_next(state) % n;
-        uint64_t how = random_next(state) % 4;
-        if (how == 0) {
-            data[at] ^= (uint8_t)(1u << random_next(state) % 8);
-        } else if (how == 1) {
-            data[at] = (uint8_t)random_next(state);
-        } else {
-            uint64_t v = edges[random_next(state) % (sizeof edges / sizeof *edges)];
-            size_t width = (size_t)1 << random_next(state) % 4;
-            for (size_t i = 0; i < width && at + i < n; i++) data[at + i] = (uint8_t)(v >> 8 * i);
-        }
-    }
-}
-
 static int replay(const char *path, const struct stat *st)
 {
     size_t n = (size_t)st->st_size;
@@ -72,7 +45,8 @@ static int replay(const char *path, const struct stat *st)
     uint64_t state = 0x9e3779b97f4a7c15u;
     for (unsigned i = 0; i < SPOILT && n; i++) {
         memcpy(copy, data, n);
-        spoil(copy, n, &state);
+        if (i % 4) FUZZ_SPOIL(copy, n, &state);
+        else fuzz_spoil_bytes(copy, n, &state);
         try(copy, n);
     }
     rc = 0;

@@ -40,12 +40,14 @@ static void read_metadata(const anm_gguf *g)
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+const bool fuzz_bounded = true;
+
+void fuzz_one(const uint8_t *data, size_t size)
 {
     anm_ckpt *c = NULL;
     anm_model *m = NULL;
     anm_error err;
-    if (!size || anm_ckpt_open(&c, fuzz_file(data, size), &err)) return 0;
+    if (!size || anm_ckpt_open(&c, fuzz_file(data, size, ""), &err)) return;
     read_tensors(c);
     if (anm_ckpt_gguf(c)) read_metadata(anm_ckpt_gguf(c));
     if (anm_model_open(&m, c, NULL, &err) == 0) {
@@ -54,5 +56,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         anm_model_free(m);
     }
     anm_ckpt_close(c);
-    return 0;
 }

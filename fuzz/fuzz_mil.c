@@ -33,14 +33,16 @@ static void round_trip(const anm_mil_program *p)
     anm_buf_free(&second);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+const bool fuzz_bounded = true;
+
+void fuzz_one(const uint8_t *data, size_t size)
 {
     anm_mil_program p;
     anm_error err;
     if (anm_mil_parse(&p, (const char *)data, size, &err) == 0) {
         fuzz_read_program(&p);
+        fuzz_limit_end();
         if (anm_mil_verify(&p, false, &err) == 0) round_trip(&p);
     }
     anm_mil_program_free(&p);
-    return 0;
 }

@@ -6,15 +6,16 @@
 #include "base/bytes.h"
 #include "coreml/coreml.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+const bool fuzz_bounded = true;
+
+void fuzz_one(const uint8_t *data, size_t size)
 {
     anm_package package;
     anm_error err;
-    if (size < 4) return 0;
+    if (size < 4) return;
     uint64_t model = anm_ld32(data);
     if (model > size - 4) model = size - 4;
     if (anm_package_read_model(&package, data + 4, model, data + 4 + model, size - 4 - model, &err) == 0)
         fuzz_read_program(&package.program);
     anm_package_free(&package);
-    return 0;
 }

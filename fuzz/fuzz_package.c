@@ -4,7 +4,9 @@
 
 #include "coreml/coreml.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+const bool fuzz_bounded = true;
+
+void fuzz_one(const uint8_t *data, size_t size)
 {
     anm_arena arena;
     anm_dir dir;
@@ -16,5 +18,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         anm_package_free(&package);
     }
     anm_arena_free(&arena);
-    return 0;
 }

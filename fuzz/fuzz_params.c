@@ -3,10 +3,11 @@
 
 #include "model/model.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+const bool fuzz_bounded = true;
+
+void fuzz_one(const uint8_t *data, size_t size)
 {
     anm_params p;
     anm_error err;
     anm_params_parse(&p, (const char *)data, size, &err);
-    return 0;
 }

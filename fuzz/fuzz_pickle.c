@@ -23,7 +23,9 @@ static void walk(const anm_pickle *p, int depth)
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+const bool fuzz_bounded = true;
+
+void fuzz_one(const uint8_t *data, size_t size)
 {
     anm_arena arena;
     anm_pickle *root;
@@ -34,5 +36,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (root->kind == ANM_PICKLE_DICT) anm_pickle_get(root, "model");
     }
     anm_arena_free(&arena);
-    return 0;
 }

@@ -48,7 +48,9 @@ static void read_method(const anm_pte_method *m)
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+const bool fuzz_bounded = true;
+
+void fuzz_one(const uint8_t *data, size_t size)
 {
     anm_pte p;
     anm_error err;
@@ -60,5 +62,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
     }
     anm_pte_free(&p);
-    return 0;
 }

@@ -32,12 +32,13 @@ static void use(const anm_tokenizer *t)
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+const bool fuzz_bounded = true;
+
+void fuzz_one(const uint8_t *data, size_t size)
 {
     anm_tokenizer *t = NULL;
     anm_error err;
-    if (!size || anm_tokenizer_open(&t, fuzz_file(data, size), NULL, &err)) return 0;
+    if (!size || anm_tokenizer_open(&t, fuzz_file(data, size, ""), NULL, &err)) return;
     use(t);
     anm_tokenizer_free(t);
-    return 0;
 }

@@ -3,7 +3,9 @@
 
 #include "ckpt/zip.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+const bool fuzz_bounded = true;
+
+void fuzz_one(const uint8_t *data, size_t size)
 {
     anm_arena arena;
     anm_zip zip;
@@ -17,5 +19,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
     }
     anm_arena_free(&arena);
-    return 0;
 }
