@@ -9,6 +9,7 @@
 #include "cli/conversation.h"
 #include "cli/run.h"
 #include "cli/run_report.h"
+#include "cli/sandbox.h"
 #include "model/model.h"
 
 #include <stdlib.h>
@@ -95,6 +96,9 @@ static int parse(options *o, int argc, char **argv, anm_error *err)
         {0, "precision", CLI_CHOICE, &o->precision, "default|precise|exact|fp16",
          "the same by name; fp16 rounds after every operation, as a device would", &o->gave_precision},
         {'j', "threads", CLI_INT, &o->threads, "N", "threads (0: one per processor)", NULL},
+        {0, "sandbox", CLI_OPTIONAL, &o->sandbox, "auto|on|off",
+         "give up, before anything is read, what reading a stranger's files", NULL},
+        {0, "no_sandbox", CLI_FLAG, &o->no_sandbox, NULL, "needs no right to; auto: where the system can (Linux)", NULL},
         {0, NULL, CLI_HEADING, NULL, NULL, "What comes out:", NULL},
         {0, "echo", CLI_FLAG, &o->echo, NULL, "print the prompt before the answer", NULL},
         {0, "print_tokens", CLI_FLAG, &o->print_tokens, NULL, "the new ids on one line, instead of text",
@@ -139,6 +143,10 @@ static int check_words(const options *o, anm_error *err)
     if (o->lookahead && *o->lookahead && strcmp(o->lookahead, "auto") != 0 &&
         strcmp(o->lookahead, "always") != 0)
         return anm_fail(err, ANM_ERR_USAGE, "--lookahead=%s: must be auto or always", o->lookahead);
+    if (o->sandbox && *o->sandbox && strcmp(o->sandbox, "auto") && strcmp(o->sandbox, "on") && strcmp(o->sandbox, "off"))
+        return anm_fail(err, ANM_ERR_USAGE, "--sandbox=%s: must be auto, on or off", o->sandbox);
+    if (o->sandbox && o->no_sandbox)
+        return anm_fail(err, ANM_ERR_USAGE, "run: --sandbox and --no_sandbox exclude each other");
     if (o->ngrams_seed && !o->lookahead)
         return anm_fail(err, ANM_ERR_USAGE, "run: --ngrams_seed needs --lookahead");
     if ((o->stop.n || o->ngrams_seed || o->echo) && !o->tokenizer)
@@ -475,6 +483,7 @@ void run_close(running *r)
 int run_program(running *r, anm_error *err)
 {
     int rc = check_words(&r->o, err);
+    if (!rc && !r->open && !r->o.deprecated) rc = cli_sandbox_run(&r->o, err);
     if (!rc) rc = run_open(r, err);
     r->show_ids = r->o.print_tokens || !r->tok;
     r->show_text = !r->show_ids;

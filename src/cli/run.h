@@ -13,12 +13,13 @@ typedef struct options {
     const char *model, *params, *tokenizer, *tokenizer_config;
     const char *prompt, *prompt_file, *tokens, *logits, *ngrams_seed;
     cli_list stop;
-    const char *precision, *lookahead, *context, *system, *template;
+    const char *precision, *lookahead, *context, *system, *template, *sandbox;
     int64_t max_new_tokens, input_len, cache_len, max_context_len, ngram_size, window_size, n_verifications;
     int64_t top_k, repeat_last, seed, threads, keep;
     double temperature, top_p, min_p, repeat_penalty;
     bool exact, precise, bos, no_bos, parse_special, ignore_eos, greedy, print_tokens, echo, json, stats,
-        chat, interactive;
+        chat, interactive, no_sandbox;
+    bool locked; /* in the sandbox */
     bool gave_prompt, gave_seed, gave_precision, gave_input, gave_cache, gave_context_len, gave_max;
     /* A program of the deprecated form, or the checkpoint itself in its place: */
     bool deprecated, gave_max_seq;

@@ -186,9 +186,11 @@ static void command(talk *t, const char *line, bool *leave)
     } else if (IS("/save")) {
         if (!*word)
             fprintf(stderr, "/save FILE: which file?\n");
-        else if (save(&t->c, word, &err))
+        else if (save(&t->c, word, &err)) {
             cli_fail(&err);
-        else
+            if (t->r->o.locked && err.code == ANM_ERR_IO && strchr(word, '/'))
+                fprintf(stderr, "in the sandbox files can be written in the current folder only; --no_sandbox is the way out\n");
+        } else
             fprintf(stderr, "saved in %s\n", word);
     } else if (IS("/quit") || IS("/exit")) {
         *leave = true;

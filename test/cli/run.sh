@@ -92,6 +92,39 @@ check "only the new turn is prefilled" test "$fed" -gt 0 -a "$fed" -lt "$whole"
 check "/save writes what was said" grep -q "^After six comes seven" talk.txt
 check "an unknown command is said" grep -q "there is no /nothing" stderr.txt
 
+# The sandbox, where the system has one.
+run run -m single.pte -t "$tiny" --prompt "$prompt" --greedy --max_new_tokens 40 --sandbox=on
+if [ $code != 0 ]; then
+    check "without a sandbox that is said" grep -q "^anemone: .*sandbox\|Landlock\|seccomp" stderr.txt
+    skip "the sandbox" "the system has none, or the build"
+else
+    equal "the same text in the sandbox" stdout.txt text.txt
+    for how in "" --no_sandbox; do
+        mkfifo pipe
+        # shellcheck disable=SC2086
+        "$exe" run -m single.pte -t "$tiny" --prompt_file pipe $how >stdout.txt 2>stderr.txt &
+        id=$!
+        exec 3>pipe # it waits for its prompt
+        sleep 0.3
+        seccomp=$(sed -n 's/^Seccomp:[^0-9]*//p' /proc/$id/status)
+        echo "$prompt" >&3
+        exec 3>&-
+        wait $id
+        rm pipe
+        want=2
+        [ -z "$how" ] || want=$(sed -n 's/^Seccomp:[^0-9]*//p' /proc/$$/status)
+        check "in a sandbox as it is told ($how)" test "$seccomp" = "$want"
+    done
+    run run -m single.pte -t "$tiny" --tokens 1,2,3 --greedy --max_new_tokens 1 --logits folder.npy
+    check "logits can be written from within" test $code = 0 -a -s folder.npy
+    mkdir elsewhere
+    printf 'What does the cow eat?\n/save elsewhere/talk.txt\n/save ../talk.txt\n' >words.txt
+    (cd elsewhere && "$exe" chat -m ../single.pte -t "$tiny" --greedy --template chatml <../words.txt >../stdout.txt 2>../stderr.txt)
+    check "a conversation writes nowhere else" test "$(grep -c "^in the sandbox files can be written" stderr.txt)" = 2
+    (cd elsewhere && "$exe" chat --no_sandbox -m ../single.pte -t "$tiny" --greedy --template chatml <../words.txt >../stdout.txt 2>../stderr.txt)
+    check "but without it" grep -q "saved in ../talk.txt" stderr.txt
+fi
+
 
 # A conversation longer than the context.
 ask="What does the cow eat?"
