@@ -76,7 +76,7 @@ static void speak(answer *out, const way *w, const talk *t, bool singly)
         if (w->plan) {
             const anm_plan_rows r = {rows, step.token, step.pos, step.see, step.want, w->l->cos, w->l->sin, NULL};
             anm_plan_run(logits, w->plan, w->work, &out->kv, &r, NULL);
-        } else if (anm_interp_step(logits, &out->kv, w->l, m, &step, false, NULL, NULL, &err)) {
+        } else if (anm_interp_step(logits, &out->kv, w->l, m, &step, &(anm_interp_how){0}, &err)) {
             return; /* such as an index that is outside of what it indexes: the program says nothing */
         }
         for (int32_t k = 0; k < rows; k++)
