@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # A short front for Meson and Ninja. `make` alone lists what can be done.
 .DEFAULT_GOAL := help
-.PHONY: help build demo check check-san check-tsan faults check-macos bench bench-export bench-lookahead bench-token fuzz format install clean
+.PHONY: help build demo check check-san check-tsan faults check-arm64 check-macos bench bench-export bench-lookahead bench-token fuzz format install clean
 
 SECONDS_PER_TARGET ?= $(or $(TIME),60)
 PREFIX ?= /usr/local
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 build: ## build the program: build/anemone
 	@tools/build.sh build && ls build/anemone
@@ -26,6 +26,9 @@ check-tsan: ## the tests in which threads work together, under ThreadSanitizer
 
 faults: build ## every command against each failing allocation and system call, and 200 killed exports (half an hour)
 	@build/test/fault/faults build/anemone build/test/fault/failing_malloc.so . every
+
+check-arm64: ## build for 64-bit Arm, run every test under qemu, the kernels' on three kinds of processor
+	@tools/check-arm64.sh
 
 check-macos: ## compile every source for macOS on Apple silicon (compile only)
 	@tools/check-macos.sh

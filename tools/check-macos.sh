@@ -27,6 +27,11 @@ case "\$*" in
     *-Wl,--version*) echo "ld: unknown option: --version" >&2; exit 1 ;;
     *-Wl,-v*) echo "PROJECT:ld64-1" >&2; exit 1 ;;
 esac
+for a do # zig has its own way to name extensions
+    shift
+    case \$a in -march=armv8.2-a+*) a=-mcpu=generic+\${a#*-a+} ;; esac
+    set -- "\$@" "\$a"
+done
 case " \$* " in *" - "*) cd "$PWD/$dir" ;; esac # zig leaves a file where it reads standard input
 exec "$zig_program" cc -target aarch64-macos "\$@"
 END

@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-anm_micro_fn anm_micro_plain, anm_micro_avx2, anm_micro_avx512;
-anm_dot_fn anm_dot_plain, anm_dot_avx2, anm_dot_avx512;
+anm_micro_fn anm_micro_plain, anm_micro_avx2, anm_micro_avx512, anm_micro_neon;
+anm_dot_fn anm_dot_plain, anm_dot_avx2, anm_dot_avx512, anm_dot_neon;
 
 const anm_micro_kind *anm_micro_pick(void)
 {
@@ -23,6 +23,9 @@ const anm_micro_kind *anm_micro_pick(void)
     static const anm_micro_kind avx512 = {"avx512", 12, 32, anm_micro_avx512, anm_dot_avx512};
     if (anm_isa_usable(ANM_ISA_AVX512)) return &avx512;
     if (anm_isa_usable(ANM_ISA_AVX2)) return &avx2;
+#elif defined(__aarch64__)
+    static const anm_micro_kind neon = {"neon", 6, 12, anm_micro_neon, anm_dot_neon};
+    if (anm_isa_usable(ANM_ISA_NEON)) return &neon;
 #endif
     return &plain;
 }
