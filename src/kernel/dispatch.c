@@ -43,7 +43,7 @@ static const anm_kernels avxvnni = {
 #undef DOT
 
 #define VECTOR avx512
-#define DOT avx2
+#define DOT avx512
 static const anm_kernels avx512 = {
     ANM_ISA_AVX512,
     "avx512",

@@ -5,7 +5,8 @@
 
 #include "kernel/arm/neon.h"
 
-static inline int32x4_t anm_sdot32(const int8x16_t w[8], int8x16_t q0, int8x16_t q1, int32_t offset)
+static inline __attribute__((always_inline)) int32x4_t anm_sdot32(const int8x16_t w[8], int8x16_t q0, int8x16_t q1,
+                                                                   int32_t offset)
 {
     int32x4_t even = vdupq_n_s32(offset), odd = vdupq_n_s32(0);
     even = vdotq_laneq_s32(even, w[0], q0, 0);

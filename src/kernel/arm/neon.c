@@ -121,7 +121,8 @@ void anm_k_quantize_neon(int8_t *q, float *scale, int32_t *offset, const float *
  * Products of int8 where there is no instruction for a sum of four: weights are 0 to 15 and activations -127 to 127, so
  * the eight products that meet in a 16-bit lane stay within 15240.
  */
-static inline int32x4_t dot32(const int8x16_t w[8], int8x16_t q0, int8x16_t q1, int32_t offset)
+static inline __attribute__((always_inline)) int32x4_t dot32(const int8x16_t w[8], int8x16_t q0, int8x16_t q1,
+                                                              int32_t offset)
 {
     int16x8_t lo = vdupq_n_s16(0), hi = vdupq_n_s16(0); /* rows 0 and 1, rows 2 and 3 */
 #define PART(q, at, lane)                                                                                              \

@@ -7,12 +7,11 @@
  * The tiles: 0 and 1 the sums of rows 0 … 15 for even and odd groups, 2 and 3 those of rows 16 … 31, 4 and 5 the
  * activations of either half, 6 and 7 the weights of even and odd groups.
  */
-#include "kernel/kernels.h"
+#include "kernel/x86/rows512.h"
 
-#include <immintrin.h>
 #include <stdatomic.h>
 
-enum { AHEAD = 2048, LEAST_ROWS = 8, TILE_ROWS = 16, ROW_BYTES = 64, GROUP_STEPS = 8 };
+enum { LEAST_ROWS = 8, TILE_ROWS = 16, ROW_BYTES = 64, GROUP_STEPS = 8 };
 
 /* What LDTILECFG reads. */
 typedef struct tile_config {
@@ -34,20 +33,13 @@ static inline void written(void)
     atomic_signal_fence(memory_order_seq_cst);
 }
 
-static inline __m512 group_scales(anm_scales kind, const uint8_t *tile, int64_t g)
-{
-    const uint8_t *s = tile + anm_q4_scales_at(kind, g);
-    if (kind == ANM_SCALES_GROUP_F16) return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(const void *)s));
-    return _mm512_load_ps((const float *)(const void *)s);
-}
-
 /* A group's weights as bytes: a row of a tile for every 4 inputs. */
 static inline void unpack(uint8_t to[GROUP_STEPS][ROW_BYTES], const uint8_t *nibbles)
 {
     const __m512i low = _mm512_set1_epi8(15);
     for (int j = 0; j < 4; j++) {
         __m512i p = _mm512_load_si512(nibbles + 64 * j);
-        _mm_prefetch((const char *)nibbles + AHEAD + 64 * j, _MM_HINT_T0);
+        _mm_prefetch((const char *)nibbles + ANM_512_AHEAD + 64 * j, _MM_HINT_T0);
         _mm512_store_si512(to[2 * j], _mm512_and_si512(p, low));
         _mm512_store_si512(to[2 * j + 1], _mm512_and_si512(_mm512_srli_epi16(p, 4), low));
     }
@@ -88,7 +80,7 @@ static inline __attribute__((always_inline)) void q4_q8(float *out, const anm_q4
 #undef MULTIPLY
         if (g == 0) continue;
         /* Meanwhile the group before is scaled and added up. */
-        __m512 ws = grouped ? group_scales(kind, t, g - 1) : _mm512_setzero_ps();
+        __m512 ws = grouped ? anm_512_scales(kind, t, g - 1) : _mm512_setzero_ps();
         for (int32_t r = 0; r < rows; r++) {
             int64_t at = (row + r) * x->groups + g - 1;
             __m512i d = _mm512_add_epi32(_mm512_load_si512(dot[(g - 1) & 1][r]), _mm512_set1_epi32(x->offset[at]));
@@ -99,7 +91,7 @@ static inline __attribute__((always_inline)) void q4_q8(float *out, const anm_q4
         }
     }
     if (grouped) return;
-    __m512 ws = group_scales(ANM_SCALES_ROW, t, 0);
+    __m512 ws = anm_512_scales(ANM_SCALES_ROW, t, 0);
     for (int32_t r = 0; r < rows; r++)
         _mm512_storeu_ps(out + r * ANM_TILE, _mm512_mul_ps(_mm512_loadu_ps(out + r * ANM_TILE), ws));
 }

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The kernels for AVX-512: a vector lane is a row of a weight tile. Products of int8 are in avx512vnni.c. */
-#include "kernel/kernels.h"
+/* The kernels for AVX-512 as its first processors had it, without VNNI: a vector lane is a row of a weight tile. */
 #include "kernel/vexp.h"
-
-#include <immintrin.h>
-#include <string.h>
+#include "kernel/x86/rows512.h"
 
 static inline float tree(__m512 v)
 {
@@ -49,10 +46,17 @@ void anm_k_quantize_avx512(int8_t *q, float *scale, int32_t *offset, const float
 
 /* ---- 4-bit weights ---- */
 
-static inline __m512 group_scales(anm_scales kind, const uint8_t *tile, int64_t g)
+/* Weights are 0 to 15 and activations -127 to 127, so the eight products that meet in 16 bits stay within 30480. */
+static inline __attribute__((always_inline)) __m512i dot32(const __m512i v[8], const int8_t *q, int32_t offset)
 {
-    const uint8_t *s = tile + anm_q4_scales_at(kind, g);
-    return kind == ANM_SCALES_GROUP_F16 ? half16(s) : _mm512_load_ps((const float *)(const void *)s);
+    __m512i sum = _mm512_setzero_si512();
+    for (int j = 0; j < 8; j++) sum = _mm512_add_epi16(sum, _mm512_maddubs_epi16(v[j], anm_512_four(q + 4 * j)));
+    return _mm512_add_epi32(_mm512_madd_epi16(sum, _mm512_set1_epi16(1)), _mm512_set1_epi32(offset));
+}
+
+void anm_k_q4_q8_avx512(float *out, const anm_q4 *w, int64_t tile, const anm_q8 *x, int32_t row, int32_t rows)
+{
+    anm_512_q4_q8(out, w, tile, x, row, rows, dot32);
 }
 
 static inline __attribute__((always_inline)) void q4_f32_rows(float *out, const anm_q4 *w, const uint8_t *t,
@@ -61,10 +65,10 @@ static inline __attribute__((always_inline)) void q4_f32_rows(float *out, const 
     const __m512i low = _mm512_set1_epi32(15), eight = _mm512_set1_epi32(8);
     __m512 total[8];
     for (int r = 0; r < M; r++) total[r] = _mm512_setzero_ps();
-    __m512 ws = w->scales == ANM_SCALES_ROW ? group_scales(ANM_SCALES_ROW, t, 0) : _mm512_setzero_ps();
+    __m512 ws = w->scales == ANM_SCALES_ROW ? anm_512_scales(ANM_SCALES_ROW, t, 0) : _mm512_setzero_ps();
     for (int64_t g = 0; g < w->groups; g++) {
         const uint8_t *nib = t + anm_q4_nibbles_at(w->scales, g);
-        if (w->scales != ANM_SCALES_ROW) ws = group_scales(w->scales, t, g);
+        if (w->scales != ANM_SCALES_ROW) ws = anm_512_scales(w->scales, t, g);
         __m512 sum[8];
         for (int r = 0; r < M; r++) sum[r] = _mm512_setzero_ps();
         int64_t left = w->cols - g * ANM_GROUP;
@@ -324,5 +328,29 @@ void anm_k_to_f16_avx512(uint16_t *out, const float *x, int64_t n)
         __mmask16 k = first(n - i);
         __m256i h = _mm512_cvtps_ph(_mm512_maskz_loadu_ps(k, x + i), _MM_FROUND_TO_NEAREST_INT);
         _mm256_mask_storeu_epi16(out + i, k, h);
+    }
+}
+
+/* ---- the most that can be multiplied ---- */
+
+/* Sixteen rows by sixteen lanes at a time. Pairs of products are below 2^12, so four of them are added as 16 bits. */
+void anm_k_peak_avx512(int32_t *sum, const uint8_t *w, const int8_t *x, int64_t times)
+{
+    const __m512i one = _mm512_set1_epi16(1);
+    for (int block = 0; block < 4; block++) {
+        const int8_t *a = x + block / 2 * 1024;
+        const uint8_t *b = w + block % 2 * 1024;
+        int32_t *to = sum + block * 256;
+        __m512i acc[16];
+        for (int r = 0; r < 16; r++) acc[r] = _mm512_load_si512(to + r * 16);
+        for (int64_t t = 0; t < times; t++)
+            for (int k = 0; k < 16; k += 4)
+                for (int r = 0; r < 16; r++) {
+                    __m512i s = _mm512_setzero_si512();
+                    for (int n = k; n < k + 4; n++)
+                        s = _mm512_add_epi16(s, _mm512_maddubs_epi16(_mm512_load_si512(b + n * 64), anm_512_four(a + r * 64 + n * 4)));
+                    acc[r] = _mm512_add_epi32(acc[r], _mm512_madd_epi16(s, one));
+                }
+        for (int r = 0; r < 16; r++) _mm512_store_si512(to + r * 16, acc[r]);
     }
 }
