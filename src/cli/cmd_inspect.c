@@ -7,9 +7,11 @@
 #include "ckpt/ckpt.h"
 #include "ckpt/gguf.h"
 #include "cli/cli.h"
+#include "cli/not_program.h"
 #include "cli/opt.h"
 #include "cli/pieces.h"
 #include "cli/tree.h"
+#include "run/engine.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -432,11 +434,26 @@ static int inspect(report *r, const char *path, bool ops, anm_error *err)
     return program ? inspect_program(r, path, ops, err) : inspect_checkpoint(r, path, ops, err);
 }
 
+static int show_plan(const char *path, const char *stage)
+{
+    anm_error err = {0};
+    anm_buf text = {0};
+    int rc = anm_engine_dump(&text, path, stage, &err);
+    if (rc == ANM_ERR_FORMAT || rc == ANM_ERR_IO) rc = cli_not_program(path, &err);
+    if (!rc) fwrite(text.data, 1, text.size, stdout);
+    anm_buf_free(&text);
+    return rc ? cli_fail(&err) : EXIT_OK;
+}
+
 int cmd_inspect(int argc, char **argv)
 {
-    bool ops = false, json = false;
+    bool ops = false, json = false, plan = false;
+    const char *dump = NULL;
     const cli_opt table[] = {
         {0, "ops", CLI_FLAG, &ops, NULL, "print the graphs as text", NULL},
+        {0, "plan", CLI_FLAG, &plan, NULL, "what becomes of a program's ops when it runs here: which are fused, which are not", NULL},
+        {0, "dump", CLI_STRING, &dump, "after:STAGE",
+         "print a program as it is on its way to be run: join (all pieces in one graph), lower (what each op means), merge, place (the steps)", NULL},
         {0, "json", CLI_FLAG, &json, NULL, "print JSON, for machines", NULL},
         {0},
     };
@@ -446,7 +463,10 @@ int cmd_inspect(int argc, char **argv)
     int rc = cli_parse(table, "anemone inspect FILE [OPTION…]", argc, argv, &path, 1, &n, &err);
     if (rc == CLI_HELPED) return EXIT_OK;
     if (!rc && n != 1) rc = anm_fail(&err, ANM_ERR_USAGE, "inspect: a checkpoint, a program or a package is needed: anemone inspect FILE");
-    if (!rc && ops && json) rc = anm_fail(&err, ANM_ERR_USAGE, "inspect: --ops prints text; leave out --json");
+    if (!rc && (ops || plan || dump) && json) rc = anm_fail(&err, ANM_ERR_USAGE, "inspect: --ops, --plan and --dump print text; leave out --json");
+    if (!rc && dump && (strncmp(dump, "after:", 6) || !anm_engine_has_stage(dump + 6)))
+        rc = anm_fail(&err, ANM_ERR_USAGE, "--dump: '%s' is not after:STAGE; --help lists the stages", dump);
+    if (!rc && (plan || dump)) return show_plan(path, plan ? "report" : dump + 6);
     if (rc) return cli_fail(&err);
 
     report r = {.root = json_object()};

@@ -3,6 +3,7 @@
 #ifndef ANM_PLAN_INTERNAL_H
 #define ANM_PLAN_INTERNAL_H
 
+#include "base/buf.h"
 #include "base/bytes.h"
 #include "plan/plan.h"
 #include "plan/view.h"
@@ -71,6 +72,7 @@ typedef struct anm_linear_part {
 typedef struct anm_plan_step {
     anm_step_kind kind;
     const char *name; /* of the graph's value that it makes */
+    const anm_mil_op *op; /* during whose lowering it was made; NULL: for an output */
     int32_t in, other, out;
     int64_t in_off, other_off, width; /* width: floats that it makes per row */
     /* NORM, ROPE, KEEP: heads of `size` floats each, `stride` apart; the output is packed. */
@@ -119,9 +121,16 @@ struct anm_plan {
     int64_t widest_in;  /* the most inputs that a linear takes */
 };
 
+/* A plan of nothing, or NULL: no memory. */
+anm_plan *anm_plan_empty(const anm_method *m);
 const char *anm_plan_kind_name(anm_step_kind kind);
 
-/* Meaning to steps; fills step, buf and tail. `why` holds the reason when it fails (ANM_ERR_UNSUPPORTED). */
-int anm_plan_lower(anm_plan *p, const anm_method *m, anm_error *why);
+/* Meaning to steps; fills step, buf and tail. `why` holds the reason when it fails (ANM_ERR_UNSUPPORTED). `look` may be
+ * NULL: what is to be printed on the way. */
+typedef struct anm_plan_look {
+    anm_buf *to;
+    anm_plan_stage after;
+} anm_plan_look;
+int anm_plan_lower(anm_plan *p, const anm_method *m, const anm_plan_look *look, anm_error *why);
 
 #endif

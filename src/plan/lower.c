@@ -94,6 +94,7 @@ anm_plan_step *anm_lower_step(anm_lower *l, anm_step_kind kind)
     anm_plan_step *s = &p->step[p->n_steps++];
     memset(s, 0, sizeof *s);
     s->kind = kind;
+    s->op = l->op;
     s->in = s->other = s->out = ANM_BUF_NONE;
     s->factor = 1;
     return s;
@@ -552,7 +553,31 @@ static bool find_tail(anm_lower *l)
     return true;
 }
 
-int anm_plan_lower(anm_plan *p, const anm_method *m, anm_error *why)
+static void show(const anm_lower *l, const anm_plan_look *look, anm_plan_stage stage)
+{
+    if (!look || look->after != stage) return;
+    if (stage == ANM_PLAN_LOWER) anm_lower_print(look->to, l);
+    else anm_plan_print(look->to, l->p);
+}
+
+/* The walk: every op's meaning. */
+static bool walk(anm_lower *l)
+{
+    for (const anm_mil_op *op = l->m->fn->first; op; op = op->next) {
+        l->op = op;
+        if (op->code == ANM_OP_SPLIT) {
+            if (!anm_lower_split(l, op)) return false;
+            continue;
+        }
+        if (op->n_outs != 1) return anm_lower_no(l, "an op with several results");
+        anm_sym *s = lower_op(l, op);
+        if (!s) return false;
+        l->at[op->outs[0]->id] = s;
+    }
+    return outputs(l);
+}
+
+int anm_plan_lower(anm_plan *p, const anm_method *m, const anm_plan_look *look, anm_error *why)
 {
     *why = (anm_error){0};
     anm_lower l = {.p = p, .m = m, .arena = &p->arena, .selected_at = -1, .err = why};
@@ -561,25 +586,15 @@ int anm_plan_lower(anm_plan *p, const anm_method *m, anm_error *why)
     l.is_kept = anm_arena_array(l.arena, (size_t)m->n_layers * 2, sizeof *l.is_kept);
     if (!l.at || !l.kept || !l.is_kept) return anm_fail_memory(why, "plan");
     if (!input_meanings(&l)) return why->code;
-    for (const anm_mil_op *op = m->fn->first; op; op = op->next) {
-        l.op = op;
-        if (op->code == ANM_OP_SPLIT) {
-            if (!anm_lower_split(&l, op)) return why->code;
-            continue;
-        }
-        if (op->n_outs != 1) {
-            anm_lower_no(&l, "an op with several results");
-            return why->code;
-        }
-        anm_sym *s = lower_op(&l, op);
-        if (!s) return why->code;
-        l.at[op->outs[0]->id] = s;
-    }
+    bool fits = walk(&l);
+    show(&l, look, ANM_PLAN_LOWER);
     /* The picked row is checked against the steps as they were made; merging only brings neighbours together. */
-    if (!outputs(&l) || !find_tail(&l) || !merge_linears(&l)) return why->code;
+    if (!fits || !find_tail(&l) || !merge_linears(&l)) return why->code;
     p->tail = 0;
     for (int32_t i = 0; i < p->n_steps; i++)
         if (p->step[i].kind == ANM_STEP_ATTEND || p->step[i].kind == ANM_STEP_KEEP) p->tail = i + 1;
+    show(&l, look, ANM_PLAN_MERGE);
     if (!place_buffers(&l)) return why->code;
+    show(&l, look, ANM_PLAN_PLACE);
     return 0;
 }

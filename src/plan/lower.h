@@ -89,6 +89,9 @@ anm_sym *anm_lower_matrix(anm_lower *l, anm_sym *s);
 int32_t anm_lower_buffer(anm_lower *l, int64_t width);       /* -1: no memory */
 anm_plan_step *anm_lower_step(anm_lower *l, anm_step_kind kind); /* NULL: no memory */
 
+/* Prints the ops in order, each with the meaning of its results and the steps made for it; as far as the walk came. */
+void anm_lower_print(anm_buf *to, const anm_lower *l);
+
 /* The row dimension of a value by its type: for results whose operands do not tell. */
 anm_view anm_lower_packed(anm_lower *l, int32_t buf, const anm_mil_value *v, int row);
 

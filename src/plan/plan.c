@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static anm_plan *new_plan(const anm_method *m)
+anm_plan *anm_plan_empty(const anm_method *m)
 {
     anm_plan *p = calloc(1, sizeof *p);
     if (!p) return NULL;
@@ -51,11 +51,11 @@ static int pack_all(anm_plan *p, anm_pool *pool, anm_error *err)
 int anm_plan_new(anm_plan **out, const anm_method *m, const anm_plan_opts *opts, anm_error *err)
 {
     *out = NULL;
-    anm_plan *p = new_plan(m);
+    anm_plan *p = anm_plan_empty(m);
     if (!p) return anm_fail_memory(err, "plan");
     p->activations = opts->activations;
     p->k = opts->kernels;
-    int rc = anm_plan_lower(p, m, err);
+    int rc = anm_plan_lower(p, m, NULL, err);
     if (!rc) rc = pack_all(p, opts->pool, err);
     if (rc) {
         anm_plan_free(p);
@@ -136,49 +136,9 @@ static bool same_step(const anm_plan_step *a, const anm_plan_step *b)
 bool anm_plan_fits(const anm_plan *p, const anm_method *m)
 {
     anm_error why;
-    anm_plan *q = new_plan(m);
-    bool same = q && !anm_plan_lower(q, m, &why) && q->n_steps == p->n_steps;
+    anm_plan *q = anm_plan_empty(m);
+    bool same = q && !anm_plan_lower(q, m, NULL, &why) && q->n_steps == p->n_steps;
     for (int32_t i = 0; same && i < p->n_steps; i++) same = same_step(&p->step[i], &q->step[i]);
     anm_plan_free(q);
     return same;
-}
-
-/* ---- printing ---- */
-
-static const char *const kind_name[] = {
-    [ANM_STEP_EMBED] = "embed", [ANM_STEP_NORM] = "norm",     [ANM_STEP_LINEAR] = "linear", [ANM_STEP_ROPE] = "rope",
-    [ANM_STEP_KEEP] = "keep",   [ANM_STEP_ATTEND] = "attend", [ANM_STEP_COPY] = "copy",     [ANM_STEP_ADD] = "add",
-    [ANM_STEP_MUL] = "mul",     [ANM_STEP_SILU] = "silu",
-};
-
-const char *anm_plan_kind_name(anm_step_kind kind)
-{
-    return kind_name[kind];
-}
-
-static void print_buf(FILE *to, const char *before, int32_t buf)
-{
-    if (buf == ANM_BUF_LOGITS) fprintf(to, "%slogits", before);
-    else if (buf >= 0) fprintf(to, "%sb%d", before, buf);
-}
-
-void anm_plan_print(FILE *to, const anm_plan *p)
-{
-    for (int32_t i = 0; i < p->n_steps; i++) {
-        const anm_plan_step *s = &p->step[i];
-        if (i == p->tail) fprintf(to, "-- rows whose logits are wanted --\n");
-        fprintf(to, "%-6s", kind_name[s->kind]);
-        print_buf(to, " ", s->in);
-        print_buf(to, " ", s->other);
-        print_buf(to, " -> ", s->out);
-        for (uint32_t k = 0; k < s->n_parts; k++) {
-            const anm_linear_part *part = &s->part[k];
-            fprintf(to, "%s [%lld x %lld]%s%s", k ? "," : "", (long long)part->spec.rows, (long long)part->spec.cols,
-                    part->spec.n_up ? " gated" : "", part->packed.is_q4 ? " q4" : "");
-            print_buf(to, " + ", part->add);
-            print_buf(to, " -> ", part->out);
-        }
-        if (s->kind == ANM_STEP_KEEP) fprintf(to, " -> %c of layer %d", s->v ? 'v' : 'k', s->layer);
-        fprintf(to, "  %lld  # %s\n", (long long)s->width, s->name);
-    }
 }

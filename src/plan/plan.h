@@ -16,12 +16,11 @@
 #ifndef ANM_PLAN_PLAN_H
 #define ANM_PLAN_PLAN_H
 
+#include "base/buf.h"
 #include "base/pool.h"
 #include "kernel/kernel.h"
 #include "plan/method.h"
 #include "plan/times.h"
-
-#include <stdio.h>
 
 typedef struct anm_plan anm_plan;           /* immutable once made */
 typedef struct anm_plan_work anm_plan_work; /* one conversation's scratch memory */
@@ -47,7 +46,20 @@ void anm_plan_free(anm_plan *p);
 bool anm_plan_fits(const anm_plan *p, const anm_method *m);
 
 /* Prints the steps, one a line. */
-void anm_plan_print(FILE *to, const anm_plan *p);
+void anm_plan_print(anm_buf *to, const anm_plan *p);
+
+/* The stages in which a plan is made. */
+typedef enum anm_plan_stage {
+    ANM_PLAN_LOWER, /* every op has a meaning, and there are steps */
+    ANM_PLAN_MERGE, /* neighbouring linears of the same rows are one step */
+    ANM_PLAN_PLACE, /* buffers that are not in use at the same time share memory: this is what runs */
+} anm_plan_stage;
+
+/* Prints what there is of m's plan after a stage, weights left alone; where no plan fits, how far it came and why not. */
+int anm_plan_dump(anm_buf *to, const anm_method *m, anm_plan_stage after, anm_error *err);
+/* Prints what became of the ops: how many went into which steps, and each that is a step of its own although such ops are
+ * fused elsewhere. Where no plan fits: which ops the interpreter then runs, and the one that is to blame. */
+int anm_plan_report(anm_buf *to, const anm_method *m, anm_error *err);
 
 int anm_plan_work_new(anm_plan_work **out, const anm_plan *p, const anm_pool *pool, anm_error *err);
 void anm_plan_work_free(anm_plan_work *w);

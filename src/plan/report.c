@@ -3,6 +3,7 @@
 #include "plan/internal.h"
 
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 static int64_t products(const anm_linear_part *part)

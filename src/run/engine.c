@@ -124,11 +124,6 @@ const anm_kernels *anm_engine_kernels(const anm_engine *e)
     return e->kernels;
 }
 
-void anm_engine_print_plan(FILE *to, const anm_engine *e)
-{
-    if (e->plan[ANM_METHOD_WIDE]) anm_plan_print(to, e->plan[ANM_METHOD_WIDE]);
-}
-
 const anm_engine_info *anm_engine_get_info(const anm_engine *e)
 {
     return &e->l.info;

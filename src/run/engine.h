@@ -59,8 +59,10 @@ const char *anm_engine_unplanned(const anm_engine *e);
 const anm_plan *anm_engine_plan(const anm_engine *e, bool wide);
 /* The kernels that plans run by. */
 const anm_kernels *anm_engine_kernels(const anm_engine *e);
-/* The plan's steps, one a line. */
-void anm_engine_print_plan(FILE *to, const anm_engine *e);
+/* Prints a file's methods as they are after a stage of loading: "join" (one graph of all pieces, as MIL text), "lower" (each
+ * op's meaning), "merge" and "place" (the steps; plan/plan.h), or the "report" of what became of the ops. */
+int anm_engine_dump(anm_buf *to, const char *path, const char *stage, anm_error *err);
+bool anm_engine_has_stage(const char *name);
 
 int anm_state_new(anm_state **out, anm_engine *e, anm_error *err);
 void anm_state_free(anm_state *s);

@@ -26,6 +26,19 @@ holds "as JSON" '"format": "ExecuTorch program"' '"forward_input_len": 8'
 why=
 grep -q "$(printf '\033')" stdout.txt && why="escape sequences in a pipe"
 verdict "no colour in a pipe" "$why"
+run inspect small.pte --plan
+holds "what becomes of its ops" "^# method forward, 8 rows" "ops became .* linear, .* attend" "^unfused: 0$"
+run inspect small.pte --dump=after:join
+holds "all pieces in one graph" "^# logits: %" "^# layer 0: keys %" "^func forward" "= softmax("
+run inspect small.pte --dump after:lower
+holds "what each op means" "^softmax .*: their softmax, not computed" "^    attend b" "^linear .*: a linear, not computed yet"
+run inspect small.pte --dump=after:merge
+holds "the steps" "^linear b.* q4 -> b.*, .* q4 -> b" "^-- rows whose logits are wanted --" "-> logits"
+run inspect small.pte --dump=after:place
+holds "the steps and where they keep their rows" "^attend" "floats a row" "^b0: .* at .*, steps 0 to"
+fails "a stage that there is not" 2 "not after:STAGE" inspect small.pte --dump=after:noon
+fails "the plan of a checkpoint" 1 "checkpoint" inspect "$data/whole.pth" --plan
+fails "the plan as JSON" 2 "leave out --json" inspect small.pte --plan --json
 run inspect "$data/whole.pth"
 holds "inspect a checkpoint" "^format: PyTorch checkpoint" "tok_embeddings.weight"
 fails "the graph of a checkpoint" 2 "has a graph\|have a graph" inspect --ops "$data/whole.pth"

@@ -7,7 +7,7 @@
 
 #include "base/map.h"
 #include "plan/report.h"
-#include "run/engine.h"
+#include "run/engine_internal.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -201,6 +201,34 @@ static void test_stages(void **state)
     free(y);
     anm_state_free(s);
     anm_engine_free(e);
+}
+
+/* A graph that no plan fits, here one with an op that no rule knows in the place of a softmax, is told as it is. */
+static void test_unfused(void **state)
+{
+    (void)state;
+    anm_loaded l;
+    anm_error err;
+    anm_buf text = {0};
+    assert_int_equal(anm_loaded_open(&l, program[0], &err), 0);
+    const anm_method *m = &l.method[ANM_METHOD_WIDE];
+    assert_int_equal(anm_plan_report(&text, m, &err), 0);
+    assert_non_null(strstr((char *)text.data, "unfused: 0\n"));
+    anm_mil_op *op = m->fn->first;
+    while (op && op->code != ANM_OP_SOFTMAX) op = op->next;
+    assert_non_null(op);
+    op->code = ANM_OP_EXP;
+    text.size = 0;
+    assert_int_equal(anm_plan_report(&text, m, &err), 0);
+    assert_non_null(strstr((char *)text.data, "no plan: exp "));
+    assert_non_null(strstr((char *)text.data, "unfused: all "));
+    assert_non_null(strstr((char *)text.data, "1 exp"));
+    text.size = 0;
+    assert_int_equal(anm_plan_dump(&text, m, ANM_PLAN_LOWER, &err), 0);
+    assert_non_null(strstr((char *)text.data, "scores, not computed\nexp "));
+    assert_non_null(strstr((char *)text.data, "\nno plan: exp "));
+    anm_buf_free(&text);
+    anm_loaded_close(&l);
 }
 
 static void same_answer(const answer *a, const answer *b, const char *path, const char *what)
@@ -451,6 +479,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plan_is_the_interpreter), cmocka_unit_test(test_one_answer),
         cmocka_unit_test(test_rounding),                cmocka_unit_test(test_stages),
+        cmocka_unit_test(test_unfused),
         cmocka_unit_test(test_branches),                cmocka_unit_test(test_many_states),
         cmocka_unit_test(test_wrong_steps),
         cmocka_unit_test(test_fp16),                    cmocka_unit_test(test_damaged),
