@@ -112,9 +112,9 @@ static void show(const fuzz_graph *g, const anm_plan *plan, const char *what)
 {
     anm_buf text = {0};
     anm_error err;
-    if (anm_mil_print(&text, &g->program, false, &err) == 0) fwrite(text.data, 1, text.size, stderr);
+    if (anm_mil_print(&text, &g->program, false, &err) == 0) anm_plan_print(&text, plan);
+    if (text.size) fwrite(text.data, 1, text.size, stderr);
     anm_buf_free(&text);
-    anm_plan_print(stderr, plan);
     fprintf(stderr, "%s\n", what);
     abort();
 }
