@@ -96,18 +96,41 @@ static int open_model(road *r, anm_error *err)
     return rc;
 }
 
+static anm_recipe recipe_of(const road *r, const anm_export_output *out)
+{
+    anm_recipe recipe = r->job->recipe;
+    if (out->max_context_len) recipe.max_context_len = out->max_context_len;
+    return recipe;
+}
+
+/* What would be refused is refused before the long work. */
+static int plan_early(road *r, anm_error *err)
+{
+    int rc = 0;
+    for (int i = 0; i < r->job->n_outputs && !rc; i++) {
+        anm_recipe recipe = recipe_of(r, r->job->outputs + i);
+        anm_graph g;
+        rc = anm_graph_plan(&g, r->model, &recipe, err);
+        anm_graph_free(&g);
+    }
+    return rc;
+}
+
 static int calibrate(road *r, anm_error *err)
 {
     const anm_export_calibration *c = r->job->calibration;
     const anm_recipe *recipe = &r->job->recipe;
     if (!c) return 0;
+    int rc = plan_early(r, err);
+    if (rc) return rc;
     anm_calib_opts how = c->how;
     how.linear_bits = 4;
     how.linear_group = recipe->linear_group;
     how.embed_bits = recipe->embedding_bits;
     how.embed_group = recipe->embedding_group;
     how.fp16 = recipe->type == ANM_DT_F16;
-    int rc = anm_calibrate(&r->calibrated, r->model, c->tokens, &how, r->pool, err);
+    if (!how.beside) how.beside = r->job->outputs[0].path;
+    rc = anm_calibrate(&r->calibrated, r->model, c->tokens, &how, r->pool, err);
     r->exported = &r->calibrated.model;
     note_time(r, ANM_STAGE_CALIBRATE);
     return rc;
@@ -115,8 +138,7 @@ static int calibrate(road *r, anm_error *err)
 
 static int plan(road *r, making *m, const anm_export_output *out, anm_error *err)
 {
-    anm_recipe recipe = r->job->recipe;
-    if (out->max_context_len) recipe.max_context_len = out->max_context_len;
+    anm_recipe recipe = recipe_of(r, out);
     int rc = anm_graph_plan(&m->graph, r->exported, &recipe, err);
     if (rc) return rc;
     size_t n = (size_t)m->graph.n_pieces;
@@ -302,7 +324,7 @@ static void fill_report(road *r)
             if (m->pte.methods[i].values[v].dtype == m->graph.recipe.type) o->table_bytes += m->pte.methods[i].values[v].data_size;
 }
 
-static void free_road(road *r)
+static void free_road(road *r, bool good)
 {
     for (int i = 0; i < r->job->n_outputs && r->makings; i++) {
         making *m = r->makings + i;
@@ -316,7 +338,7 @@ static void free_road(road *r)
         anm_graph_free(&m->graph);
     }
     free(r->makings);
-    anm_calibrated_free(&r->calibrated);
+    anm_calibrated_free(&r->calibrated, good);
     anm_pool_free(r->pool);
     anm_model_free(r->model);
     anm_ckpt_close(r->ckpt);
@@ -346,6 +368,6 @@ int anm_export(anm_export_report *report, const anm_export_job *job, anm_error *
     if (!rc) rc = commit(&r, err);                                      /* on disk, under its name */
 
     if (!rc) fill_report(&r);
-    free_road(&r);
+    free_road(&r, !rc);
     return rc;
 }

@@ -1,29 +1,47 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "calib/calibrate.h"
 #include "base/half.h"
+#include "base/spill.h"
+#include "calib/derive.h"
 #include "calib/fisher.h"
-#include "calib/gptq.h"
+#include "calib/key.h"
+#include "calib/point.h"
 #include "calib/rotate.h"
-#include "dense/dense.h"
 #include "eager/eager.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+const char *const anm_linear_names[ANM_LINEARS] = {"wq", "wk", "wv", "wo", "w1", "w2", "w3"};
+
+enum { SLAB = 1 << 23 }; /* weights of embedding and head in work at a time */
 
 /* The state of one calibration. */
 typedef struct work {
     const anm_calib_opts *o;
+    const anm_model *m;
     const anm_params *p;
+    const int32_t *tokens;
     anm_pool *pool;
     anm_calibrated *out;
     size_t rows; /* windows * len */
-    anm_windows full, quant; /* the two streams */
-    anm_eager_layer fl, ql;  /* the layer: rotated, and as it is being quantised */
-    size_t layer;
-    float *fisher;      /* [n_layers][ANM_POINTS][rows], or NULL */
+    anm_rotation stream, value;
+    float *cos, *sin;
+    anm_spill spill;   /* what stands for memory below */
+    bool both;         /* the full stream runs, too */
+    anm_windows full, quant;
     float *seen[4];     /* the full stream's inputs at each point of the layer */
     float *residual[2]; /* and its residual before attention and before the MLP write to it */
+    float *fisher;      /* [n_layers][ANM_POINTS][rows], or NULL */
+    size_t layer;
+    anm_eager_layer l; /* rotated; quantised linear by linear */
+    anm_point point;   /* of the layer in work */
+    size_t at;         /* rows that came by it */
+    anm_calib_note *note;
+    double cost, done, resumed;
+    struct timespec since;
 } work;
 
 anm_calib_opts anm_calib_defaults(void)
@@ -32,203 +50,225 @@ anm_calib_opts anm_calib_defaults(void)
                             .tries = 3, .rounds = 2};
 }
 
-static int make_room(anm_made *m, int64_t rows, int64_t cols, int64_t group, anm_error *err)
+/* ---- what lies where in the work file ---- */
+
+typedef struct shape {
+    size_t rows, cols;
+} shape;
+
+static void layer_shapes(shape s[ANM_LINEARS], const anm_params *p)
 {
-    *m = (anm_made){.rows = rows, .cols = cols, .groups = group ? cols / group : 1};
-    m->q = malloc((size_t)(rows * cols));
-    m->scale = malloc((size_t)(rows * m->groups) * sizeof *m->scale);
-    return m->q && m->scale ? 0 : anm_fail_memory(err, "calibrated weights");
+    size_t dim = (size_t)p->dim, nq = (size_t)(p->n_heads * p->head_dim), nk = (size_t)(p->n_kv_heads * p->head_dim);
+    size_t f = (size_t)p->hidden_dim;
+    s[ANM_WQ] = (shape){nq, dim}, s[ANM_WK] = s[ANM_WV] = (shape){nk, dim}, s[ANM_WO] = (shape){dim, nq};
+    s[ANM_W1] = s[ANM_W3] = (shape){f, dim}, s[ANM_W2] = (shape){dim, f};
 }
 
-static void dequantise(float *w, const anm_made *m, bool fp16)
+/* Puts a matrix at *at behind `base` (NULL: only counts) and moves on. */
+static void place(anm_made *m, uint8_t *base, uint64_t *at, shape s, int64_t group)
 {
-    int64_t group = m->cols / m->groups;
-    for (int64_t i = 0; i < m->rows; i++)
-        for (int64_t j = 0; j < m->cols; j++) {
-            float v = m->scale[i * m->groups + j / group] * (float)m->q[i * m->cols + j];
-            w[i * m->cols + j] = fp16 ? anm_round_f16(v) : v;
+    *m = (anm_made){.rows = (int64_t)s.rows, .cols = (int64_t)s.cols, .groups = group ? (int64_t)s.cols / group : 1};
+    if (base) m->scale = (float *)(void *)(base + *at);
+    *at += s.rows * (uint64_t)m->groups * sizeof *m->scale;
+    if (base) m->q = (int8_t *)base + *at;
+    *at += (s.rows * s.cols + 63) & ~(uint64_t)63;
+}
+
+/* The bytes of stage i; with a store, `out` learns where everything is. */
+static uint64_t place_stage(anm_calibrated *out, const anm_params *p, const anm_calib_opts *o, size_t i)
+{
+    size_t layers = (size_t)p->n_layers, vocab = (size_t)p->vocab_size, dim = (size_t)p->dim, nk = (size_t)(p->n_kv_heads * p->head_dim);
+    uint8_t *base = out->store ? anm_store_stage(out->store, i) : NULL;
+    shape s[ANM_LINEARS];
+    uint64_t at = 0;
+    if (i == 0 && !o->embed_bits) {
+        out->embedding_values = (float *)(void *)base;
+        return vocab * dim * sizeof(float);
+    }
+    if (i == 0) place(&out->embedding, base, &at, (shape){vocab, dim}, o->embed_group);
+    else if (i > layers) place(&out->layer[layers][0], base, &at, (shape){vocab, dim}, o->linear_group);
+    else {
+        layer_shapes(s, p);
+        if (out->value_bias) {
+            out->value_bias[i - 1] = (const float *)(void *)base;
+            at = (nk * sizeof(float) + 63) & ~(uint64_t)63;
         }
+        for (int j = 0; j < ANM_LINEARS; j++) place(&out->layer[i - 1][j], base, &at, s[j], o->linear_group);
+    }
+    return at;
 }
 
-/* h (+)= x^T y, in fp64, in chunks of rows so that fp32 sums stay short. x [rows, n], y [rows, k]. */
-static int accumulate(double *h, const float *x, size_t n, const float *y, size_t k, size_t rows, anm_pool *pool, anm_error *err)
+const anm_calib_note *anm_calibrated_note(const anm_calibrated *c, size_t i)
 {
-    enum { CHUNK = 1024 };
-    float *part = malloc(n * k * sizeof *part);
-    int rc = part ? 0 : anm_fail_memory(err, "statistics");
-    for (size_t at = 0; at < rows && !rc; at += CHUNK) {
-        size_t c = rows - at < CHUNK ? rows - at : CHUNK;
-        rc = anm_gemm(part, k, anm_transposed(x + at * n, n), anm_transposed(y + at * k, k), n, k, c, false, pool, err);
-        for (size_t i = 0; i < n * k && !rc; i++) h[i] += part[i];
-    }
-    free(part);
+    return anm_store_note(c->store, i);
+}
+
+static int open_store(work *k, size_t *done, anm_error *err)
+{
+    anm_calibrated *out = k->out;
+    size_t stages = (size_t)k->p->n_layers + 2;
+    _Static_assert(sizeof(anm_calib_note) <= ANM_STORE_NOTE, "a note fits its record");
+    uint64_t *size = malloc(stages * sizeof *size);
+    if (!size) return anm_fail_memory(err, "calibration");
+    anm_store_plan plan = {.path = k->o->work, .beside = k->o->beside, .resume = k->o->resume, .stages = stages, .size = size,
+                           .carried = (k->both ? 2 : 1) * (uint64_t)k->rows * (uint64_t)k->p->dim * sizeof(float)};
+    for (size_t i = 0; i < stages; i++) size[i] = place_stage(out, k->p, k->o, i);
+    if (k->o->work) anm_calib_key(plan.key, k->m, k->tokens, k->o);
+    int rc = anm_store_open(&out->store, &plan, done, err);
+    for (size_t i = 0; i < stages && !rc; i++) place_stage(out, k->p, k->o, i);
+    free(size);
     return rc;
 }
 
-/* The inverse of h + ridge * mean(diagonal), as fp32. */
-static int inverse(float *out, const double *h, size_t n, double ridge, anm_pool *pool, anm_error *err)
+/* Activations, in a file that the system may put on disk. */
+static int open_spill(work *k, anm_error *err)
 {
-    double *l = malloc(n * n * sizeof *l), mean = 0;
-    float *lf = malloc(n * n * sizeof *lf);
-    int rc = l && lf ? 0 : anm_fail_memory(err, "statistics");
-    if (rc) goto done;
-    memcpy(l, h, n * n * sizeof *l);
-    for (size_t i = 0; i < n; i++) mean += h[i * n + i] / (double)n;
-    for (size_t i = 0; i < n; i++) l[i * n + i] += ridge * mean + 1e-12;
-    if ((rc = anm_cholesky(l, n, pool, err))) goto done;
-    anm_lower_inverse(l, n, pool);
-    for (size_t i = 0; i < n * n; i++) lf[i] = (float)l[i];
-    rc = anm_gemm(out, n, anm_transposed(lf, n), anm_transposed(lf, n), n, n, n, false, pool, err);
-done:
-    free(l);
-    free(lf);
+    const anm_params *p = k->p;
+    size_t dim = (size_t)p->dim, nq = (size_t)(p->n_heads * p->head_dim), f = (size_t)p->hidden_dim;
+    const struct {
+        float **to;
+        size_t cols;
+        bool always;
+    } parts[] = {{&k->quant.x, dim, true}, {&k->full.x, dim, false}, {&k->seen[ANM_INTO_QKV], dim, false},
+                 {&k->seen[ANM_INTO_O], nq, false}, {&k->seen[ANM_INTO_GATE_UP], dim, false}, {&k->seen[ANM_INTO_DOWN], f, false},
+                 {&k->residual[0], dim, false}, {&k->residual[1], dim, false}};
+    enum { PARTS = sizeof parts / sizeof *parts };
+    size_t total = anm_eager_room(p, k->rows);
+    for (size_t i = 0; i < PARTS; i++) total += parts[i].always || k->both ? k->rows * parts[i].cols : 0;
+    int rc = anm_spill_temp(&k->spill, k->o->beside, total * sizeof(float), err);
+    float *at = (float *)(void *)k->spill.data;
+    for (size_t i = 0; i < PARTS && !rc; i++) {
+        if (!parts[i].always && !k->both) continue;
+        *parts[i].to = at;
+        at += k->rows * parts[i].cols;
+    }
+    k->quant.room = k->full.room = at;
+    k->quant.windows = k->full.windows = k->o->windows;
+    k->quant.len = k->full.len = k->o->len;
     return rc;
 }
 
-/* One linear to quantise at a point: where its weights are, and where its result goes. */
-typedef struct target {
-    const char *name;
-    const float *full;
-    float *quant;
-    size_t rows;
-    int which;
-} target;
+/* ---- progress and figures ---- */
 
-static int quantise(work *k, const target *t, size_t n, const double *h, anm_made *m, anm_error *err)
+/* Of a linear, in multiplications: the text's way through it, rounding it, and the statistics of what it reads, `first`. */
+static double cost(const work *k, shape s, bool first)
 {
-    const anm_calib_opts *o = k->o;
-    anm_gptq_opts g = {.low = -(1 << (o->linear_bits - 1)), .high = (1 << (o->linear_bits - 1)) - 1, .group = (size_t)o->linear_group,
-                       .damp = o->damp, .tries = o->tries, .rounds = o->rounds, .fp16_scales = o->fp16};
-    anm_gptq_report report;
-    int rc = make_room(m, (int64_t)t->rows, (int64_t)n, o->linear_group, err);
-    if (!rc) rc = anm_gptq((signed char *)m->q, m->scale, t->quant, t->rows, n, h, &g, &report, k->pool, err);
-    if (rc) return rc;
-    dequantise(t->quant, m, o->fp16);
-    if (o->progress) o->progress(o->ctx, k->layer, t->name, report.rounding, report.reached);
-    return 0;
+    double n = (double)s.cols, rows = (double)s.rows, text = (double)k->rows;
+    return rows * n * (text + n * (4 + k->o->tries / 2.0)) + (first ? text * n * n / 2 + n * n * n / 3 : 0);
 }
 
-/* The rows of x, each times the square root of its weight: their products are then weighted sums. NULL: no memory. */
-static float *weighted(const float *x, size_t rows, size_t n, const float *weight)
+/* Which linear is the first that reads where it reads. */
+static bool is_first(int which)
 {
-    float *y = malloc(rows * n * sizeof *y);
-    for (size_t r = 0; y && r < rows; r++) {
-        float w = weight ? sqrtf(weight[r]) : 1;
-        for (size_t i = 0; i < n; i++) y[r * n + i] = x[r * n + i] * w;
-    }
-    return y;
+    return which != ANM_WK && which != ANM_WV && which != ANM_W3;
 }
 
-/* All linears that read `input` (the quantised stream's input at a point; `seen` the full stream's): moved by least
- * squares, then rounded. `drift` [rows, dim], or NULL: what the residual streams differ by where these write to it.
- * `weight` [rows], or NULL: how much each row counts. */
-static int quantise_at(work *k, const float *input, const float *seen, size_t n, const target *t, int count, const float *drift,
-                       const float *weight, anm_error *err)
+static double stage_cost(const work *k, size_t i)
 {
-    const anm_calib_opts *o = k->o;
-    size_t out = drift ? t->rows : 0;
-    double *h = calloc(n * n, sizeof *h), *c = o->ridge >= 0 ? calloc(n * (n > out ? n : out), sizeof *c) : NULL;
-    float *diff = NULL, *inv = NULL, *move = NULL, *cf = NULL, *pull = NULL, *x = weighted(input, k->rows, n, weight);
-    int rc = h && x && (c || o->ridge < 0) ? accumulate(h, x, n, x, n, k->rows, k->pool, err) : anm_fail_memory(err, "statistics");
-    for (int i = 0; i < count; i++) memcpy(t[i].quant, t[i].full, t[i].rows * n * sizeof(float));
-    if (rc || o->ridge < 0) goto round;
-
-    /* full W seen = W x + W (seen - x): the second term, as far as x explains it, goes into the weights. */
-    diff = malloc(k->rows * n * sizeof *diff);
-    inv = malloc(n * n * sizeof *inv);
-    cf = malloc(n * (n > out ? n : out) * sizeof *cf);
-    move = malloc(n * (n > out ? n : out) * sizeof *move);
-    if (!diff || !inv || !move || !cf) {
-        rc = anm_fail_memory(err, "statistics");
-        goto round;
-    }
-    for (size_t r = 0; r < k->rows; r++) {
-        float w = weight ? sqrtf(weight[r]) : 1;
-        for (size_t i = r * n; i < (r + 1) * n; i++) diff[i] = (seen[i] - input[i]) * w;
-    }
-    if ((rc = inverse(inv, h, n, o->ridge, k->pool, err))) goto round;
-    if ((rc = accumulate(c, diff, n, x, n, k->rows, k->pool, err))) goto round;
-    for (size_t i = 0; i < n * n; i++) cf[i] = (float)c[i];
-    if ((rc = anm_gemm(move, n, anm_rows(cf, n), anm_rows(inv, n), n, n, n, false, k->pool, err))) goto round;
-    for (int i = 0; i < count && !rc; i++) /* W + W move */
-        rc = anm_gemm(t[i].quant, n, anm_rows(t[i].full, n), anm_transposed(move, n), t[i].rows, n, n, true, k->pool, err);
-    if (drift && o->drift > 0 && !rc) {
-        memset(c, 0, n * out * sizeof *c);
-        pull = weighted(drift, k->rows, out, weight);
-        if (!pull) {
-            rc = anm_fail_memory(err, "statistics");
-            goto round;
-        }
-        if ((rc = accumulate(c, pull, out, x, n, k->rows, k->pool, err))) goto round;
-        for (size_t i = 0; i < n * out; i++) cf[i] = (float)(c[i] * o->drift);
-        rc = anm_gemm(t->quant, n, anm_rows(cf, n), anm_rows(inv, n), out, n, n, true, k->pool, err);
-    }
-round:
-    free(diff), free(inv), free(move), free(cf), free(c), free(pull), free(x);
-    for (int i = 0; i < count && !rc; i++)
-        rc = quantise(k, &t[i], n, h, &k->out->layer[k->layer][t[i].which], err);
-    free(h);
-    return rc;
+    shape s[ANM_LINEARS];
+    double sum = 0;
+    if (i == 0) return 0;
+    if (i > (size_t)k->p->n_layers) return cost(k, (shape){(size_t)k->p->vocab_size, (size_t)k->p->dim}, true);
+    layer_shapes(s, k->p);
+    for (int j = 0; j < ANM_LINEARS; j++) sum += cost(k, s[j], is_first(j));
+    return sum;
 }
 
-static float *copy(const float *x, size_t n)
+static void tell(work *k, int which)
 {
-    float *p = malloc(n * sizeof *p);
-    if (p) memcpy(p, x, n * sizeof *p);
-    return p;
+    if (!k->o->progress) return;
+    anm_calib_event e = {.layer = k->layer, .layers = (size_t)k->p->n_layers, .which = which, .done = k->done / k->cost, .resumed = k->resumed / k->cost};
+    if (which >= 0) e.figure = &k->note->linear[which];
+    k->o->progress(k->o->ctx, &e);
 }
 
-/* The full stream goes first and leaves its inputs behind … */
-static int remember(void *ctx, anm_eager_point where, const float *x, size_t rows, size_t cols, anm_error *err)
+enum { RUN = 1 << 16 };
+typedef struct largest_job {
+    const float *x;
+    size_t n;
+    float *of; /* each run's */
+} largest_job;
+
+static void largest_run(void *ctx, uint32_t i, unsigned thread)
 {
-    work *k = ctx;
-    k->seen[where] = copy(x, rows * cols);
-    if (!k->seen[where]) return anm_fail_memory(err, "activations");
-    if (where != ANM_INTO_QKV && where != ANM_INTO_GATE_UP) return 0;
-    float **r = &k->residual[where == ANM_INTO_GATE_UP];
-    *r = copy(k->full.x, rows * (size_t)k->p->dim);
-    return *r ? 0 : anm_fail_memory(err, "activations");
+    (void)thread;
+    const largest_job *j = ctx;
+    size_t at = (size_t)i * RUN, end = j->n - at < RUN ? j->n : at + RUN;
+    float most = 0;
+    for (; at < end; at++) most = fabsf(j->x[at]) > most ? fabsf(j->x[at]) : most;
+    j->of[i] = most;
 }
 
-/* … then the quantised one comes by, and each linear is made just before it is used. */
-static int make(void *ctx, anm_eager_point where, const float *x, size_t rows, size_t cols, anm_error *err)
+/* The largest absolute value; 0 where memory is out, since it is a figure and no more. */
+static double largest(const float *x, size_t n, anm_pool *pool)
 {
-    work *k = ctx;
-    const anm_eager_layer *f = &k->fl;
-    anm_eager_layer *q = &k->ql;
-    size_t nq = (size_t)(k->p->n_heads * k->p->head_dim), nk = (size_t)(k->p->n_kv_heads * k->p->head_dim);
-    size_t dim = (size_t)k->p->dim, hidden = (size_t)k->p->hidden_dim;
-    float *drift = NULL;
-    target t[3];
-    int count = 0;
-    switch (where) {
-    case ANM_INTO_QKV:
-        t[count++] = (target){"wq", f->wq, q->wq, nq, ANM_WQ};
-        t[count++] = (target){"wk", f->wk, q->wk, nk, ANM_WK};
-        t[count++] = (target){"wv", f->wv, q->wv, nk, ANM_WV};
-        break;
-    case ANM_INTO_O: t[count++] = (target){"wo", f->wo, q->wo, dim, ANM_WO}; break;
-    case ANM_INTO_GATE_UP:
-        t[count++] = (target){"w1", f->w1, q->w1, hidden, ANM_W1};
-        t[count++] = (target){"w3", f->w3, q->w3, hidden, ANM_W3};
-        break;
-    case ANM_INTO_DOWN: t[count++] = (target){"w2", f->w2, q->w2, dim, ANM_W2}; break;
-    }
-    if (where == ANM_INTO_O || where == ANM_INTO_DOWN) {
-        drift = k->residual[where == ANM_INTO_DOWN];
-        for (size_t i = 0; i < rows * dim; i++) drift[i] -= k->quant.x[i];
-    }
-    const float *weight = k->fisher ? k->fisher + (k->layer * ANM_POINTS + where) * rows : NULL;
-    return quantise_at(k, x, k->seen[where], cols, t, count, drift, weight, err);
+    size_t runs = (n + RUN - 1) / RUN;
+    largest_job j = {x, n, malloc(runs * sizeof *j.of)};
+    float most = 0;
+    if (j.of) anm_pool_run(pool, largest_run, &j, (uint32_t)runs);
+    for (size_t i = 0; i < runs && j.of; i++) most = j.of[i] > most ? j.of[i] : most;
+    free(j.of);
+    return (double)most;
 }
 
-/* Embeddings are rounded to nearest, with the scale that loses least for each row or group. */
-static void round_embedding(anm_made *m, const float *w, const anm_calib_opts *o)
+static double seconds_since(struct timespec *since)
 {
+    struct timespec now, was = *since;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    *since = now;
+    return (double)(now.tv_sec - was.tv_sec) + 1e-9 * (double)(now.tv_nsec - was.tv_nsec);
+}
+
+/* ---- stages ---- */
+
+static void begin_stage(work *k, size_t i)
+{
+    k->note = anm_store_note(k->out->store, i);
+    memset(k->note, 0, ANM_STORE_NOTE);
+    seconds_since(&k->since);
+    tell(k, -1);
+}
+
+static void end_stage(work *k, size_t i)
+{
+    size_t size = k->rows * (size_t)k->p->dim;
+    float *carried = anm_store_carried(k->out->store, i);
+    k->note->largest = largest(k->quant.x, size, k->pool);
+    memcpy(carried, k->quant.x, size * sizeof *carried);
+    if (k->both) memcpy(carried + size, k->full.x, size * sizeof *carried);
+    k->note->seconds = seconds_since(&k->since);
+    anm_store_commit(k->out->store, i);
+}
+
+static void take_up(work *k, size_t done)
+{
+    size_t size = k->rows * (size_t)k->p->dim;
+    const float *carried = anm_store_carried(k->out->store, done - 1);
+    memcpy(k->quant.x, carried, size * sizeof *carried);
+    if (k->both) memcpy(k->full.x, carried + size, size * sizeof *carried);
+    for (size_t i = 0; i < done; i++) k->done += stage_cost(k, i);
+    k->resumed = k->done;
+}
+
+typedef struct embed_job {
+    const anm_made *m;
+    const anm_calib_opts *o;
+    const float *w; /* from row `first` on */
+    size_t first;
+} embed_job;
+
+/* A row of the embedding is rounded to nearest, with the scale that loses least for it or for each of its groups. */
+static void round_embedding(void *ctx, uint32_t row, unsigned thread)
+{
+    (void)thread;
+    const embed_job *job = ctx;
+    const anm_made *m = job->m;
+    const anm_calib_opts *o = job->o;
     int low = -(1 << (o->embed_bits - 1)), high = -low - 1;
     int64_t group = m->cols / m->groups;
-    for (int64_t at = 0; at < m->rows * m->groups; at++) {
-        const float *x = w + at * group;
+    for (int64_t g = 0; g < m->groups; g++) {
+        const float *x = job->w + row * m->cols + g * group;
+        int64_t at = (int64_t)(job->first + row) * m->groups + g;
         float most = 0, best = 0;
         double least = INFINITY;
         for (int64_t j = 0; j < group; j++) most = fmaxf(most, fabsf(x[j]));
@@ -251,148 +291,210 @@ static void round_embedding(anm_made *m, const float *w, const anm_calib_opts *o
     }
 }
 
-/* The rotated embedding, and both streams' first residual from it. */
-static int begin(work *k, const anm_model *m, const int32_t *tokens, const anm_rotation *stream, anm_error *err)
+/* Rows of the embedding, or of the head with the final norm folded, as they are after the rotation. */
+static int rotated_rows(float *w, const work *k, const anm_matrix *m, const float *norm, size_t row, size_t rows, anm_error *err)
+{
+    int rc = anm_eager_read_rows(w, m, (int64_t)row, (int64_t)rows, k->pool, err);
+    if (!rc && norm) return anm_rotate_head(w, rows, norm, &k->stream, k->pool, err);
+    return rc ? rc : anm_rotate_rows(w, rows, (size_t)k->p->dim, &k->stream, k->pool, err);
+}
+
+static size_t slab(const work *k)
+{
+    size_t rows = SLAB / (size_t)k->p->dim;
+    return rows ? rows : 1;
+}
+
+/* The rotated embedding, and each stream's first residual from it. */
+static int make_embedding(work *k, anm_error *err)
 {
     const anm_calib_opts *o = k->o;
-    size_t vocab = (size_t)k->p->vocab_size, dim = (size_t)k->p->dim;
-    float *e = malloc(vocab * dim * sizeof *e);
-    int rc = e ? anm_eager_read(e, &m->tok_embeddings, k->pool, err) : anm_fail_memory(err, "embedding");
-    if (!rc) rc = anm_rotate_rows(e, vocab, dim, stream, k->pool, err);
-    if (!rc) rc = anm_windows_new(&k->full, m, tokens, o->windows, o->len, err);
-    if (!rc) rc = anm_windows_new(&k->quant, m, tokens, o->windows, o->len, err);
-    for (size_t i = 0; i < k->rows && !rc; i++) memcpy(k->full.x + i * dim, e + (size_t)tokens[i] * dim, dim * sizeof *e);
-    if (!rc && o->embed_bits) {
-        rc = make_room(&k->out->embedding, (int64_t)vocab, (int64_t)dim, o->embed_group, err);
-        if (!rc) {
-            round_embedding(&k->out->embedding, e, o);
-            dequantise(e, &k->out->embedding, o->fp16);
+    size_t vocab = (size_t)k->p->vocab_size, dim = (size_t)k->p->dim, most = slab(k);
+    const anm_made *made = &k->out->embedding;
+    float *w = malloc(most * dim * sizeof *w);
+    int rc = w ? 0 : anm_fail_memory(err, "embedding");
+    for (size_t at = 0; at < vocab && !rc; at += most) {
+        size_t rows = vocab - at < most ? vocab - at : most;
+        rc = rotated_rows(w, k, &k->m->tok_embeddings, NULL, at, rows, err);
+        if (rc) break;
+        if (!o->embed_bits) {
+            memcpy(k->out->embedding_values + at * dim, w, rows * dim * sizeof *w);
+            continue;
         }
+        embed_job j = {made, o, w, at};
+        anm_pool_run(k->pool, round_embedding, &j, (uint32_t)rows);
     }
-    for (size_t i = 0; i < k->rows && !rc; i++) memcpy(k->quant.x + i * dim, e + (size_t)tokens[i] * dim, dim * sizeof *e);
-    if (!o->embed_bits) k->out->embedding_values = e;
-    else free(e);
+    free(w);
+    for (size_t i = 0; i < k->rows && !rc; i++) {
+        size_t token = (size_t)k->tokens[i];
+        float *x = k->quant.x + i * dim;
+        if (o->embed_bits) anm_made_values(x, made, token, 1, o->fp16, NULL);
+        else memcpy(x, k->out->embedding_values + token * dim, dim * sizeof *x);
+        if (k->both) rc = anm_matrix_rows_f32(k->full.x + i * dim, &k->m->tok_embeddings, (int64_t)token, 1, err);
+    }
+    if (!rc && k->both) rc = anm_rotate_rows(k->full.x, k->rows, dim, &k->stream, k->pool, err);
     return rc;
 }
 
-static int one_layer(work *k, const anm_model *m, const anm_rotation *stream, const anm_rotation *value, const float *cos,
-                     const float *sin, anm_error *err)
+/* Where a layer is in work: the full stream goes first and leaves its inputs behind … */
+static int remember(void *ctx, anm_eager_point where, const float *x, size_t rows, size_t cols, anm_error *err)
+{
+    work *k = ctx;
+    (void)err;
+    if (x) {
+        memcpy(k->seen[where] + k->at * cols, x, rows * cols * sizeof *x);
+        k->at += rows;
+        return 0;
+    }
+    k->at = 0;
+    if (where == ANM_INTO_QKV || where == ANM_INTO_GATE_UP)
+        memcpy(k->residual[where == ANM_INTO_GATE_UP], k->full.x, k->rows * (size_t)k->p->dim * sizeof(float));
+    return 0;
+}
+
+/* Rounds the linears that read at a point. */
+static int round_linears(work *k, anm_eager_point where, anm_error *err)
+{
+    static const int at[4][3] = {[ANM_INTO_QKV] = {ANM_WQ, ANM_WK, ANM_WV}, [ANM_INTO_O] = {ANM_WO, -1},
+                                 [ANM_INTO_GATE_UP] = {ANM_W1, ANM_W3, -1}, [ANM_INTO_DOWN] = {ANM_W2, -1}};
+    float *weights[ANM_LINEARS] = {k->l.wq, k->l.wk, k->l.wv, k->l.wo, k->l.w1, k->l.w2, k->l.w3};
+    int rc = anm_point_solve(&k->point, k->pool, err);
+    for (int i = 0; i < 3 && at[where][i] >= 0 && !rc; i++) {
+        int which = at[where][i];
+        const anm_made *m = &k->out->layer[k->layer][which];
+        rc = anm_point_round(&k->point, m, weights[which], 0, (size_t)m->rows, &k->note->linear[which], k->pool, err);
+        k->done += cost(k, (shape){(size_t)m->rows, (size_t)m->cols}, is_first(which));
+        if (!rc) tell(k, which);
+    }
+    anm_point_free(&k->point);
+    k->at = 0;
+    return rc;
+}
+
+/* … then the quantised one comes by, and linears are made just before they are used. */
+static int make_linears(void *ctx, anm_eager_point where, const float *x, size_t rows, size_t cols, anm_error *err)
+{
+    work *k = ctx;
+    size_t dim = (size_t)k->p->dim;
+    if (!x) return round_linears(k, where, err);
+    bool writes = where == ANM_INTO_O || where == ANM_INTO_DOWN; /* to the residual stream */
+    int rc = k->at ? 0 : anm_point_new(&k->point, k->o, cols, writes ? dim : 0, err);
+    if (rc) return rc;
+    float *drift = NULL;
+    if (k->point.out) {
+        drift = k->residual[where == ANM_INTO_DOWN] + k->at * dim;
+        for (size_t i = 0; i < rows * dim; i++) drift[i] -= k->quant.x[k->at * dim + i];
+    }
+    k->note->inside[where] = fmax(k->note->inside[where], largest(x, rows * cols, k->pool));
+    const float *weight = k->fisher ? k->fisher + (k->layer * ANM_POINTS + where) * k->rows + k->at : NULL;
+    rc = anm_point_add(&k->point, x, k->both ? k->seen[where] + k->at * cols : NULL, drift, weight, rows, k->pool, err);
+    k->at += rows;
+    return rc;
+}
+
+static int make_layer(work *k, anm_error *err)
 {
     size_t nk = (size_t)(k->p->n_kv_heads * k->p->head_dim);
-    int rc = anm_eager_layer_load(&k->fl, m, k->layer, k->pool, err);
-    if (!rc) rc = anm_eager_layer_load(&k->ql, m, k->layer, k->pool, err);
-    if (!rc) rc = anm_rotate_layer(&k->fl, k->p, stream, value, k->pool, err);
-    if (!rc) rc = anm_rotate_layer(&k->ql, k->p, stream, value, k->pool, err);
-    if (!rc && k->fl.bv) memcpy(k->out->value_bias + k->layer * nk, k->fl.bv, nk * sizeof *k->fl.bv);
-    if (!rc) rc = anm_eager_layer_run(&k->full, &k->fl, k->p, cos, sin, remember, k, k->pool, err);
-    if (!rc) rc = anm_eager_layer_run(&k->quant, &k->ql, k->p, cos, sin, make, k, k->pool, err);
-    for (int i = 0; i < 4; i++) free(k->seen[i]), k->seen[i] = NULL;
-    for (int i = 0; i < 2; i++) free(k->residual[i]), k->residual[i] = NULL;
-    anm_eager_layer_free(&k->fl);
-    anm_eager_layer_free(&k->ql);
+    int rc = anm_eager_layer_load(&k->l, k->m, k->layer, k->pool, err);
+    if (!rc) rc = anm_rotate_layer(&k->l, k->p, &k->stream, &k->value, k->pool, err);
+    if (!rc && k->l.bv) memcpy(anm_store_stage(k->out->store, k->layer + 1), k->l.bv, nk * sizeof *k->l.bv);
+    k->at = 0;
+    if (!rc && k->both) rc = anm_eager_layer_run(&k->full, &k->l, k->p, k->cos, k->sin, remember, k, k->pool, err);
+    if (!rc) rc = anm_eager_layer_run(&k->quant, &k->l, k->p, k->cos, k->sin, make_linears, k, k->pool, err);
+    anm_point_free(&k->point); /* where it went wrong half-way */
+    anm_eager_layer_free(&k->l);
     return rc;
 }
 
-static int make_head(work *k, const anm_model *m, const anm_rotation *stream, anm_error *err)
+static int make_head(work *k, anm_error *err)
 {
-    size_t vocab = (size_t)k->p->vocab_size, dim = (size_t)k->p->dim;
-    float *w = malloc(vocab * dim * sizeof *w), *q = malloc(vocab * dim * sizeof *q), *norm = malloc(dim * sizeof *norm);
-    int rc = w && q && norm ? anm_eager_read(w, &m->output, k->pool, err) : anm_fail_memory(err, "head");
-    if (!rc) rc = anm_matrix_rows_f32(norm, &m->norm, 0, 1, err);
-    if (!rc) rc = anm_rotate_head(w, vocab, norm, stream, k->pool, err);
-    anm_eager_norm(k->full.x, k->full.x, NULL, k->rows, dim, k->p->norm_eps);
+    size_t vocab = (size_t)k->p->vocab_size, dim = (size_t)k->p->dim, most = slab(k);
+    const anm_made *made = &k->out->layer[k->p->n_layers][0];
+    float *w = malloc(most * dim * sizeof *w), *norm = malloc(dim * sizeof *norm);
+    int rc = w && norm ? anm_matrix_rows_f32(norm, &k->m->norm, 0, 1, err) : anm_fail_memory(err, "head");
     anm_eager_norm(k->quant.x, k->quant.x, NULL, k->rows, dim, k->p->norm_eps);
-    target t = {"head", w, q, vocab, 0};
-    k->layer = (size_t)k->p->n_layers;
-    if (!rc) rc = quantise_at(k, k->quant.x, k->full.x, dim, &t, 1, NULL, NULL, err);
-    free(w), free(q), free(norm);
+    if (k->both) anm_eager_norm(k->full.x, k->full.x, NULL, k->rows, dim, k->p->norm_eps);
+    if (!rc) rc = anm_point_new(&k->point, k->o, dim, 0, err);
+    for (size_t i = 0; i < k->rows && !rc; i += k->o->len)
+        rc = anm_point_add(&k->point, k->quant.x + i * dim, k->both ? k->full.x + i * dim : NULL, NULL, NULL, k->o->len, k->pool, err);
+    if (!rc) rc = anm_point_solve(&k->point, k->pool, err);
+    for (size_t at = 0; at < vocab && !rc; at += most) {
+        size_t rows = vocab - at < most ? vocab - at : most;
+        rc = rotated_rows(w, k, &k->m->output, norm, at, rows, err);
+        if (!rc) rc = anm_point_round(&k->point, made, w, at, rows, &k->note->linear[0], k->pool, err);
+        k->done += stage_cost(k, k->layer + 1) * (double)rows / (double)vocab;
+        if (!rc) tell(k, 0);
+    }
+    anm_point_free(&k->point);
+    free(w);
+    free(norm);
     return rc;
 }
 
-void anm_calibrated_free(anm_calibrated *c)
+/* ---- the whole ---- */
+
+void anm_calibrated_free(anm_calibrated *c, bool used)
 {
-    for (size_t i = 0; c->layer && i <= c->n_layers; i++)
-        for (int j = 0; j < ANM_LINEARS; j++) free(c->layer[i][j].q), free(c->layer[i][j].scale);
+    if (used) anm_store_remove(c->store);
+    anm_store_close(c->store);
     free(c->layer);
-    free(c->embedding.q), free(c->embedding.scale), free(c->embedding_values), free(c->value_bias);
-    free(c->model.layers), free(c->ones), free(c->vector);
+    free(c->value_bias);
+    free(c->model.layers);
+    free(c->ones);
+    free(c->vector);
     *c = (anm_calibrated){0};
 }
 
-static anm_tensor *vector(anm_calibrated *c, size_t i, float *data, int64_t rows, int64_t cols)
+static int prepare(work *k, anm_error *err)
 {
-    c->vector[i] = (anm_tensor){.name = "calibrated", .dtype = ANM_DT_F32, .rank = rows > 1 ? 2 : 1, .data = (const uint8_t *)data,
-                                .size = (uint64_t)(rows * cols) * sizeof *data, .file = "calibration"};
-    c->vector[i].shape[0] = rows > 1 ? rows : cols;
-    c->vector[i].shape[1] = cols;
-    c->vector[i].stride[0] = rows > 1 ? cols : 1;
-    c->vector[i].stride[1] = 1;
-    return &c->vector[i];
-}
-
-static anm_matrix of_tensor(const anm_tensor *t, int64_t rows, int64_t cols)
-{
-    anm_matrix m = {.rows = rows, .cols = cols, .n_parts = 1};
-    m.part[0] = t;
-    return m;
-}
-
-/* The model as the exporter is to see it. */
-static int derive(anm_calibrated *c, const anm_model *m, anm_error *err)
-{
-    const anm_params *p = &m->params;
-    int64_t nk = p->n_kv_heads * p->head_dim;
-    c->model = *m;
-    c->model.layers = malloc(c->n_layers * sizeof *c->model.layers);
-    c->ones = malloc((size_t)p->dim * sizeof *c->ones);
-    c->vector = calloc(c->n_layers + 2, sizeof *c->vector);
-    if (!c->model.layers || !c->ones || !c->vector) return anm_fail_memory(err, "calibrated model");
-    for (int64_t i = 0; i < p->dim; i++) c->ones[i] = 1;
-    anm_matrix norm = of_tensor(vector(c, 0, c->ones, 1, p->dim), 1, p->dim);
-    c->model.norm = norm;
-    c->model.output.made = &c->layer[c->n_layers][0];
-    if (c->embedding.q) c->model.tok_embeddings.made = &c->embedding;
-    else c->model.tok_embeddings = of_tensor(vector(c, 1, c->embedding_values, p->vocab_size, p->dim), p->vocab_size, p->dim);
-    for (size_t i = 0; i < c->n_layers; i++) {
-        anm_layer *l = &c->model.layers[i];
-        anm_matrix *linear[ANM_LINEARS] = {&l->wq, &l->wk, &l->wv, &l->wo, &l->w1, &l->w2, &l->w3};
-        *l = m->layers[i];
-        l->attention_norm = l->ffn_norm = norm;
-        for (int j = 0; j < ANM_LINEARS; j++) linear[j]->made = &c->layer[i][j];
-        if (c->value_bias) l->bv = of_tensor(vector(c, i + 2, c->value_bias + (int64_t)i * nk, 1, nk), 1, nk);
-    }
-    return 0;
+    const anm_params *p = k->p;
+    const anm_calib_opts *o = k->o;
+    anm_calibrated *out = k->out;
+    size_t layers = (size_t)p->n_layers, table = o->len * (size_t)(p->use_hf_rope ? p->head_dim : p->head_dim / 2);
+    *out = (anm_calibrated){.n_layers = layers};
+    out->layer = calloc(layers + 1, sizeof *out->layer);
+    if (p->attention_qkv_bias) out->value_bias = calloc(layers, sizeof *out->value_bias);
+    k->cos = malloc(2 * table * sizeof *k->cos);
+    if (!out->layer || !k->cos || (p->attention_qkv_bias && !out->value_bias)) return anm_fail_memory(err, "calibration");
+    k->sin = k->cos + table;
+    for (size_t i = 0; i < k->rows; i++)
+        if (k->tokens[i] < 0 || k->tokens[i] >= p->vocab_size)
+            return anm_fail(err, ANM_ERR_LIMIT, "token id %d of the calibration text is outside the model's vocabulary of %lld: the tokenizer does not fit",
+                            (int)k->tokens[i], (long long)p->vocab_size);
+    int rc = anm_rope_tables(k->cos, k->sin, k->m, (int64_t)o->len, err);
+    if (!rc) rc = anm_rotation_new(&k->stream, (size_t)p->dim, o->seed, !o->rotate, err);
+    if (!rc) rc = anm_rotation_new(&k->value, (size_t)p->head_dim, o->seed + 1, !o->rotate, err);
+    return rc ? rc : open_spill(k, err);
 }
 
 int anm_calibrate(anm_calibrated *out, const anm_model *m, const int32_t *tokens, const anm_calib_opts *o, anm_pool *pool,
                   anm_error *err)
 {
     const anm_params *p = &m->params;
-    anm_rotation stream = {0}, value = {0};
-    size_t table = o->len * (size_t)(p->use_hf_rope ? p->head_dim : p->head_dim / 2);
-    float *cos = malloc(2 * table * sizeof *cos);
-    work k = {.o = o, .p = p, .pool = pool, .out = out, .rows = o->windows * o->len};
-    *out = (anm_calibrated){.n_layers = (size_t)p->n_layers};
-    out->layer = calloc((size_t)p->n_layers + 1, sizeof *out->layer);
-    if (p->attention_qkv_bias) out->value_bias = calloc((size_t)(p->n_layers * p->n_kv_heads * p->head_dim), sizeof *out->value_bias);
-    int rc = out->layer && cos && (out->value_bias || !p->attention_qkv_bias) ? anm_rope_tables(cos, cos + table, m, (int64_t)o->len, err) : anm_fail_memory(err, "calibration");
-    if (!rc) rc = anm_rotation_new(&stream, (size_t)p->dim, o->seed, !o->rotate, err);
-    if (!rc) rc = anm_rotation_new(&value, (size_t)p->head_dim, o->seed + 1, !o->rotate, err);
-    if (!rc && o->fisher) {
-        k.fisher = malloc((size_t)p->n_layers * ANM_POINTS * k.rows * sizeof *k.fisher);
+    const size_t layers = (size_t)p->n_layers;
+    work k = {.o = o, .m = m, .p = p, .tokens = tokens, .pool = pool, .out = out, .rows = o->windows * o->len, .both = o->ridge >= 0};
+    size_t done = 0;
+    for (size_t i = 0; i < layers + 2; i++) k.cost += stage_cost(&k, i);
+    int rc = prepare(&k, err);
+    if (!rc) rc = open_store(&k, &done, err);
+    if (!rc && o->fisher && done <= layers) {
+        k.fisher = malloc(layers * ANM_POINTS * k.rows * sizeof *k.fisher);
         rc = k.fisher ? anm_fisher(k.fisher, m, tokens, o->windows, o->len, 4, o->seed, pool, err) : anm_fail_memory(err, "gradients");
     }
-    if (!rc) rc = begin(&k, m, tokens, &stream, err);
-    for (k.layer = 0; k.layer < (size_t)p->n_layers && !rc; k.layer++)
-        rc = one_layer(&k, m, &stream, &value, cos, cos + table, err);
-    if (!rc) rc = make_head(&k, m, &stream, err);
-    if (!rc) rc = derive(out, m, err);
+    if (!rc && done) take_up(&k, done);
+    for (size_t i = done; i < layers + 2 && !rc; i++) {
+        k.layer = i ? i - 1 : 0;
+        begin_stage(&k, i);
+        rc = i == 0 ? make_embedding(&k, err) : i <= layers ? make_layer(&k, err) : make_head(&k, err);
+        if (!rc) end_stage(&k, i);
+        done += !rc;
+    }
+    if (!rc) rc = anm_calibrated_derive(out, m, err);
     free(k.fisher);
-    anm_windows_free(&k.full);
-    anm_windows_free(&k.quant);
-    anm_rotation_free(&stream);
-    anm_rotation_free(&value);
-    free(cos);
-    if (rc) anm_calibrated_free(out);
+    anm_spill_close(&k.spill);
+    anm_rotation_free(&k.stream);
+    anm_rotation_free(&k.value);
+    free(k.cos);
+    if (rc) anm_calibrated_free(out, rc == ANM_ERR_FORMAT || !done); /* nothing to go on with */
     return rc;
 }

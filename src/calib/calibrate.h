@@ -1,16 +1,44 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Calibration: from a model and a text, integers and scales that keep the model's answers, in the very format that
- * rounding gives. Layer by layer, two streams run side by side over the text: the full model's, and the quantised
- * one's through the layers already done. Each linear is first moved to where it gives, from the quantised stream's
- * inputs, the full stream's outputs (least squares), then rounded with its error compensated (gptq.h). Linears that
- * write to the residual stream also take back part of what the streams have drifted apart.
+ * rounding gives. It goes in stages, the embedding, each layer, the head, through which the text's activations are
+ * carried in their quantised form. Each linear is rounded with its error compensated for the inputs that it will really
+ * have (gptq.h). Where the options ask for it, the full model's stream runs beside, and each linear is first moved to where
+ * it gives, from the quantised inputs, the full stream's outputs (least squares).
+ *
+ * What the stages make lies in a work file (store.h), which is also what an interrupted calibration is resumed from.
  */
 #ifndef ANM_CALIB_CALIBRATE_H
 #define ANM_CALIB_CALIBRATE_H
 
 #include "base/pool.h"
+#include "calib/store.h"
 #include "model/model.h"
+
+enum { ANM_WQ, ANM_WK, ANM_WV, ANM_WO, ANM_W1, ANM_W2, ANM_W3, ANM_LINEARS };
+extern const char *const anm_linear_names[ANM_LINEARS]; /* "wq" … */
+
+/* What came of one linear. Errors are sums over rows of (w - s q)^T H (w - s q), H the sum of x x^T over the text. */
+typedef struct anm_calib_figure {
+    double rounding, reached;
+    double most;    /* the largest error of a row … */
+    uint64_t worst; /* … and which row that is */
+} anm_calib_figure;
+
+/* What came of a stage: of the embedding none, of the head one linear, the first. */
+typedef struct anm_calib_note {
+    anm_calib_figure linear[ANM_LINEARS];
+    double largest;   /* absolute value in the quantised residual stream after the stage (of the head: that flows into it) */
+    double inside[4]; /* and of what flows into the layer's linears: anm_eager_point */
+    double seconds;
+} anm_calib_note;
+
+typedef struct anm_calib_event {
+    size_t layer, layers;          /* the layer in work; `layers`: the head */
+    int which;                     /* the linear that is done, -1: the stage begins, or is there already (resumed) */
+    const anm_calib_figure *figure; /* of that linear */
+    double done, resumed;          /* parts of the whole work, 0 to 1: so far; found done */
+} anm_calib_event;
 
 typedef struct anm_calib_opts {
     unsigned linear_bits, embed_bits;  /* 4 or 8; embed_bits 0: the embedding stays as it is */
@@ -24,8 +52,10 @@ typedef struct anm_calib_opts {
     double drift;    /* the part of the streams' drift that residual writers take back, 0 to 1 */
     bool fisher;     /* weigh each token by how much the answer depends on it (fisher.h) */
     int tries, rounds;
-    /* Told as the work goes: the layer (n_layers: the head), and the error of each linear (what: "wq" …). */
-    void (*progress)(void *ctx, size_t layer, const char *what, double rounding, double reached);
+    const char *work;   /* the work file's path; NULL: a nameless one */
+    const char *beside; /* the file in whose folder temporary files go, when TMPDIR says nothing; may be NULL */
+    bool resume;        /* go on with what the work file holds */
+    void (*progress)(void *ctx, const anm_calib_event *e); /* may be NULL; on the calling thread */
     void *ctx;
 } anm_calib_opts;
 
@@ -36,23 +66,26 @@ extern const unsigned long anm_calibration_text_size;
 /* What measured best: see docs/quality.md. Bits, groups and windows are left to the caller. */
 anm_calib_opts anm_calib_defaults(void);
 
-enum { ANM_WQ, ANM_WK, ANM_WV, ANM_WO, ANM_W1, ANM_W2, ANM_W3, ANM_LINEARS };
-
 typedef struct anm_calibrated {
     anm_made (*layer)[ANM_LINEARS]; /* [n_layers + 1]; the head is the first one of the last */
     anm_made embedding;             /* without q when embed_bits is 0: */
     float *embedding_values;        /* the rotated embedding itself [vocab_size, dim] */
-    float *value_bias;              /* [n_layers, n_kv_heads * head_dim], rotated; NULL when the model has none */
+    const float **value_bias;       /* [n_layers][n_kv_heads * head_dim], rotated; NULL when the model has none */
     size_t n_layers;
+    anm_store *store;               /* all of the above lie in it */
     /* The model to export: as the one calibrated, with these weights in it, and all norm weights of the stream one. */
     anm_model model;
     float *ones;
     anm_tensor *vector; /* [n_layers + 2]: the ones, the embedding, each layer's value bias */
 } anm_calibrated;
 
+/* What came of stage i: 0 the embedding, then the layers, n_layers + 1 the head. */
+const anm_calib_note *anm_calibrated_note(const anm_calibrated *c, size_t i);
+
 /* tokens [windows * len]. out->model refers to `m` and to `out`, which must not move. */
 int anm_calibrate(anm_calibrated *out, const anm_model *m, const int32_t *tokens, const anm_calib_opts *o, anm_pool *pool,
                   anm_error *err);
-void anm_calibrated_free(anm_calibrated *c);
+/* The work file stays when it has a name, unless the work is `used`. A zeroed one is fine. */
+void anm_calibrated_free(anm_calibrated *c, bool used);
 
 #endif

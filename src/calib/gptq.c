@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- *   prepare   order columns by their input's power; U with H^-1 = U^T U (upper), in that order
+ *   basis     order columns by their input's power; U with H^-1 = U^T U (upper), in that order
  *   scales    per row and group: the one of GRID shrunken scales with the least error under H's diagonal
  *   solve     column by column: round, and push the rounding's error onto the columns not yet rounded
  *   refine    fit each scale to its integers; move single integers where that lowers the error
  *
- * Solve and refine see W with its columns in activation order; results are put back at the end.
+ * Solve and refine see W with its columns in activation order; results are put back at the end. Rows are taken some
+ * thousand at a time.
  */
 #include "calib/gptq.h"
 #include "base/half.h"
@@ -21,23 +22,23 @@ enum {
     LANES = ANM_LANES,
     BLOCK = 64,  /* columns rounded before their error is pushed onto the rest by a matrix product */
     GRID = 20,   /* shrunken scales that are tried under the diagonal */
+    SLAB = 1 << 23, /* weights in work at a time */
 };
 #define GRID_STEP 0.025f
 
 typedef struct solve {
     const anm_gptq_opts *o;
+    const anm_gptq_basis *b;
     size_t rows, n, groups;
     const anm_hot *hot;
-    const float *given, *power; /* the caller's W, and H's diagonal in the caller's order */
-    const float *w;      /* in activation order */
+    const float *given;  /* the caller's W */
+    float *w;            /* in activation order */
     float *work, *push;  /* [rows, n] what is left of W; [rows, BLOCK] minus the errors of the block */
-    const float *u;      /* [n, n] */
-    const float *hf;     /* [n, n] H in activation order */
-    const uint32_t *group_of; /* the scale that each column shares, by our order */
-    float *scale;        /* [rows, groups], the caller's groups */
-    signed char *q;      /* [rows, n], in activation order */
-    double *loss;        /* [rows] */
-    float *hr;           /* [rows, n] H times what is left, for refine */
+    float *hr, *hq;      /* [rows, n] H times what is left, and H times the integers, for refine */
+    uint32_t *group_of;  /* [n] the scale that each column shares, by our order */
+    float *scale, *base_scale, *best_scale; /* [rows, groups], the caller's groups */
+    signed char *q, *best_q;                /* [rows, n], in activation order */
+    double *loss, *best_loss;               /* [rows] */
     size_t at, width;    /* the block in work */
 } solve;
 
@@ -65,7 +66,7 @@ static void scale_rows(void *ctx, uint32_t i, unsigned thread)
     const float half = (float)(o->high - o->low) / 2;
     const size_t width = s->n / s->groups;
     for (size_t g = 0; g < s->groups; g++) {
-        const float *w = s->given + (size_t)i * s->n + g * width, *power = s->power + g * width;
+        const float *w = s->given + (size_t)i * s->n + g * width, *power = s->b->diagonal + g * width;
         float most = 0;
         for (size_t j = 0; j < width; j++) most = fabsf(w[j]) > most ? fabsf(w[j]) : most;
         float best = fit_type(most / half, o);
@@ -88,6 +89,7 @@ static void solve_block(void *ctx, uint32_t i, unsigned thread)
 {
     (void)thread;
     const solve *s = ctx;
+    const float *u = s->b->u;
     size_t first = (size_t)i * LANES, lanes = s->rows - first < LANES ? s->rows - first : LANES, n = s->n;
     float tile[BLOCK + 1][LANES] = {{0}}; /* one more, so that the last column has an address behind it */
     for (size_t l = 0; l < lanes; l++)
@@ -96,13 +98,13 @@ static void solve_block(void *ctx, uint32_t i, unsigned thread)
         size_t col = s->at + j, g = s->group_of[col];
         float e[LANES], r[LANES], sc[LANES];
         for (size_t l = 0; l < LANES; l++) sc[l] = l < lanes ? s->scale[(first + l) * s->groups + g] : 1;
-        s->hot->column(e, r, tile[j], sc, 1 / s->u[col * n + col], (float)s->o->low, (float)s->o->high);
+        s->hot->column(e, r, tile[j], sc, 1 / u[col * n + col], (float)s->o->low, (float)s->o->high);
         for (size_t l = 0; l < lanes; l++) {
             s->q[(first + l) * n + col] = (signed char)r[l];
             s->loss[first + l] += (double)e[l] * e[l];
             s->push[(first + l) * BLOCK + j] = -e[l];
         }
-        s->hot->push(tile[j + 1], e, s->u + col * n + col + 1, s->width - j - 1);
+        s->hot->push(tile[j + 1], e, u + col * n + col + 1, s->width - j - 1);
     }
 }
 
@@ -115,7 +117,7 @@ static int solve_all(solve *s, anm_pool *pool, anm_error *err)
         s->width = end - s->at;
         anm_pool_run(pool, solve_block, s, (uint32_t)((s->rows + LANES - 1) / LANES));
         /* work[:, end …] += push * U[at … end, end …] */
-        anm_view rest = {s->u + s->at * s->n + end, 1, s->n};
+        anm_view rest = {s->b->u + s->at * s->n + end, 1, s->n};
         int rc = anm_gemm(s->work + end, s->n, anm_rows(s->push, BLOCK), rest, s->rows, s->n - end, s->width, true, pool, err);
         if (rc) return rc;
     }
@@ -124,22 +126,22 @@ static int solve_all(solve *s, anm_pool *pool, anm_error *err)
 
 /* ---- refine ---- */
 
-/* One row: fit its scales to its integers, then move integers, one at a time, while that lowers the error. hr holds
- * H (w - s q) on entry and is kept true through every move. The row's loss is set to the error that was reached. */
+/* One row: move integers, one at a time, while that lowers the error. hr holds H (w - s q) on entry and is kept true
+ * through every move. The row's loss is set to the error that was reached. */
 static void refine_row(void *ctx, uint32_t i, unsigned thread)
 {
     (void)thread;
     const solve *s = ctx;
     const size_t n = s->n;
-    const float *w = s->w + (size_t)i * n;
+    const float *w = s->w + (size_t)i * n, *scale = s->scale + (size_t)i * s->groups;
     signed char *q = s->q + (size_t)i * n;
-    float *hr = s->hr + (size_t)i * n, *scale = s->scale + (size_t)i * s->groups;
+    float *hr = s->hr + (size_t)i * n;
     for (size_t j = 0; j < n; j++) {
-        float sc = scale[s->group_of[j]], hjj = s->hf[j * n + j];
-        float move = nearest((float)q[j] + hr[j] / (hjj * sc), s->o->low, s->o->high) - (float)q[j];
+        const float *h = s->b->h + j * n;
+        float sc = scale[s->group_of[j]];
+        float move = nearest((float)q[j] + hr[j] / (h[j] * sc), s->o->low, s->o->high) - (float)q[j];
         if (move == 0) continue;
         q[j] = (signed char)((float)q[j] + move);
-        const float *h = s->hf + j * n;
         for (size_t c = 0; c < n; c++) hr[c] -= sc * move * h[c];
     }
     double e = 0;
@@ -147,21 +149,36 @@ static void refine_row(void *ctx, uint32_t i, unsigned thread)
     s->loss[i] = e;
 }
 
-/* The scale of a whole row that fits its integers best: s = (q H w) / (q H q), from hr = H (w - s q):
- * q H w = q . hr + s q H q, and q H q by way of hq = H q. */
+/* The scale of a whole row that fits its integers best: s = (q H w) / (q H q), by way of hr = H (w - s q) and hq = H q:
+ * q H w = q . hr + s q . hq. hr follows the scale, and hq becomes H w, which no move of an integer changes. */
 static void fit_row(void *ctx, uint32_t i, unsigned thread)
 {
     (void)thread;
     const solve *s = ctx;
     const size_t n = s->n;
     const signed char *q = s->q + (size_t)i * n;
-    const float *hr = s->hr + (size_t)i * n, *hq = s->work + (size_t)i * n; /* H (w - s q) and H q */
+    float *hr = s->hr + (size_t)i * n, *hq = s->hq + (size_t)i * n, was = s->scale[i], now = was;
     double qr = 0, qq = 0;
     for (size_t j = 0; j < n; j++) {
         qr += (double)q[j] * hr[j];
         qq += (double)q[j] * hq[j];
     }
-    if (qq > 0) s->scale[i] = fit_type((float)(s->scale[i] + qr / qq), s->o);
+    if (qq > 0) now = fit_type((float)(was + qr / qq), s->o);
+    for (size_t j = 0; j < n; j++) {
+        hr[j] -= (now - was) * hq[j];
+        hq[j] = hr[j] + now * hq[j];
+    }
+    s->scale[i] = now;
+}
+
+/* hq from H w, after the integers moved. */
+static void refit_row(void *ctx, uint32_t i, unsigned thread)
+{
+    (void)thread;
+    const solve *s = ctx;
+    const float *hr = s->hr + (size_t)i * s->n, inv = 1 / s->scale[i];
+    float *hq = s->hq + (size_t)i * s->n;
+    for (size_t j = 0; j < s->n; j++) hq[j] = (hq[j] - hr[j]) * inv;
 }
 
 static void left_over(void *ctx, uint32_t i, unsigned thread)
@@ -179,35 +196,27 @@ static void integers(void *ctx, uint32_t i, unsigned thread)
     for (size_t j = 0, at = (size_t)i * s->n; j < s->n; j++) s->work[at + j] = s->q[at + j];
 }
 
-/* hr = (what `fill` puts into work) H, rows by rows */
+/* out = (what `fill` puts into work) H, rows by rows */
 static int times_h(float *out, solve *s, anm_pool_fn *fill, anm_pool *pool, anm_error *err)
 {
     anm_pool_run(pool, fill, s, (uint32_t)s->rows);
-    return anm_gemm(out, s->n, anm_rows(s->work, s->n), anm_rows(s->hf, s->n), s->rows, s->n, s->n, false, pool, err);
+    return anm_gemm(out, s->n, anm_rows(s->work, s->n), anm_transposed(s->b->h, s->n), s->rows, s->n, s->n, false, pool, err);
 }
 
 static int refine(solve *s, anm_pool *pool, anm_error *err)
 {
-    int rc = 0;
-    float *hq = s->groups == 1 ? malloc(s->rows * s->n * sizeof *hq) : NULL;
+    bool fit = s->groups == 1;
+    int rc = times_h(s->hr, s, left_over, pool, err);
+    if (!rc && fit) rc = times_h(s->hq, s, integers, pool, err);
     for (int round = 0; round < s->o->rounds && !rc; round++) {
-        rc = times_h(s->hr, s, left_over, pool, err);
-        if (!rc && hq) { /* fit_row reads H q from work */
-            rc = times_h(hq, s, integers, pool, err);
-            if (rc) break;
-            float *swap = s->work;
-            s->work = hq;
-            anm_pool_run(pool, fit_row, s, (uint32_t)s->rows);
-            s->work = swap;
-            rc = times_h(s->hr, s, left_over, pool, err);
-        }
-        if (!rc) anm_pool_run(pool, refine_row, s, (uint32_t)s->rows);
+        if (fit && round) anm_pool_run(pool, refit_row, s, (uint32_t)s->rows);
+        if (fit) anm_pool_run(pool, fit_row, s, (uint32_t)s->rows);
+        anm_pool_run(pool, refine_row, s, (uint32_t)s->rows);
     }
-    free(hq);
     return rc;
 }
 
-/* ---- the whole ---- */
+/* ---- rows, from rounding to the last word ---- */
 
 /* The full error of each row's (q, scale), into loss. Uses work and hr. */
 static void row_error(void *ctx, uint32_t i, unsigned thread)
@@ -246,163 +255,124 @@ static void round_row(void *ctx, uint32_t i, unsigned thread)
             (signed char)nearest(w[j] / s->scale[(size_t)i * s->groups + s->group_of[j]], o->low, o->high);
 }
 
-typedef struct by_power {
-    double power;
-    size_t col;
-} by_power;
-
-static int more_power_first(const void *a, const void *b)
+static void gather_row(void *ctx, uint32_t i, unsigned thread)
 {
-    const by_power *x = a, *y = b;
-    if (x->power != y->power) return x->power > y->power ? -1 : 1;
-    return x->col < y->col ? -1 : x->col > y->col;
+    (void)thread;
+    const solve *s = ctx;
+    const float *from = s->given + (size_t)i * s->n;
+    float *to = s->w + (size_t)i * s->n;
+    for (size_t j = 0; j < s->n; j++) to[j] = from[s->b->order[j]];
 }
 
-/* Everything that one call needs, so that one label frees it. */
-typedef struct room {
-    by_power *power;
-    size_t *order; /* the caller's column for each of ours */
-    uint32_t *group_of;
-    double *factor, *loss, *best_loss;
-    float *u, *hf, *diagonal, *w, *work, *push, *hr, *scale, *best_scale, *base_scale;
-    signed char *q, *best_q;
-} room;
-
-static bool take(room *r, size_t rows, size_t n, size_t groups)
+static int find_not_finite(const float *w, size_t rows, size_t n, anm_error *err)
 {
-    r->power = malloc(n * sizeof *r->power);
-    r->order = malloc(n * sizeof *r->order);
-    r->group_of = malloc(n * sizeof *r->group_of);
-    r->factor = malloc(n * n * sizeof *r->factor);
-    r->u = malloc(n * n * sizeof *r->u);
-    r->hf = malloc(n * n * sizeof *r->hf);
-    r->diagonal = malloc(n * sizeof *r->diagonal);
-    r->loss = malloc(rows * sizeof *r->loss);
-    r->best_loss = malloc(rows * sizeof *r->best_loss);
-    r->w = malloc(rows * n * sizeof *r->w);
-    r->work = malloc(rows * n * sizeof *r->work);
-    r->hr = malloc(rows * n * sizeof *r->hr);
-    r->push = malloc(rows * BLOCK * sizeof *r->push);
-    r->scale = malloc(rows * groups * sizeof *r->scale);
-    r->best_scale = malloc(rows * groups * sizeof *r->best_scale);
-    r->base_scale = malloc(rows * groups * sizeof *r->base_scale);
-    r->q = malloc(rows * n);
-    r->best_q = malloc(rows * n);
-    return r->power && r->order && r->group_of && r->factor && r->u && r->hf && r->diagonal && r->loss && r->best_loss && r->w && r->work && r->hr &&
-           r->push && r->scale && r->best_scale && r->base_scale && r->q && r->best_q;
-}
-
-static void give_back(room *r)
-{
-    free(r->power), free(r->order), free(r->group_of), free(r->factor), free(r->u), free(r->hf), free(r->diagonal), free(r->loss), free(r->best_loss);
-    free(r->w), free(r->work), free(r->hr), free(r->push), free(r->scale), free(r->best_scale), free(r->base_scale);
-    free(r->q), free(r->best_q);
-}
-
-/* order, hf (damped), u, from the caller's H. */
-static int prepare(room *r, size_t n, const double *h, double damp, size_t *dead, anm_pool *pool, anm_error *err)
-{
-    double mean = 0;
-    *dead = 0;
-    for (size_t i = 0; i < n * n; i++)
-        if (!isfinite(h[i]))
-            return anm_fail(err, ANM_ERR_FORMAT, "the calibration's statistics are not finite at (%zu, %zu)", i / n, i % n);
-    for (size_t i = 0; i < n; i++) {
-        r->power[i] = (by_power){h[i * n + i], i};
-        mean += h[i * n + i] / (double)n;
-        *dead += h[i * n + i] <= 0;
-    }
-    if (!(mean > 0)) mean = 1;
-    qsort(r->power, n, sizeof *r->power, more_power_first);
-    for (size_t i = 0; i < n; i++) r->order[i] = r->power[i].col;
-    for (;; damp *= 10) { /* more damping until the factor exists; each time tenfold */
-        for (size_t i = 0; i < n; i++)
-            for (size_t j = 0; j < n; j++) {
-                double v = h[r->order[i] * n + r->order[j]] + (i == j ? damp * mean : 0);
-                if (i == j && !(v > 0)) v = mean; /* an input that is always zero */
-                r->hf[i * n + j] = (float)v;
-                r->factor[(n - 1 - i) * n + (n - 1 - j)] = v; /* reversed: its inverse factor is then upper */
-            }
-        int rc = anm_cholesky(r->factor, n, pool, err);
-        if (!rc) break;
-        if (damp > 1) return rc;
-        if (damp <= 0) damp = 1e-6;
-    }
-    anm_lower_inverse(r->factor, n, pool);
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < n; j++) r->u[i * n + j] = j < i ? 0 : (float)r->factor[(n - 1 - i) * n + (n - 1 - j)];
+    for (size_t i = 0; i < rows * n; i++)
+        if (!isfinite(w[i]))
+            return anm_fail(err, ANM_ERR_FORMAT, "the weight at row %zu, column %zu is %s", i / n, i % n, isnan(w[i]) ? "NaN" : "infinite");
     return 0;
 }
 
 /* Rows that are better now than the best so far become the best. */
-static void keep_better(solve *s, room *r)
+static void keep_better(solve *s)
 {
     for (size_t i = 0; i < s->rows; i++) {
-        if (s->loss[i] >= r->best_loss[i]) continue;
-        r->best_loss[i] = s->loss[i];
-        memcpy(r->best_q + i * s->n, s->q + i * s->n, s->n);
-        memcpy(r->best_scale + i * s->groups, s->scale + i * s->groups, s->groups * sizeof *s->scale);
+        if (s->loss[i] >= s->best_loss[i]) continue;
+        s->best_loss[i] = s->loss[i];
+        memcpy(s->best_q + i * s->n, s->q + i * s->n, s->n);
+        memcpy(s->best_scale + i * s->groups, s->scale + i * s->groups, s->groups * sizeof *s->scale);
     }
 }
 
-int anm_gptq(signed char *q, float *scale, const float *w, size_t rows, size_t n, const double *h,
-             const anm_gptq_opts *opts, anm_gptq_report *report, anm_pool *pool, anm_error *err)
+static void take_best(solve *s)
 {
-    room r = {0};
-    size_t group = opts->group ? opts->group : n, groups = n / group, dead;
-    solve s = {.o = opts, .rows = rows, .n = n, .groups = groups};
-    int rc = take(&r, rows, n, groups) ? 0 : anm_fail_memory(err, "error-compensated rounding");
-    if (!rc) rc = prepare(&r, n, h, opts->damp, &dead, pool, err);
-    if (rc) goto done;
-    for (size_t j = 0; j < n; j++) r.group_of[j] = (uint32_t)(r.order[j] / group);
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < n; j++) {
-            float v = w[i * n + r.order[j]];
-            if (!isfinite(v)) {
-                rc = anm_fail(err, ANM_ERR_FORMAT, "the weight at row %zu, column %zu is %s", i, r.order[j], isnan(v) ? "NaN" : "infinite");
-                goto done;
-            }
-            r.w[i * n + j] = v;
-        }
-    for (size_t j = 0; j < n; j++) r.diagonal[r.order[j]] = r.hf[j * n + j];
-    s.hot = anm_hot_pick(), s.given = w, s.power = r.diagonal;
-    s.w = r.w, s.work = r.work, s.push = r.push, s.u = r.u, s.hf = r.hf, s.group_of = r.group_of;
-    s.scale = r.scale, s.q = r.q, s.loss = r.loss, s.hr = r.hr;
-    *report = (anm_gptq_report){.dead = dead};
+    memcpy(s->q, s->best_q, s->rows * s->n);
+    memcpy(s->scale, s->best_scale, s->rows * s->groups * sizeof *s->scale);
+}
+
+/* s->rows rows of s->given: q and scale hold the answer, loss its error. Adds up rounding's error. */
+static int solve_rows(solve *s, double *rounding, anm_pool *pool, anm_error *err)
+{
+    const anm_gptq_opts *o = s->o;
+    int rc;
+    anm_pool_run(pool, gather_row, s, (uint32_t)s->rows);
 
     /* Rounding to nearest is where every row starts: whatever follows must beat it. */
-    anm_pool_run(pool, round_row, &s, (uint32_t)rows);
-    if ((rc = measure(&s, pool, err))) goto done;
-    for (size_t i = 0; i < rows; i++) {
-        report->rounding += s.loss[i];
-        r.best_loss[i] = INFINITY;
+    anm_pool_run(pool, round_row, s, (uint32_t)s->rows);
+    if ((rc = measure(s, pool, err))) return rc;
+    for (size_t i = 0; i < s->rows; i++) {
+        *rounding += s->loss[i];
+        s->best_loss[i] = INFINITY;
     }
-    keep_better(&s, &r);
+    keep_better(s);
 
-    anm_pool_run(pool, scale_rows, &s, (uint32_t)rows);
-    memcpy(r.base_scale, r.scale, rows * groups * sizeof *r.scale);
-    for (int t = 0; t < opts->tries; t++) {
+    anm_pool_run(pool, scale_rows, s, (uint32_t)s->rows);
+    memcpy(s->base_scale, s->scale, s->rows * s->groups * sizeof *s->scale);
+    for (int t = 0; t < o->tries; t++) {
         float factor = 1 + 0.04f * (float)((t + 1) / 2) * (t & 1 ? -1.0f : 1.0f); /* 1, 0.96, 1.04, 0.92, … */
-        for (size_t i = 0; i < rows * groups; i++) r.scale[i] = fit_type(r.base_scale[i] * factor, opts);
-        if ((rc = solve_all(&s, pool, err))) goto done;
-        keep_better(&s, &r);
+        for (size_t i = 0; i < s->rows * s->groups; i++) s->scale[i] = fit_type(s->base_scale[i] * factor, o);
+        if ((rc = solve_all(s, pool, err))) return rc;
+        keep_better(s);
     }
-    if (opts->rounds) {
-        memcpy(r.q, r.best_q, rows * n);
-        memcpy(r.scale, r.best_scale, rows * groups * sizeof *r.scale);
-        if ((rc = refine(&s, pool, err))) goto done;
-        keep_better(&s, &r);
+    if (o->rounds) {
+        take_best(s);
+        if ((rc = refine(s, pool, err))) return rc;
+        keep_better(s);
     }
     /* The last word is the full error, not the one that the steps above kept count of. */
-    memcpy(r.q, r.best_q, rows * n);
-    memcpy(r.scale, r.best_scale, rows * groups * sizeof *r.scale);
-    if ((rc = measure(&s, pool, err))) goto done;
-    for (size_t i = 0; i < rows; i++) {
-        report->reached += s.loss[i];
-        for (size_t j = 0; j < n; j++) q[i * n + r.order[j]] = r.q[i * n + j];
+    take_best(s);
+    return measure(s, pool, err);
+}
+
+static bool take(solve *s, size_t rows)
+{
+    size_t n = s->n, groups = s->groups;
+    s->group_of = malloc(n * sizeof *s->group_of);
+    s->w = malloc(rows * n * sizeof *s->w);
+    s->work = malloc(rows * n * sizeof *s->work);
+    s->hr = malloc(rows * n * sizeof *s->hr);
+    s->hq = malloc(rows * n * sizeof *s->hq);
+    s->push = malloc(rows * BLOCK * sizeof *s->push);
+    s->scale = malloc(3 * rows * groups * sizeof *s->scale);
+    s->q = malloc(2 * rows * n);
+    s->loss = malloc(2 * rows * sizeof *s->loss);
+    if (!s->group_of || !s->w || !s->work || !s->hr || !s->hq || !s->push || !s->scale || !s->q || !s->loss) return false;
+    s->best_scale = s->scale + rows * groups;
+    s->base_scale = s->best_scale + rows * groups;
+    s->best_q = s->q + rows * n;
+    s->best_loss = s->loss + rows;
+    return true;
+}
+
+static void give_back(solve *s)
+{
+    free(s->group_of), free(s->w), free(s->work), free(s->hr), free(s->hq), free(s->push), free(s->scale), free(s->q), free(s->loss);
+}
+
+int anm_gptq(signed char *q, float *scale, const float *w, size_t rows, const anm_gptq_basis *basis, const anm_gptq_opts *opts,
+             anm_gptq_report *report, anm_pool *pool, anm_error *err)
+{
+    const size_t n = basis->n, group = opts->group ? opts->group : n, groups = n / group;
+    size_t most = SLAB / n > 16 * (size_t)LANES ? SLAB / n : 16 * (size_t)LANES;
+    solve s = {.o = opts, .b = basis, .n = n, .groups = groups, .hot = anm_hot_pick()};
+    *report = (anm_gptq_report){.most = -1};
+    int rc = find_not_finite(w, rows, n, err);
+    if (!rc && !take(&s, rows < most ? rows : most)) rc = anm_fail_memory(err, "error-compensated rounding");
+    for (size_t j = 0; j < n && !rc; j++) s.group_of[j] = (uint32_t)(basis->order[j] / group);
+    for (size_t at = 0; at < rows && !rc; at += s.rows) {
+        s.rows = rows - at < most ? rows - at : most;
+        s.given = w + at * n;
+        rc = solve_rows(&s, &report->rounding, pool, err);
+        for (size_t i = 0; i < s.rows && !rc; i++) {
+            signed char *out = q + (at + i) * n;
+            for (size_t j = 0; j < n; j++) out[basis->order[j]] = s.q[i * n + j];
+            report->reached += s.loss[i];
+            if (s.loss[i] > report->most) {
+                report->most = s.loss[i];
+                report->worst = at + i;
+            }
+        }
+        if (!rc) memcpy(scale + at * groups, s.scale, s.rows * groups * sizeof *scale);
     }
-    memcpy(scale, r.scale, rows * groups * sizeof *scale);
-done:
-    give_back(&r);
+    give_back(&s);
     return rc;
 }

@@ -16,10 +16,24 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* What all linears share that read the same inputs: H and its factor, with columns in the order in which they are rounded. */
+typedef struct anm_gptq_basis {
+    size_t n, dead;  /* dead: columns whose input was always zero */
+    size_t *order;   /* [n] the caller's column for each of ours, by falling power of its input */
+    float *diagonal; /* [n] H's, in the caller's order, damped */
+    float *h;        /* [n, n] H, damped */
+    float *u;        /* [n, n] upper, U^T U = H^-1 */
+} anm_gptq_basis;
+
+/* Takes `h` [n * n] (of malloc; its diagonal and what lies right of it are read) over, also when it fails. `damp`, of the
+ * mean of H's diagonal, is added to the diagonal, and as much more as it takes to make H positive definite.
+ * ANM_ERR_FORMAT when h holds a NaN or infinity, with its place; ANM_ERR_MEMORY. */
+int anm_gptq_basis_new(anm_gptq_basis *out, float *h, size_t n, double damp, anm_pool *pool, anm_error *err);
+void anm_gptq_basis_free(anm_gptq_basis *b); /* a zeroed one is fine */
+
 typedef struct anm_gptq_opts {
     int low, high;       /* the integers' range: -8 and 7 for int4, -128 and 127 for int8 */
     size_t group;        /* columns that share a scale; 0: the whole row */
-    double damp;         /* of the mean of H's diagonal, added to it; 0.01 */
     int tries;           /* scales tried in the full error, around the best by the diagonal; 1 takes that one */
     int rounds;          /* rounds of coordinate descent and scale fitting afterwards */
     bool fp16_scales;    /* scales are rounded to fp16 (normal numbers), else kept fp32 */
@@ -29,13 +43,14 @@ typedef struct anm_gptq_opts {
 typedef struct anm_gptq_report {
     double rounding;  /* by rounding to nearest with the scale of the largest weight, as an uncalibrated export does */
     double reached;   /* by this call; never more than rounding's: a row that would be worse keeps its rounding */
-    size_t dead;      /* columns whose input was always zero */
+    double most;      /* the largest error that a row keeps … */
+    size_t worst;     /* … and which row that is */
 } anm_gptq_report;
 
 /* q[rows * n] receives integers, scale[rows * groups] the scales (groups = n / group, or 1); `w` [rows * n] is not
- * changed. h [n * n] is the symmetric matrix H (both triangles; not changed). ANM_ERR_FORMAT when w or h hold a NaN or
- * infinity, with its place; ANM_ERR_MEMORY. */
-int anm_gptq(signed char *q, float *scale, const float *w, size_t rows, size_t n, const double *h,
-             const anm_gptq_opts *opts, anm_gptq_report *report, anm_pool *pool, anm_error *err);
+ * changed. Memory does not grow with the rows. ANM_ERR_FORMAT when w holds a NaN or infinity, with its place;
+ * ANM_ERR_MEMORY. */
+int anm_gptq(signed char *q, float *scale, const float *w, size_t rows, const anm_gptq_basis *basis, const anm_gptq_opts *opts,
+             anm_gptq_report *report, anm_pool *pool, anm_error *err);
 
 #endif

@@ -31,4 +31,7 @@ void cli_install_signals(void);
 void cli_handle_stop(bool on);
 bool cli_stop_asked(void);
 
+/* What SIGINT, SIGTERM and SIGHUP say before they end the program; NULL: nothing. `line` is kept by pointer. */
+void cli_say_at_stop(const char *line);
+
 #endif

@@ -114,7 +114,6 @@ static int make_recipe(anm_recipe *r, const words *w, anm_error *err)
 /* ---- what the user sees ---- */
 
 typedef struct view {
-    size_t layers; /* of the model that is calibrated */
     const words *w;
     bool terminal; /* progress is drawn there */
     double began;
@@ -160,7 +159,6 @@ static int show_notes(void *ctx, const anm_model *m, anm_error *err)
 {
     view *v = ctx;
     (void)err;
-    v->layers = (size_t)m->params.n_layers;
     if (v->w->quiet) return 0;
     for (size_t i = 0; i < m->n_notes; i++) fprintf(stderr, "anemone: note: %s\n", m->note[i]);
     if (m->n_unexpected)
@@ -179,14 +177,20 @@ static void show_progress(void *ctx, uint64_t done, uint64_t total)
     v->drawn = true;
 }
 
-static void show_layer(void *ctx, size_t layer, const char *what, double rounding, double reached)
+static void show_layer(void *ctx, const anm_calib_event *e)
 {
+    enum { BAR = 24 };
     view *v = ctx;
     if (!v->terminal) return;
-    double seconds = now() - v->began, done = (double)layer / (double)(v->layers + 1);
-    fprintf(stderr, "\rcalibrating: %s %zu of %zu, %s's error %.0f %% of rounding's", layer < v->layers ? "layer" : "head",
-            layer < v->layers ? layer + 1 : v->layers, v->layers, what, rounding > 0 ? 100 * reached / rounding : 100);
-    if (layer) fprintf(stderr, ", %.0f s left ", seconds / done * (1 - done));
+    double seconds = now() - v->began, worked = e->done - e->resumed;
+    int full = (int)(BAR * e->done);
+    fprintf(stderr, "\rcalibrating [%.*s%*s] ", full, "########################", BAR - full, "");
+    if (e->layer < e->layers) fprintf(stderr, "layer %zu of %zu", e->layer + 1, e->layers);
+    else fputs("head", stderr);
+    if (worked > 0) fprintf(stderr, ", %.0f s left", seconds / worked * (1 - e->done));
+    if (e->figure && e->figure->rounding > 0)
+        fprintf(stderr, ", %s's error %.0f %% of rounding's", e->layer < e->layers ? anm_linear_names[e->which] : "the head",
+                100 * e->figure->reached / e->figure->rounding);
     fprintf(stderr, "\033[K");
     v->drawn = true;
 }
@@ -264,6 +268,21 @@ static int print_json(const anm_export_report *r, const anm_export_job *job, anm
 
 enum { CALIBRATION_WINDOW = 512 };
 
+/* OUTPUT.calib: what an interrupted calibration leaves behind. */
+static char *work_path(const words *w, const char *output, const view *v)
+{
+    struct stat st;
+    size_t n = strlen(output) + sizeof ".calib";
+    char *path = malloc(n);
+    if (!path) return NULL;
+    snprintf(path, n, "%s.calib", output);
+    bool there = stat(path, &st) == 0;
+    if (!v->w->quiet && there && !w->resume)
+        fprintf(stderr, "anemone: note: %s is begun anew; --resume goes on with what an interrupted calibration left there\n", path);
+    if (!v->w->quiet && !there && w->resume) fprintf(stderr, "anemone: note: there is no %s to go on with; beginning anew\n", path);
+    return path;
+}
+
 static int read_calibration(anm_export_calibration *c, int32_t **tokens, const words *w, view *v, anm_error *err)
 {
     cli_text text = {.path = w->calibrate, .config = w->tokenizer_config, .window = CALIBRATION_WINDOW, .most = (size_t)w->calibrate_windows};
@@ -278,10 +297,13 @@ static int read_calibration(anm_export_calibration *c, int32_t **tokens, const w
     c->how.seed = (uint64_t)w->seed;
     c->how.progress = show_layer;
     c->how.ctx = v;
+    c->how.resume = w->resume;
     int rc = cli_text_windows(tokens, &c->how.windows, &text, err);
     c->tokens = *tokens;
     return rc;
 }
+
+#define INTERRUPTED "anemone: interrupted; the same command with --resume goes on with the layer that was in work\n"
 
 int cli_export(const export_words *w, anm_error *err)
 {
@@ -303,16 +325,22 @@ int cli_export(const export_words *w, anm_error *err)
     job.outputs = outputs;
     anm_export_calibration calibration;
     int32_t *tokens = NULL;
+    char *work = NULL;
     if (!rc && w->calibrated) {
         rc = read_calibration(&calibration, &tokens, w, &v, err);
+        if (!rc && !(work = work_path(w, outputs[0].path, &v))) rc = anm_fail_memory(err, "a file's name");
+        calibration.how.work = work;
         job.calibration = &calibration;
+        if (!rc) cli_say_at_stop(v.terminal ? "\r\033[K" INTERRUPTED : INTERRUPTED);
     }
     if (!rc) rc = anm_export(&report, &job, err);
+    cli_say_at_stop(NULL);
     if (v.drawn) fprintf(stderr, "\r\033[K");
     if (!rc && !w->quiet) show_summary(&report, outputs[0].path);
     if (!rc && w->json) rc = print_json(&report, &job, err);
     for (int i = 0; i < job.n_outputs; i++) free(paths[i]);
     free(tokens);
+    free(work);
     return rc;
 }
 
@@ -346,6 +374,7 @@ int cmd_export(int argc, char **argv)
         {'t', "tokenizer", CLI_STRING, &w.tokenizer, "FILE", "tokenizer of the text (default: the one inside a GGUF checkpoint)", NULL},
         {0, "tokenizer_config", CLI_STRING, &w.tokenizer_config, "FILE", "tokenizer_config.json, where it is not beside the tokenizer", NULL},
         {0, "calibrate_windows", CLI_INT, &w.calibrate_windows, "N", "windows of 512 tokens taken from the text, at most (default: 32)", NULL},
+        {0, "resume", CLI_FLAG, &w.resume, NULL, "go on with a calibration that was interrupted, from OUTPUT.calib", NULL},
         {0, "seed", CLI_INT, &w.seed, "N", "of the calibration's rotation (default: 1)", NULL},
         {0, NULL, CLI_HEADING, NULL, NULL, "Work", NULL},
         {0, "threads", CLI_INT, &w.threads, "N", "threads (default: one per processor)", NULL},
@@ -363,6 +392,7 @@ int cmd_export(int argc, char **argv)
     if (!rc && !w.checkpoint) rc = anm_fail(&err, ANM_ERR_USAGE, "export: no checkpoint is given; name one with -c");
     if (!rc && (w.threads < 0 || w.threads > 1024)) rc = anm_fail(&err, ANM_ERR_USAGE, "--threads: must be 1 to 1024, or 0 for one per processor");
     if (!rc && w.calibrate_windows < 1) rc = anm_fail(&err, ANM_ERR_USAGE, "--calibrate_windows: must be 1 or more");
+    if (!rc && w.resume && !w.calibrated) rc = anm_fail(&err, ANM_ERR_USAGE, "--resume: goes with --calibrate");
     if (!rc) rc = cli_export(&w, &err);
     return rc ? cli_fail(&err) : EXIT_OK;
 }

@@ -32,6 +32,14 @@ bool cli_stop_asked(void)
     return asked_to_stop != 0;
 }
 
+/* What is still to be said when the process is stopped. */
+static const char *volatile last_words;
+
+void cli_say_at_stop(const char *line)
+{
+    last_words = line;
+}
+
 static void on_interrupt(int sig)
 {
     if (sig == SIGINT && stop_is_handled && !asked_to_stop) { /* a second one does not wait */
@@ -39,6 +47,7 @@ static void on_interrupt(int sig)
         return;
     }
     anm_outfile_abort_all();
+    if (last_words) say(last_words);
     signal(sig, SIG_DFL); /* die of it, so that the caller's shell knows */
     raise(sig);
 }

@@ -13,18 +13,17 @@
 #include <string.h>
 
 anm_micro_fn anm_micro_plain, anm_micro_avx2, anm_micro_avx512, anm_micro_neon;
-anm_dot_fn anm_dot_plain, anm_dot_avx2, anm_dot_avx512, anm_dot_neon;
 
 const anm_micro_kind *anm_micro_pick(void)
 {
-    static const anm_micro_kind plain = {"plain", 4, 8, anm_micro_plain, anm_dot_plain};
+    static const anm_micro_kind plain = {"plain", 4, 8, anm_micro_plain};
 #if defined(__x86_64__)
-    static const anm_micro_kind avx2 = {"avx2", 6, 16, anm_micro_avx2, anm_dot_avx2};
-    static const anm_micro_kind avx512 = {"avx512", 12, 32, anm_micro_avx512, anm_dot_avx512};
+    static const anm_micro_kind avx2 = {"avx2", 6, 16, anm_micro_avx2};
+    static const anm_micro_kind avx512 = {"avx512", 12, 32, anm_micro_avx512};
     if (anm_isa_usable(ANM_ISA_AVX512)) return &avx512;
     if (anm_isa_usable(ANM_ISA_AVX2)) return &avx2;
 #elif defined(__aarch64__)
-    static const anm_micro_kind neon = {"neon", 6, 12, anm_micro_neon, anm_dot_neon};
+    static const anm_micro_kind neon = {"neon", 6, 12, anm_micro_neon};
     if (anm_isa_usable(ANM_ISA_NEON)) return &neon;
 #endif
     return &plain;
@@ -43,19 +42,29 @@ typedef struct job {
     anm_view a, b;
     size_t ldc, m, n, k0, k; /* the block of k in work: [k0, k0 + k) */
     bool add;
+    bool upper; /* c is symmetric: only tiles that reach the diagonal or lie right of it are made */
 } job;
 
-/* out[panel][p][r] = v(panel * width + r, k0 + p), zeros behind row `rows`. */
+/* out[panel][p][r] = v(panel * width + r, k0 + p), zeros behind row `rows`. The ways differ in the order of reading: along
+ * whichever side lies together in memory. */
 static void pack(float *out, anm_view v, size_t first, size_t rows, size_t width, size_t k0, size_t k)
 {
+    enum { RUN = 16 }; /* of p: what is written meanwhile stays in the first-level cache */
     const float *d = v.data + first * v.row + k0 * v.col;
-    for (size_t r = 0; r < width; r++) {
-        if (r >= rows) {
-            for (size_t p = 0; p < k; p++) out[p * width + r] = 0;
-            continue;
+    if (rows < width)
+        for (size_t p = 0; p < k; p++)
+            for (size_t r = rows; r < width; r++) out[p * width + r] = 0;
+    if (v.row == 1) {
+        for (size_t p = 0; p < k; p++) memcpy(out + p * width, d + p * v.col, rows * sizeof *out);
+        return;
+    }
+    for (size_t p0 = 0; p0 < k; p0 += RUN) {
+        size_t n = k - p0 < RUN ? k - p0 : RUN;
+        for (size_t r = 0; r < rows; r++) {
+            const float *s = d + r * v.row + p0 * v.col;
+            float *o = out + p0 * width + r;
+            for (size_t p = 0; p < n; p++) o[p * width] = s[p * v.col];
         }
-        const float *s = d + r * v.row;
-        for (size_t p = 0; p < k; p++) out[p * width + r] = s[p * v.col];
     }
 }
 
@@ -75,7 +84,7 @@ static void band(void *ctx, uint32_t i, unsigned thread)
     float *a = j->a_packed + (size_t)thread * BAND * KC;
     for (size_t r = 0; r < rows; r += mr)
         pack(a + r * j->k, j->a, first + r, rows - r < mr ? rows - r : mr, mr, j->k0, j->k);
-    for (size_t col = 0; col < j->n; col += nr) {
+    for (size_t col = j->upper ? first / nr * nr : 0; col < j->n; col += nr) {
         size_t w = j->n - col < nr ? j->n - col : nr;
         for (size_t r = 0; r < rows; r += mr) {
             float acc[MOST_MR * MOST_NR];
@@ -93,17 +102,9 @@ static void band(void *ctx, uint32_t i, unsigned thread)
     }
 }
 
-int anm_gemm(float *c, size_t ldc, anm_view a, anm_view b, size_t m, size_t n, size_t k, bool add, anm_pool *pool,
-             anm_error *err)
+static int multiply(job j, size_t k, anm_pool *pool, anm_error *err)
 {
-    if (!m || !n) return 0;
-    if (!k) {
-        if (!add)
-            for (size_t i = 0; i < m; i++) memset(c + i * ldc, 0, n * sizeof *c);
-        return 0;
-    }
-    job j = {.kind = anm_micro_pick(), .c = c, .a = a, .b = b, .ldc = ldc, .m = m, .n = n, .add = add};
-    size_t panels = (n + j.kind->nr - 1) / j.kind->nr;
+    size_t panels = (j.n + j.kind->nr - 1) / j.kind->nr;
     j.b_packed = aligned_alloc(64, panels * j.kind->nr * KC * sizeof(float));
     j.a_packed = aligned_alloc(64, (size_t)anm_pool_threads(pool) * BAND * KC * sizeof(float));
     if (!j.b_packed || !j.a_packed) {
@@ -114,9 +115,28 @@ int anm_gemm(float *c, size_t ldc, anm_view a, anm_view b, size_t m, size_t n, s
     for (; j.k0 < k; j.k0 += KC) {
         j.k = k - j.k0 < KC ? k - j.k0 : KC;
         anm_pool_run(pool, pack_b, &j, (uint32_t)panels);
-        anm_pool_run(pool, band, &j, (uint32_t)((m + BAND - 1) / BAND));
+        anm_pool_run(pool, band, &j, (uint32_t)((j.m + BAND - 1) / BAND));
     }
     free(j.b_packed);
     free(j.a_packed);
     return 0;
+}
+
+int anm_gemm(float *c, size_t ldc, anm_view a, anm_view b, size_t m, size_t n, size_t k, bool add, anm_pool *pool,
+             anm_error *err)
+{
+    if (!m || !n) return 0;
+    if (!k) {
+        if (!add)
+            for (size_t i = 0; i < m; i++) memset(c + i * ldc, 0, n * sizeof *c);
+        return 0;
+    }
+    return multiply((job){.kind = anm_micro_pick(), .c = c, .a = a, .b = b, .ldc = ldc, .m = m, .n = n, .add = add}, k, pool, err);
+}
+
+int anm_gram(float *h, const float *x, size_t rows, size_t n, anm_pool *pool, anm_error *err)
+{
+    anm_view t = anm_transposed(x, n);
+    if (!rows || !n) return 0;
+    return multiply((job){.kind = anm_micro_pick(), .c = h, .a = t, .b = t, .ldc = n, .m = n, .n = n, .add = true, .upper = true}, rows, pool, err);
 }

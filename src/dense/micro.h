@@ -28,15 +28,3 @@ void MICRO(float *acc, const float *a, const float *b, size_t k)
 #pragma GCC unroll 4
         for (int j = 0; j < NR / VW; j++) *(vec *)(acc + i * NR + j * VW) = sum[i][j];
 }
-
-/* The sum of x[i] * y[i], in eight running sums: one fixed order for every instruction set. */
-double DOT(const double *x, const double *y, size_t n);
-double DOT(const double *x, const double *y, size_t n)
-{
-    double s[8] = {0};
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (size_t l = 0; l < 8; l++) s[l] += x[i + l] * y[i + l];
-    for (; i < n; i++) s[0] += x[i] * y[i];
-    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
-}

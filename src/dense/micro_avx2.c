@@ -3,5 +3,4 @@
 #define MR 6
 #define NR 16
 #define MICRO anm_micro_avx2
-#define DOT anm_dot_avx2
 #include "dense/micro.h"

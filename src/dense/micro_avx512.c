@@ -3,5 +3,4 @@
 #define MR 12
 #define NR 32
 #define MICRO anm_micro_avx512
-#define DOT anm_dot_avx512
 #include "dense/micro.h"

@@ -6,13 +6,11 @@
 #include <stddef.h>
 
 typedef void anm_micro_fn(float *acc, const float *a, const float *b, size_t k);
-typedef double anm_dot_fn(const double *x, const double *y, size_t n);
 
 typedef struct anm_micro_kind {
     const char *name;
     size_t mr, nr; /* the tile */
     anm_micro_fn *tile;
-    anm_dot_fn *dot;
 } anm_micro_kind;
 
 const anm_micro_kind *anm_micro_pick(void);

@@ -4,5 +4,4 @@
 #define MR 6
 #define NR 12
 #define MICRO anm_micro_neon
-#define DOT anm_dot_neon
 #include "dense/micro.h"

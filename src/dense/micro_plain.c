@@ -4,5 +4,4 @@
 #define MR 4
 #define NR 8
 #define MICRO anm_micro_plain
-#define DOT anm_dot_plain
 #include "dense/micro.h"

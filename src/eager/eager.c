@@ -10,6 +10,7 @@ enum { READ_ROWS = 64 }; /* rows per task: some hundred KB of weights */
 
 typedef struct reading {
     const anm_matrix *m;
+    int64_t first, rows;
     float *out;
     anm_error *err; /* of the first task that fails */
     _Atomic int code;
@@ -20,17 +21,22 @@ static void read_some(void *ctx, uint32_t i, unsigned thread)
     (void)thread;
     reading *r = ctx;
     anm_error err;
-    int64_t row = (int64_t)i * READ_ROWS, n = r->m->rows - row < READ_ROWS ? r->m->rows - row : READ_ROWS;
-    int rc = anm_matrix_rows_f32(r->out + row * r->m->cols, r->m, row, n, &err);
+    int64_t row = (int64_t)i * READ_ROWS, n = r->rows - row < READ_ROWS ? r->rows - row : READ_ROWS;
+    int rc = anm_matrix_rows_f32(r->out + row * r->m->cols, r->m, r->first + row, n, &err);
     int none = 0;
     if (rc && atomic_compare_exchange_strong(&r->code, &none, rc) && r->err) *r->err = err;
 }
 
+int anm_eager_read_rows(float *out, const anm_matrix *m, int64_t row, int64_t rows, anm_pool *pool, anm_error *err)
+{
+    reading r = {.m = m, .first = row, .rows = rows, .out = out, .err = err};
+    anm_pool_run(pool, read_some, &r, (uint32_t)((rows + READ_ROWS - 1) / READ_ROWS));
+    return r.code;
+}
+
 int anm_eager_read(float *out, const anm_matrix *m, anm_pool *pool, anm_error *err)
 {
-    reading r = {.m = m, .out = out, .err = err};
-    anm_pool_run(pool, read_some, &r, (uint32_t)((m->rows + READ_ROWS - 1) / READ_ROWS));
-    return r.code;
+    return anm_eager_read_rows(out, m, 0, m->rows, pool, err);
 }
 
 int anm_eager_layer_load(anm_eager_layer *out, const anm_model *m, size_t layer, anm_pool *pool, anm_error *err)

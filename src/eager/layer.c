@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* One layer over many windows: norm, attention, norm, SwiGLU; products by dense/, the rest by rows on all threads. */
+/* One layer over many windows, some thousand rows at a time: norm, attention, norm, SwiGLU; products by dense/, the rest by
+ * rows on all threads. */
 #include "eager/layer.h"
 #include "dense/dense.h"
 
@@ -7,7 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 16 }; /* rows per task of the row-wise loops */
+enum {
+    CHUNK = 16,       /* rows per task of the row-wise loops */
+    SCORES = 128,     /* queries of a head whose scores are at hand together */
+    AT_A_TIME = 2048, /* rows, about, of which everything inside the layer is at hand together */
+};
 
 void anm_eager_norm(float *y, const float *x, const float *weight, size_t rows, size_t cols, double eps)
 {
@@ -111,27 +116,34 @@ int anm_layer_qkv(layer_work *w, const float *h, bool raw, anm_error *err)
     return rc;
 }
 
-int anm_layer_probabilities(float *score, const layer_work *w, size_t window, size_t head)
+/* Rows [first, first + rows) of a head's probabilities, `stride` apart: the keys that these queries see, [first + rows]. */
+static int probabilities(float *score, size_t stride, const layer_work *w, size_t window, size_t head, size_t first, size_t rows)
 {
     const anm_params *p = w->p;
-    size_t hd = (size_t)p->head_dim, len = w->len, kv = head / (size_t)(p->n_heads / p->n_kv_heads);
-    const float *q = w->q + window * len * w->nq + head * hd, *k = w->k + window * len * w->nk + kv * hd;
+    size_t hd = (size_t)p->head_dim, len = w->len, kv = head / (size_t)(p->n_heads / p->n_kv_heads), keys = first + rows;
+    const float *q = w->q + (window * len + first) * w->nq + head * hd, *k = w->k + window * len * w->nk + kv * hd;
     float scale = (float)(1 / sqrt((double)hd));
-    int rc = anm_gemm(score, len, (anm_view){q, w->nq, 1}, (anm_view){k, w->nk, 1}, len, len, hd, false, NULL, NULL);
-    for (size_t r = 0; r < len && !rc; r++) {
-        float *s = score + r * len, most = -INFINITY;
+    int rc = anm_gemm(score, stride, (anm_view){q, w->nq, 1}, (anm_view){k, w->nk, 1}, rows, keys, hd, false, NULL, NULL);
+    for (size_t r = 0; r < rows && !rc; r++) {
+        float *s = score + r * stride, most = -INFINITY;
+        size_t last = first + r;
         double sum = 0;
-        for (size_t c = 0; c <= r; c++)
+        for (size_t c = 0; c <= last; c++)
             if (s[c] > most) most = s[c];
-        for (size_t c = 0; c <= r; c++) {
+        for (size_t c = 0; c <= last; c++) {
             s[c] = expf((s[c] - most) * scale);
             sum += (double)s[c];
         }
         float norm = (float)(1 / sum);
-        for (size_t c = 0; c <= r; c++) s[c] *= norm;
-        memset(s + r + 1, 0, (len - r - 1) * sizeof *s);
+        for (size_t c = 0; c <= last; c++) s[c] *= norm;
+        memset(s + last + 1, 0, (keys - last - 1) * sizeof *s);
     }
     return rc;
+}
+
+int anm_layer_probabilities(float *score, const layer_work *w, size_t window, size_t head)
+{
+    return probabilities(score, w->len, w, window, head, 0, w->len);
 }
 
 static void attend(void *ctx, uint32_t i, unsigned thread)
@@ -140,9 +152,13 @@ static void attend(void *ctx, uint32_t i, unsigned thread)
     layer_work *w = ctx;
     size_t heads = (size_t)w->p->n_heads, hd = (size_t)w->p->head_dim, len = w->len, win = i / heads, head = i % heads;
     const float *v = w->v + win * len * w->nk + head / (heads / (size_t)w->p->n_kv_heads) * hd;
-    float *score = malloc(len * len * sizeof *score), *o = w->o + win * len * w->nq + head * hd;
-    int rc = score ? anm_layer_probabilities(score, w, win, head) : ANM_ERR_MEMORY;
-    if (!rc) rc = anm_gemm(o, w->nq, anm_rows(score, len), (anm_view){v, 1, w->nk}, len, hd, len, false, NULL, NULL);
+    float *score = malloc(SCORES * len * sizeof *score), *o = w->o + win * len * w->nq + head * hd;
+    int rc = score ? 0 : ANM_ERR_MEMORY;
+    for (size_t r = 0; r < len && !rc; r += SCORES) {
+        size_t n = len - r < SCORES ? len - r : SCORES, keys = r + n; /* those behind are not seen */
+        rc = probabilities(score, keys, w, win, head, r, n);
+        if (!rc) rc = anm_gemm(o + r * w->nq, w->nq, anm_rows(score, keys), (anm_view){v, 1, w->nk}, n, hd, keys, false, NULL, NULL);
+    }
     if (rc) w->code = rc;
     free(score);
 }
@@ -169,38 +185,132 @@ static void swiglu(void *ctx, uint32_t i, unsigned thread)
     for (size_t k = 0; k < n * j->cols; k++) g[k] = g[k] / (1 + expf(-g[k])) * u[k];
 }
 
+/* What one call of anm_eager_layer_run needs. */
+typedef struct passing {
+    const anm_windows *win;
+    const anm_eager_layer *l;
+    const anm_params *p;
+    const float *cos, *sin;
+    anm_eager_tap *tap;
+    void *ctx;
+    anm_pool *pool;
+    float *h, *scratch; /* of a chunk: normed rows; q, k, v or up */
+    float *wait;        /* what waits for a linear that is made only after all rows came by: attention's output, SwiGLU's */
+    size_t chunk;       /* windows */
+} passing;
+
+/* The windows of chunk [first, …), and where its rows lie in `wait` with `cols` columns. */
+static layer_work some_windows(const passing *g, size_t first, float **x, float **wait, size_t cols)
+{
+    anm_windows part = *g->win;
+    part.windows = part.windows - first < g->chunk ? part.windows - first : g->chunk;
+    *x = part.x + first * part.len * (size_t)g->p->dim;
+    *wait = g->wait + (g->tap ? first * part.len * cols : 0);
+    return anm_layer_work(&part, g->l, g->p, g->cos, g->sin, g->pool);
+}
+
+static int tell(const passing *g, anm_eager_point where, const float *x, size_t rows, size_t cols, anm_error *err)
+{
+    return g->tap ? g->tap(g->ctx, where, x, rows, cols, err) : 0;
+}
+
+/* norm -> the tap alone */
+static int show_normed(const passing *g, size_t first, anm_eager_point where, const float *weight, anm_error *err)
+{
+    float *x, *wait;
+    layer_work w = some_windows(g, first, &x, &wait, 0);
+    anm_layer_norm(&w, g->h, x, weight);
+    return tell(g, where, g->h, w.rows, (size_t)g->p->dim, err);
+}
+
+/* norm -> q, k, v -> attention's output, which waits */
+static int into_o(const passing *g, size_t first, anm_error *err)
+{
+    float *x, *wait;
+    size_t nq = (size_t)(g->p->n_heads * g->p->head_dim);
+    layer_work w = some_windows(g, first, &x, &wait, nq);
+    w.q = g->scratch;
+    w.k = w.q + w.rows * w.nq;
+    w.v = w.k + w.rows * w.nk;
+    w.o = wait;
+    anm_layer_norm(&w, g->h, x, g->l->attention_norm);
+    int rc = anm_layer_qkv(&w, g->h, false, err);
+    if (!rc) rc = anm_layer_attend(&w, err);
+    return rc ? rc : tell(g, ANM_INTO_O, wait, w.rows, nq, err);
+}
+
+/* norm -> gate, up -> SwiGLU's output, which waits */
+static int into_down(const passing *g, size_t first, anm_error *err)
+{
+    float *x, *wait;
+    size_t dim = (size_t)g->p->dim, f = (size_t)g->p->hidden_dim;
+    layer_work w = some_windows(g, first, &x, &wait, f);
+    anm_layer_norm(&w, g->h, x, g->l->ffn_norm);
+    int rc = anm_layer_product(wait, g->h, g->l->w1, &w, dim, f, false, err);
+    if (!rc) rc = anm_layer_product(g->scratch, g->h, g->l->w3, &w, dim, f, false, err);
+    glu_job glu = {wait, g->scratch, w.rows, f};
+    if (!rc) anm_pool_run(g->pool, swiglu, &glu, chunks(&w));
+    return rc ? rc : tell(g, ANM_INTO_DOWN, wait, w.rows, f, err);
+}
+
+/* residual += what waited, through its linear */
+static int add_waiting(const passing *g, size_t first, const float *weights, size_t cols, anm_error *err)
+{
+    float *x, *wait;
+    layer_work w = some_windows(g, first, &x, &wait, cols);
+    return anm_layer_product(x, wait, weights, &w, cols, (size_t)g->p->dim, true, err);
+}
+
+size_t anm_eager_room(const anm_params *p, size_t rows)
+{
+    size_t nq = (size_t)(p->n_heads * p->head_dim), f = (size_t)p->hidden_dim;
+    return rows * (nq > f ? nq : f);
+}
+
+/* With a tap, each step is done for all windows before the next: the tap may make a linear's weights at the last moment. */
+static int step_by_step(passing *g, anm_error *err)
+{
+    const size_t all = g->win->windows, rows = all * g->win->len;
+    const size_t dim = (size_t)g->p->dim, nq = (size_t)(g->p->n_heads * g->p->head_dim), f = (size_t)g->p->hidden_dim;
+    int rc = 0;
+#define EACH(call) for (size_t i = 0; i < all && !rc; i += g->chunk) rc = call
+    EACH(show_normed(g, i, ANM_INTO_QKV, g->l->attention_norm, err));
+    if (!rc) rc = tell(g, ANM_INTO_QKV, NULL, rows, dim, err);
+    EACH(into_o(g, i, err));
+    if (!rc) rc = tell(g, ANM_INTO_O, NULL, rows, nq, err);
+    EACH(add_waiting(g, i, g->l->wo, nq, err));
+    EACH(show_normed(g, i, ANM_INTO_GATE_UP, g->l->ffn_norm, err));
+    if (!rc) rc = tell(g, ANM_INTO_GATE_UP, NULL, rows, dim, err);
+    EACH(into_down(g, i, err));
+    if (!rc) rc = tell(g, ANM_INTO_DOWN, NULL, rows, f, err);
+    EACH(add_waiting(g, i, g->l->w2, f, err));
+#undef EACH
+    return rc;
+}
+
 int anm_eager_layer_run(anm_windows *win, const anm_eager_layer *l, const anm_params *p, const float *cos,
                         const float *sin, anm_eager_tap *tap, void *ctx, anm_pool *pool, anm_error *err)
 {
-    layer_work w = anm_layer_work(win, l, p, cos, sin, pool);
-    size_t dim = (size_t)p->dim, f = (size_t)p->hidden_dim, attention = 2 * w.nq + 2 * w.nk;
-    float *h = malloc(w.rows * dim * sizeof *h), *block = malloc(w.rows * (attention > 2 * f ? attention : 2 * f) * sizeof *block);
-    int rc = 0;
-    if (!h || !block) {
-        rc = anm_fail_memory(err, "activations of a layer");
-        goto done;
+    passing g = {.win = win, .l = l, .p = p, .cos = cos, .sin = sin, .tap = tap, .ctx = ctx, .pool = pool};
+    size_t dim = (size_t)p->dim, f = (size_t)p->hidden_dim, nq = (size_t)(p->n_heads * p->head_dim);
+    size_t attention = nq + 2 * (size_t)(p->n_kv_heads * p->head_dim);
+    g.chunk = win->len < AT_A_TIME ? AT_A_TIME / win->len : 1;
+    if (g.chunk > win->windows) g.chunk = win->windows;
+    size_t rows = g.chunk * win->len;
+    bool own = !tap || !win->room;
+    g.h = malloc(rows * dim * sizeof *g.h);
+    g.scratch = malloc(rows * (attention > f ? attention : f) * sizeof *g.scratch);
+    g.wait = own ? malloc(anm_eager_room(p, tap ? win->windows * win->len : rows) * sizeof *g.wait) : win->room;
+    int rc = g.h && g.scratch && g.wait ? 0 : anm_fail_memory(err, "activations of a layer");
+    if (tap && !rc) rc = step_by_step(&g, err);
+    for (size_t i = 0; i < win->windows && !tap && !rc; i += g.chunk) {
+        rc = into_o(&g, i, err);
+        if (!rc) rc = add_waiting(&g, i, l->wo, nq, err);
+        if (!rc) rc = into_down(&g, i, err);
+        if (!rc) rc = add_waiting(&g, i, l->w2, f, err);
     }
-    w.q = block;
-    w.o = w.q + w.rows * w.nq;
-    w.k = w.o + w.rows * w.nq;
-    w.v = w.k + w.rows * w.nk;
-    anm_layer_norm(&w, h, win->x, l->attention_norm);
-    if (tap && (rc = tap(ctx, ANM_INTO_QKV, h, w.rows, dim, err))) goto done;
-    if ((rc = anm_layer_qkv(&w, h, false, err))) goto done;
-    if ((rc = anm_layer_attend(&w, err))) goto done;
-    if (tap && (rc = tap(ctx, ANM_INTO_O, w.o, w.rows, w.nq, err))) goto done;
-    if ((rc = anm_layer_product(win->x, w.o, l->wo, &w, w.nq, dim, true, err))) goto done;
-
-    glu_job g = {block, block + w.rows * f, w.rows, f};
-    anm_layer_norm(&w, h, win->x, l->ffn_norm);
-    if (tap && (rc = tap(ctx, ANM_INTO_GATE_UP, h, w.rows, dim, err))) goto done;
-    if ((rc = anm_layer_product(g.gate, h, l->w1, &w, dim, f, false, err))) goto done;
-    if ((rc = anm_layer_product(block + w.rows * f, h, l->w3, &w, dim, f, false, err))) goto done;
-    anm_pool_run(pool, swiglu, &g, chunks(&w));
-    if (tap && (rc = tap(ctx, ANM_INTO_DOWN, g.gate, w.rows, f, err))) goto done;
-    rc = anm_layer_product(win->x, g.gate, l->w2, &w, f, dim, true, err);
-done:
-    free(h);
-    free(block);
+    free(g.h);
+    free(g.scratch);
+    if (own) free(g.wait);
     return rc;
 }

@@ -78,12 +78,13 @@ static double distance(const float *full, const anm_windows *w, const anm_made *
 }
 
 static double worst_rounding, worst_reached;
-static void hear(void *ctx, size_t layer, const char *what, double rounding, double reached)
+static void hear(void *ctx, const anm_calib_event *e)
 {
-    (void)ctx, (void)layer, (void)what;
-    assert_true(reached <= rounding);
-    worst_rounding += rounding;
-    worst_reached += reached;
+    (void)ctx;
+    if (!e->figure) return;
+    assert_true(e->figure->reached <= e->figure->rounding);
+    worst_rounding += e->figure->rounding;
+    worst_reached += e->figure->reached;
 }
 
 static void logits_stay_nearer_than_by_rounding(void **state)
@@ -115,7 +116,7 @@ static void logits_stay_nearer_than_by_rounding(void **state)
             run(&w, &c.model);
             d[how] = distance(full, &w, c.model.output.made);
             anm_windows_free(&w);
-            anm_calibrated_free(&c);
+            anm_calibrated_free(&c, false);
         }
         assert_true(d[1] < 0.75 * d[0]);
         tiny_free(&t);
@@ -156,8 +157,8 @@ static void written_bytes_are_the_chosen_integers(void **state)
     w.group = 64; /* calibrated for groups of 16 */
     assert_int_equal(anm_weight_make(data, scale, &w, 0, 8, &err), ANM_ERR_USAGE);
     anm_pool_free(pool);
-    anm_calibrated_free(&c);
-    anm_calibrated_free(&again);
+    anm_calibrated_free(&c, false);
+    anm_calibrated_free(&again, false);
     tiny_free(&t);
 }
 

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "base/spill.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Maps `fd`, which is closed in any case. */
+static int map(anm_spill *out, int fd, const char *path, uint64_t size, anm_error *err)
+{
+    void *p = size == (size_t)size ? mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+    int why = errno;
+    close(fd);
+    if (p == MAP_FAILED) return anm_fail(err, ANM_ERR_IO, "%s: cannot be mapped: %s", path, strerror(why));
+    *out = (anm_spill){p, size};
+    return 0;
+}
+
+static int take_space(int fd, uint64_t size)
+{
+#if defined(__linux__)
+    int rc = posix_fallocate(fd, 0, (off_t)size);
+    if (rc == ENOSPC || rc == EFBIG || rc == EIO) return rc;
+    if (!rc) return 0;
+#endif
+    return ftruncate(fd, (off_t)size) ? errno : 0;
+}
+
+/* A new file at `temp`, a pattern of mkstemp that becomes its name. */
+static int make(int *fd, char *temp, uint64_t size, anm_error *err)
+{
+    *fd = mkstemp(temp);
+    int rc = *fd < 0 ? errno : take_space(*fd, size);
+    if (!rc) return 0;
+    if (*fd >= 0) {
+        unlink(temp);
+        close(*fd);
+    }
+    return anm_fail(err, ANM_ERR_IO, "%s: %.1f MB cannot be written there: %s", temp, (double)size / 1e6, strerror(rc));
+}
+
+int anm_spill_temp(anm_spill *out, const char *beside, uint64_t size, anm_error *err)
+{
+    *out = (anm_spill){0};
+    const char *dir = getenv("TMPDIR"), *slash = beside ? strrchr(beside, '/') : NULL;
+    int n = -1;
+    if (dir && *dir) n = (int)strlen(dir);
+    else if (!beside) dir = "/tmp", n = 4;
+    else if (!slash) dir = ".", n = 1;
+    else dir = beside, n = slash == beside ? 1 : (int)(slash - beside);
+    size_t room = (size_t)n + 32;
+    char *temp = malloc(room);
+    if (!temp) return anm_fail_memory(err, "a temporary file's name");
+    snprintf(temp, room, "%.*s/anemone-XXXXXX", n, dir);
+    int fd, rc = make(&fd, temp, size, err);
+    if (!rc) {
+        unlink(temp);
+        rc = map(out, fd, temp, size, err);
+    }
+    free(temp);
+    return rc;
+}
+
+int anm_spill_new(anm_spill *out, const char *path, uint64_t size, anm_error *err)
+{
+    *out = (anm_spill){0};
+    size_t room = strlen(path) + 8;
+    char *temp = malloc(room);
+    if (!temp) return anm_fail_memory(err, "a file's name");
+    snprintf(temp, room, "%s.XXXXXX", path);
+    int fd, rc = make(&fd, temp, size, err);
+    if (!rc && rename(temp, path)) {
+        rc = anm_fail(err, ANM_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+        unlink(temp);
+        close(fd);
+    }
+    if (!rc) rc = map(out, fd, path, size, err);
+    free(temp);
+    return rc;
+}
+
+int anm_spill_open(anm_spill *out, const char *path, bool *there, anm_error *err)
+{
+    struct stat st;
+    *out = (anm_spill){0};
+    *there = false;
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT) return 0;
+    if (fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+        int why = fd < 0 ? errno : EINVAL;
+        if (fd >= 0) close(fd);
+        return anm_fail(err, ANM_ERR_IO, "%s: cannot be opened: %s", path, strerror(why));
+    }
+    *there = true;
+    if (st.st_size > 0) return map(out, fd, path, (uint64_t)st.st_size, err);
+    close(fd);
+    return 0;
+}
+
+void anm_spill_close(anm_spill *s)
+{
+    if (s->data) munmap(s->data, (size_t)s->size);
+    *s = (anm_spill){0};
+}

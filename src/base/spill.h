@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Files that stand for memory: mapped and writable, so that the system can put on disk what does not fit. Their disk space is
+ * taken when they are made, where the system can, so that a full disk is an error then and no signal later.
+ */
+#ifndef ANM_BASE_SPILL_H
+#define ANM_BASE_SPILL_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+
+typedef struct anm_spill {
+    uint8_t *data; /* `size` bytes, aligned to a page; zeros in a new file */
+    uint64_t size;
+} anm_spill;
+
+/* Without a name, gone when it is closed or the process ends: in the folder of TMPDIR, else in the one of the file `beside`
+ * (NULL: /tmp). */
+int anm_spill_temp(anm_spill *out, const char *beside, uint64_t size, anm_error *err);
+
+/* At `path`. A new one comes into its place whole, over whatever was there. */
+int anm_spill_new(anm_spill *out, const char *path, uint64_t size, anm_error *err);
+
+/* The file that is at `path`; *there turns false, without an error, when there is none. Of any size. */
+int anm_spill_open(anm_spill *out, const char *path, bool *there, anm_error *err);
+
+void anm_spill_close(anm_spill *s); /* a zeroed one is fine; a file with a name stays */
+
+#endif

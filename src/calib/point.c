@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "calib/point.h"
+#include "base/half.h"
+#include "dense/dense.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+int anm_point_new(anm_point *p, const anm_calib_opts *o, size_t n, size_t out, anm_error *err)
+{
+    bool move = o->ridge >= 0;
+    *p = (anm_point){.o = o, .n = n, .out = move && o->drift > 0 ? out : 0};
+    p->h = calloc(n * n, sizeof *p->h);
+    if (move) p->cross = calloc(n * n, sizeof *p->cross);
+    if (p->out) p->pull = calloc(p->out * n, sizeof *p->pull);
+    return p->h && (p->cross || !move) && (p->pull || !p->out) ? 0 : anm_fail_memory(err, "statistics");
+}
+
+void anm_point_free(anm_point *p)
+{
+    free(p->h);
+    free(p->cross);
+    free(p->pull);
+    anm_gptq_basis_free(&p->basis);
+    *p = (anm_point){0};
+}
+
+/* y = (a - b) * sqrt(weight), row by row; b and weight may be NULL. */
+static void weighted(float *y, const float *a, const float *b, const float *weight, size_t rows, size_t n)
+{
+    for (size_t r = 0; r < rows; r++) {
+        float w = weight ? sqrtf(weight[r]) : 1;
+        for (size_t i = r * n; i < (r + 1) * n; i++) y[i] = (b ? a[i] - b[i] : a[i]) * w;
+    }
+}
+
+int anm_point_add(anm_point *p, const float *x, const float *seen, const float *drift, const float *weight, size_t rows,
+                  anm_pool *pool, anm_error *err)
+{
+    const size_t n = p->n, most = n > p->out ? n : p->out;
+    float *room = p->cross || weight ? malloc(rows * (n + most) * sizeof *room) : NULL, *other = room ? room + rows * n : NULL;
+    if (!room && (p->cross || weight)) return anm_fail_memory(err, "statistics");
+    if (weight) {
+        weighted(room, x, NULL, weight, rows, n);
+        if (p->cross) weighted(other, seen, x, weight, rows, n);
+        x = room;
+    } else if (p->cross)
+        weighted(other, seen, x, NULL, rows, n);
+    int rc = anm_gram(p->h, x, rows, n, pool, err);
+    if (!rc && p->cross) rc = anm_gemm(p->cross, n, anm_transposed(other, n), anm_transposed(x, n), n, n, rows, true, pool, err);
+    if (!rc && p->pull) {
+        weighted(other, drift, NULL, weight, rows, p->out);
+        rc = anm_gemm(p->pull, n, anm_transposed(other, p->out), anm_transposed(x, n), p->out, n, rows, true, pool, err);
+    }
+    free(room);
+    return rc;
+}
+
+/* The inverse of h + ridge * mean(diagonal). */
+static int inverse(float *out, const float *h, size_t n, double ridge, anm_pool *pool, anm_error *err)
+{
+    float *l = malloc(n * n * sizeof *l);
+    double mean = 0;
+    int rc = l ? 0 : anm_fail_memory(err, "statistics");
+    for (size_t i = 0; i < n && !rc; i++) {
+        mean += (double)h[i * n + i] / (double)n;
+        for (size_t j = 0; j <= i; j++) l[i * n + j] = h[j * n + i];
+    }
+    for (size_t i = 0; i < n && !rc; i++) l[i * n + i] += (float)(ridge * mean + 1e-12);
+    if (!rc) rc = anm_cholesky(l, n, pool, err);
+    if (!rc) rc = anm_lower_inverse(l, n, pool, err);
+    if (!rc) rc = anm_gemm(out, n, anm_transposed(l, n), anm_transposed(l, n), n, n, n, false, pool, err);
+    free(l);
+    return rc;
+}
+
+/* m [rows, n] becomes m inv; inv is symmetric. */
+static int times(float **m, size_t rows, const float *inv, size_t n, anm_pool *pool, anm_error *err)
+{
+    float *y = malloc(rows * n * sizeof *y);
+    if (!y) return anm_fail_memory(err, "statistics");
+    int rc = anm_gemm(y, n, anm_rows(*m, n), anm_rows(inv, n), rows, n, n, false, pool, err);
+    free(*m);
+    *m = y;
+    return rc;
+}
+
+int anm_point_solve(anm_point *p, anm_pool *pool, anm_error *err)
+{
+    const size_t n = p->n;
+    int rc = 0;
+    if (p->cross) { /* full W seen = W x + W (seen - x): the second term, as far as x explains it, goes into the weights */
+        float *inv = malloc(n * n * sizeof *inv);
+        rc = inv ? inverse(inv, p->h, n, p->o->ridge, pool, err) : anm_fail_memory(err, "statistics");
+        if (!rc) rc = times(&p->cross, n, inv, n, pool, err);
+        if (!rc && p->pull) rc = times(&p->pull, p->out, inv, n, pool, err);
+        free(inv);
+    }
+    if (rc) return rc;
+    float *h = p->h;
+    p->h = NULL;
+    return anm_gptq_basis_new(&p->basis, h, n, p->o->damp, pool, err);
+}
+
+/* w += w cross + drift * pull */
+static int move(const anm_point *p, float *w, size_t first, size_t rows, anm_pool *pool, anm_error *err)
+{
+    const size_t n = p->n;
+    float *was = malloc(rows * n * sizeof *was);
+    if (!was) return anm_fail_memory(err, "a linear's weights");
+    memcpy(was, w, rows * n * sizeof *was);
+    int rc = anm_gemm(w, n, anm_rows(was, n), anm_transposed(p->cross, n), rows, n, n, true, pool, err);
+    for (size_t i = 0; i < rows * n && p->pull; i++) w[i] += (float)p->o->drift * p->pull[first * n + i];
+    free(was);
+    return rc;
+}
+
+int anm_point_round(const anm_point *p, const anm_made *to, float *w, size_t first, size_t rows, anm_calib_figure *figure,
+                    anm_pool *pool, anm_error *err)
+{
+    const anm_calib_opts *o = p->o;
+    anm_gptq_opts g = {.low = -(1 << (o->linear_bits - 1)), .high = (1 << (o->linear_bits - 1)) - 1, .group = (size_t)o->linear_group,
+                       .tries = o->tries, .rounds = o->rounds, .fp16_scales = o->fp16};
+    anm_gptq_report r;
+    int rc = p->cross ? move(p, w, first, rows, pool, err) : 0;
+    if (!rc)
+        rc = anm_gptq((signed char *)to->q + first * p->n, to->scale + first * (size_t)to->groups, w, rows, &p->basis, &g, &r, pool, err);
+    if (rc) return rc;
+    anm_made_values(w, to, first, rows, o->fp16, pool);
+    figure->rounding += r.rounding;
+    figure->reached += r.reached;
+    if (!first || r.most > figure->most) {
+        figure->most = r.most;
+        figure->worst = first + r.worst;
+    }
+    return 0;
+}
+
+typedef struct values_job {
+    float *w;
+    const anm_made *m;
+    size_t first;
+    bool fp16;
+} values_job;
+
+static void values_row(void *ctx, uint32_t i, unsigned thread)
+{
+    (void)thread;
+    const values_job *j = ctx;
+    size_t cols = (size_t)j->m->cols, groups = (size_t)j->m->groups, group = cols / groups, row = j->first + i;
+    const int8_t *q = j->m->q + row * cols;
+    for (size_t c = 0; c < cols; c++) {
+        float v = j->m->scale[row * groups + c / group] * (float)q[c];
+        j->w[i * cols + c] = j->fp16 ? anm_round_f16(v) : v;
+    }
+}
+
+void anm_made_values(float *w, const anm_made *m, size_t first, size_t rows, bool fp16, anm_pool *pool)
+{
+    values_job j = {w, m, first, fp16};
+    anm_pool_run(pool, values_row, &j, (uint32_t)rows);
+}
