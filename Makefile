@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # A short front for Meson and Ninja. `make` alone lists what can be done.
 .DEFAULT_GOAL := help
-.PHONY: help build demo check check-san check-tsan faults check-arm64 check-macos bench bench-export bench-lookahead bench-token fuzz format install clean
+.PHONY: help build demo check check-san check-tsan faults check-arm64 check-macos bench bench-export bench-lookahead bench-accuracy bench-token fuzz format install clean
 
 SECONDS_PER_TARGET ?= $(or $(TIME),60)
 PREFIX ?= /usr/local
@@ -46,6 +46,9 @@ bench-export: build ## exports timed beside a plain copy: SmolLM2 if ./demo fetc
 bench-lookahead: build ## lookahead beside plain decoding on ten prompts; MODEL=FILE.pte with all logits, TOKENIZER=FILE
 	@ninja -C build tools/bench_lookahead >/dev/null
 	@build/tools/bench_lookahead $(or $(MODEL),$(error MODEL=FILE.pte is missing)) $(or $(TOKENIZER),$(error TOKENIZER=FILE is missing)) tools/lookahead_prompts.txt
+
+bench-accuracy: build ## what rounding activations costs on a text; MODEL=FILE.pte, TOKENIZER=FILE, TEXT=FILE
+	@python3 tools/bench_accuracy.py build/anemone $(or $(MODEL),$(error MODEL=FILE.pte is missing)) $(or $(TOKENIZER),$(error TOKENIZER=FILE is missing)) $(or $(TEXT),$(error TEXT=FILE is missing))
 
 bench-token: build ## encoding beside the originals; TOKENIZERS=DIR as `tools/token_oracle.py real DIR` left it
 	@python3 tools/bench_token.py build/anemone $(TOKENIZERS)

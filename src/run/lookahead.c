@@ -165,15 +165,24 @@ static void pool_text(anm_look *l, const int32_t *ids, int64_t n)
 
 /* ---- What pays ---- */
 
-/* What a step of n rows takes: as seen; else on the line from one row to the widest step so far. */
+/* What a step of n rows takes: as seen; else on the line between the nearest widths that were seen. Where none is wider,
+ * feeding has shown the widest there is; and where it has not, every row costs as much as the first. */
 static double cost(const anm_look *l, const anm_session *s, int32_t n)
 {
-    if (l->seconds[n] > 0) return l->seconds[n];
-    double one = l->seconds[1];
-    if (n <= 1) return one;
-    double per_row =
-        s->widest > 1 && s->widest_seconds > one ? (s->widest_seconds - one) / (s->widest - 1) : one;
-    return one + per_row * (n - 1);
+    if (l->seconds[n] > 0 || n <= 1) return l->seconds[n];
+    int32_t below = n - 1, above = n + 1;
+    while (below > 1 && !(l->seconds[below] > 0)) below--;
+    while (above <= s->info->input_len && !(l->seconds[above] > 0)) above++;
+    double from = l->seconds[below], to;
+    if (above <= s->info->input_len) {
+        to = l->seconds[above];
+    } else if (s->widest > n) {
+        above = s->widest;
+        to = s->widest_seconds;
+    } else {
+        return from + (n - below) * l->seconds[1];
+    }
+    return to > from ? from + (to - from) * (n - below) / (above - below) : from;
 }
 
 /* Shrinks the layout to what is expected to give the most tokens a second: the whole window with its branches, as much

@@ -70,7 +70,7 @@ static inline __attribute__((always_inline)) void anm_512_q4_q8(float *out, cons
 {
     const uint8_t *t = w->data + (size_t)tile * w->tile_bytes;
     while (rows > 0) {
-        int m = rows >= 8 ? 8 : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
+        int m = rows < 8 ? rows : 8; /* a few rows in one go: a guess's */
 #define ROWS(M)                                                                                                        \
     case M:                                                                                                            \
         if (w->scales == ANM_SCALES_ROW) anm_512_rows(out, w, t, x, row, M, ANM_SCALES_ROW, dot);                      \
@@ -79,7 +79,11 @@ static inline __attribute__((always_inline)) void anm_512_q4_q8(float *out, cons
         break
         switch (m) {
             ROWS(8);
+            ROWS(7);
+            ROWS(6);
+            ROWS(5);
             ROWS(4);
+            ROWS(3);
             ROWS(2);
             ROWS(1);
         }
