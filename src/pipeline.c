@@ -132,6 +132,7 @@ static int calibrate(road *r, anm_error *err)
     if (!how.beside) how.beside = r->job->outputs[0].path;
     rc = anm_calibrate(&r->calibrated, r->model, c->tokens, &how, r->pool, err);
     r->exported = &r->calibrated.model;
+    if (!rc && r->job->calibrated) rc = r->job->calibrated(r->job->ctx, &r->calibrated, err);
     note_time(r, ANM_STAGE_CALIBRATE);
     return rc;
 }

@@ -46,6 +46,7 @@ typedef struct anm_export_job {
     int (*model)(void *ctx, const anm_model *m, anm_error *err);
     int (*look)(void *ctx, const char *after, int32_t piece, const anm_mil_program *p, anm_error *err);
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
+    int (*calibrated)(void *ctx, const anm_calibrated *c, anm_error *err); /* what calibration came to, before it is forgotten */
     void *ctx;
 } anm_export_job;
 

@@ -19,10 +19,15 @@ enum { ANM_WQ, ANM_WK, ANM_WV, ANM_WO, ANM_W1, ANM_W2, ANM_W3, ANM_LINEARS };
 extern const char *const anm_linear_names[ANM_LINEARS]; /* "wq" … */
 
 /* What came of one linear. Errors are sums over rows of (w - s q)^T H (w - s q), H the sum of x x^T over the text. */
+enum { ANM_CALIB_BINS = 40 }; /* each half a scale wide, the middle at 0; the outermost hold all beyond */
 typedef struct anm_calib_figure {
     double rounding, reached;
-    double most;    /* the largest error of a row … */
-    uint64_t worst; /* … and which row that is */
+    double most;                      /* the largest error of a row … */
+    uint64_t worst;                   /* … and which row that is: */
+    uint16_t weights[ANM_CALIB_BINS]; /* how its weights, in units of their scale, are spread */
+    uint16_t integers[16];            /* and its integers, in sixteenths of their range */
+    float low, high;                  /* the smallest and the largest scale */
+    uint64_t subnormal;               /* scales of rounding to nearest that are no normal fp16 number */
 } anm_calib_figure;
 
 /* What came of a stage: of the embedding none, of the head one linear, the first. */

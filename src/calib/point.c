@@ -116,6 +116,39 @@ static int move(const anm_point *p, float *w, size_t first, size_t rows, anm_poo
     return rc;
 }
 
+static void count(uint16_t *bins, long at, long n)
+{
+    uint16_t *b = &bins[at < 0 ? 0 : at >= n ? n - 1 : at];
+    if (*b < UINT16_MAX) ++*b;
+}
+
+/* What the figure says of a linear's worst row; `w`: its weights, before they were rounded. */
+static void describe_row(anm_calib_figure *f, const anm_made *m, size_t row, const float *w, unsigned bits)
+{
+    size_t cols = (size_t)m->cols, group = cols / (size_t)m->groups;
+    memset(f->weights, 0, sizeof f->weights);
+    memset(f->integers, 0, sizeof f->integers);
+    f->worst = row;
+    for (size_t c = 0; c < cols; c++) {
+        float x = w[c] / m->scale[row * (size_t)m->groups + c / group] / (float)(1 << bits) * 16;
+        count(f->weights, (long)floorf(fmaxf(-1e6f, fminf(2 * x + ANM_CALIB_BINS / 2, 1e6f))), ANM_CALIB_BINS);
+        count(f->integers, (m->q[row * cols + c] + (1 << (bits - 1))) * 16 >> bits, 16);
+    }
+}
+
+/* Scales as they came out, and as rounding to nearest would have them. */
+static void describe_scales(anm_calib_figure *f, const anm_made *m, size_t first, size_t rows, const float *w, unsigned bits)
+{
+    size_t groups = (size_t)m->groups, group = (size_t)m->cols / groups;
+    for (size_t i = 0; i < rows * groups; i++) {
+        float s = m->scale[first * groups + i], most = 0;
+        f->low = f->low > 0 && f->low < s ? f->low : s;
+        f->high = f->high > s ? f->high : s;
+        for (size_t c = i * group; c < (i + 1) * group; c++) most = fabsf(w[c]) > most ? fabsf(w[c]) : most;
+        f->subnormal += most > 0 && most / ((float)((1 << bits) - 1) / 2) < 0x1p-14f;
+    }
+}
+
 int anm_point_round(const anm_point *p, const anm_made *to, float *w, size_t first, size_t rows, anm_calib_figure *figure,
                     anm_pool *pool, anm_error *err)
 {
@@ -127,13 +160,14 @@ int anm_point_round(const anm_point *p, const anm_made *to, float *w, size_t fir
     if (!rc)
         rc = anm_gptq((signed char *)to->q + first * p->n, to->scale + first * (size_t)to->groups, w, rows, &p->basis, &g, &r, pool, err);
     if (rc) return rc;
-    anm_made_values(w, to, first, rows, o->fp16, pool);
     figure->rounding += r.rounding;
     figure->reached += r.reached;
     if (!first || r.most > figure->most) {
         figure->most = r.most;
-        figure->worst = first + r.worst;
+        describe_row(figure, to, first + r.worst, w + r.worst * p->n, o->linear_bits);
     }
+    describe_scales(figure, to, first, rows, w, o->linear_bits);
+    anm_made_values(w, to, first, rows, o->fp16, pool);
     return 0;
 }
 

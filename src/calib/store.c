@@ -10,7 +10,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { PAGE = 16384, VERSION = 1 };
+enum { PAGE = 16384, VERSION = 2 };
 static const char magic[8] = "anmcalib";
 
 typedef struct digest {

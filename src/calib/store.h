@@ -19,7 +19,7 @@
 
 typedef struct anm_store anm_store;
 
-enum { ANM_STORE_NOTE = 384 }; /* bytes of figures that a stage may keep with its record */
+enum { ANM_STORE_NOTE = 1536 }; /* bytes of figures that a stage may keep with its record */
 
 typedef struct anm_store_plan {
     const char *path;       /* NULL: a temporary file without a name, beside the file `beside` (or NULL) */

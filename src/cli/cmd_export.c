@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "cli/cli.h"
 #include "cli/export.h"
+#include "cli/export_report.h"
 #include "cli/opt.h"
 #include "cli/text.h"
 #include "export/export.h"
@@ -118,6 +119,8 @@ typedef struct view {
     bool terminal; /* progress is drawn there */
     double began;
     bool drawn;
+    size_t layers; /* what a calibration came to: */
+    anm_calib_note *notes;
 } view;
 
 static double now(void)
@@ -195,6 +198,17 @@ static void show_layer(void *ctx, const anm_calib_event *e)
     v->drawn = true;
 }
 
+/* Keeps what the report tells. */
+static int keep_notes(void *ctx, const anm_calibrated *c, anm_error *err)
+{
+    view *v = ctx;
+    v->layers = c->n_layers;
+    v->notes = malloc((v->layers + 2) * sizeof *v->notes);
+    if (!v->notes) return anm_fail_memory(err, "the report");
+    for (size_t i = 0; i < v->layers + 2; i++) v->notes[i] = *anm_calibrated_note(c, i);
+    return 0;
+}
+
 /* ---- pictures of the graph ---- */
 
 static const char *wanted_pass(const words *w)
@@ -266,8 +280,6 @@ static int print_json(const anm_export_report *r, const anm_export_job *job, anm
 
 /* ---- the command ---- */
 
-enum { CALIBRATION_WINDOW = 512 };
-
 /* OUTPUT.calib: what an interrupted calibration leaves behind. */
 static char *work_path(const words *w, const char *output, const view *v)
 {
@@ -285,13 +297,7 @@ static char *work_path(const words *w, const char *output, const view *v)
 
 static int read_calibration(anm_export_calibration *c, int32_t **tokens, const words *w, view *v, anm_error *err)
 {
-    cli_text text = {.path = w->calibrate, .config = w->tokenizer_config, .window = CALIBRATION_WINDOW, .most = (size_t)w->calibrate_windows};
-    if (!*w->calibrate) {
-        text.path = NULL;
-        text.data = (const char *)anm_calibration_text;
-        text.size = anm_calibration_text_size;
-    }
-    text.tokenizer = w->tokenizer ? w->tokenizer : w->checkpoint; /* a GGUF holds its own */
+    cli_text text = cli_calibration_text(w);
     *c = (anm_export_calibration){.how = anm_calib_defaults()};
     c->how.len = text.window;
     c->how.seed = (uint64_t)w->seed;
@@ -330,6 +336,7 @@ int cli_export(const export_words *w, anm_error *err)
         rc = read_calibration(&calibration, &tokens, w, &v, err);
         if (!rc && !(work = work_path(w, outputs[0].path, &v))) rc = anm_fail_memory(err, "a file's name");
         calibration.how.work = work;
+        if (w->report) job.calibrated = keep_notes;
         job.calibration = &calibration;
         if (!rc) cli_say_at_stop(v.terminal ? "\r\033[K" INTERRUPTED : INTERRUPTED);
     }
@@ -337,10 +344,12 @@ int cli_export(const export_words *w, anm_error *err)
     cli_say_at_stop(NULL);
     if (v.drawn) fprintf(stderr, "\r\033[K");
     if (!rc && !w->quiet) show_summary(&report, outputs[0].path);
+    if (!rc && w->report) rc = cli_export_report(w, &job, &report, v.notes, v.layers, err);
     if (!rc && w->json) rc = print_json(&report, &job, err);
     for (int i = 0; i < job.n_outputs; i++) free(paths[i]);
     free(tokens);
     free(work);
+    free(v.notes);
     return rc;
 }
 
@@ -375,6 +384,7 @@ int cmd_export(int argc, char **argv)
         {0, "tokenizer_config", CLI_STRING, &w.tokenizer_config, "FILE", "tokenizer_config.json, where it is not beside the tokenizer", NULL},
         {0, "calibrate_windows", CLI_INT, &w.calibrate_windows, "N", "windows of 512 tokens taken from the text, at most (default: 32)", NULL},
         {0, "resume", CLI_FLAG, &w.resume, NULL, "go on with a calibration that was interrupted, from OUTPUT.calib", NULL},
+        {0, "report", CLI_STRING, &w.report, "FILE", "write a page (HTML) with what the calibration did, and perplexities", NULL},
         {0, "seed", CLI_INT, &w.seed, "N", "of the calibration's rotation (default: 1)", NULL},
         {0, NULL, CLI_HEADING, NULL, NULL, "Work", NULL},
         {0, "threads", CLI_INT, &w.threads, "N", "threads (default: one per processor)", NULL},
@@ -393,6 +403,7 @@ int cmd_export(int argc, char **argv)
     if (!rc && (w.threads < 0 || w.threads > 1024)) rc = anm_fail(&err, ANM_ERR_USAGE, "--threads: must be 1 to 1024, or 0 for one per processor");
     if (!rc && w.calibrate_windows < 1) rc = anm_fail(&err, ANM_ERR_USAGE, "--calibrate_windows: must be 1 or more");
     if (!rc && w.resume && !w.calibrated) rc = anm_fail(&err, ANM_ERR_USAGE, "--resume: goes with --calibrate");
+    if (!rc && w.report && !w.calibrated) rc = anm_fail(&err, ANM_ERR_USAGE, "--report: goes with --calibrate");
     if (!rc) rc = cli_export(&w, &err);
     return rc ? cli_fail(&err) : EXIT_OK;
 }

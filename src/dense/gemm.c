@@ -88,8 +88,10 @@ static void band(void *ctx, uint32_t i, unsigned thread)
         size_t w = j->n - col < nr ? j->n - col : nr;
         for (size_t r = 0; r < rows; r += mr) {
             float acc[MOST_MR * MOST_NR];
-            kd->tile(acc, a + r * j->k, j->b_packed + col * j->k, j->k);
             size_t h = rows - r < mr ? rows - r : mr;
+            for (size_t y = 0; y < h; y++) /* what the tile is added to is on its way while the tile is made */
+                for (size_t x = 0; x < w; x += 16) __builtin_prefetch(j->c + (first + r + y) * j->ldc + col + x, 1);
+            kd->tile(acc, a + r * j->k, j->b_packed + col * j->k, j->k);
             for (size_t y = 0; y < h; y++) {
                 float *c = j->c + (first + r + y) * j->ldc + col;
                 const float *s = acc + y * nr;

@@ -198,6 +198,7 @@ int anm_evaluate(anm_evaluation *out, anm_scorer *s, anm_scorer *against,
             out->kl_se = standard_error(&kl);
             out->top1 = (double)same / (double)out->tokens;
             out->other_perplexity = exp(mean(&other));
+            out->other_perplexity_se = out->other_perplexity * standard_error(&other);
             out->ratio = exp(mean(&both));
             out->ratio_se = out->ratio * standard_error(&both);
         }

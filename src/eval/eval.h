@@ -30,7 +30,7 @@ typedef struct anm_evaluation {
     /* against the other one, where there is one: */
     double kl, kl_se;  /* mean of KL(other || this), nats */
     double top1;       /* the share of rows where both choose the same token */
-    double other_perplexity;
+    double other_perplexity, other_perplexity_se;
     double ratio, ratio_se; /* perplexity over the other's; its standard error from the windows' paired differences */
 } anm_evaluation;
 

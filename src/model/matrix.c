@@ -1,18 +1,43 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "base/bytes.h"
+#include "base/half.h"
 #include "model/model.h"
+
+/* Rows of a part of a weight. A NaN or an infinity in it would spread over everything that is computed from it, and through
+ * a scale over its whole row: it is refused by name. */
+static int part_rows(float *out, const anm_tensor *t, int64_t row, int64_t rows, anm_error *err)
+{
+    int rc = anm_tensor_rows_f32(out, t, row, rows, err);
+    if (rc) return rc;
+    int64_t cols = t->shape[t->rank - 1], n = rows * cols;
+    uint32_t most = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u = anm_f32_bits(out[i]) & 0x7fffffffu;
+        most = u > most ? u : most;
+    }
+    if (most < 0x7f800000u) return 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u = anm_f32_bits(out[i]) & 0x7fffffffu;
+        if (u < 0x7f800000u) continue;
+        const char *what = u > 0x7f800000u ? "NaN" : "infinite";
+        if (t->rank == 1) return anm_fail(err, ANM_ERR_FORMAT, "%s: tensor '%s' is %s at [%lld]", t->file, t->name, what, (long long)i);
+        return anm_fail(err, ANM_ERR_FORMAT, "%s: tensor '%s' is %s at [%lld, %lld]", t->file, t->name, what, (long long)(row + i / cols),
+                        (long long)(i % cols));
+    }
+    return 0;
+}
 
 /* Row `row` in the order of the parts. */
 static int read_row(float *out, const anm_matrix *m, int64_t row, anm_error *err)
 {
     if (m->split_dim == 0) {
         int64_t each = m->rows / m->n_parts;
-        return anm_tensor_rows_f32(out, m->part[row / each], row % each, 1, err);
+        return part_rows(out, m->part[row / each], row % each, 1, err);
     }
     int64_t each = m->cols / m->n_parts;
     int rc = 0;
     for (int k = 0; !rc && k < m->n_parts; k++)
-        rc = anm_tensor_rows_f32(out + k * each, m->part[k], row, 1, err);
+        rc = part_rows(out + k * each, m->part[k], row, 1, err);
     return rc;
 }
 
@@ -32,7 +57,7 @@ static int read_halved_vector(float *out, const anm_matrix *m, anm_error *err)
 {
     const anm_tensor *t = m->part[0];
     int64_t head_dim = m->cols / m->unpermute_heads, half = head_dim / 2, step = t->stride[0];
-    int rc = 0;
+    int rc = part_rows(out, t, 0, 1, err); /* as it lies there, for what part_rows says of it */
     for (int64_t h = 0; !rc && h < m->unpermute_heads; h++) {
         anm_tensor pairs = *t;
         pairs.rank = 2;
@@ -54,7 +79,7 @@ int anm_matrix_rows_f32(float *out, const anm_matrix *m, int64_t row, int64_t ro
     if (!rows) return 0;
     bool vector = m->part[0]->rank == 1;
     if (m->unpermute_heads && vector) return read_halved_vector(out, m, err);
-    if (!m->unpermute_heads && m->n_parts == 1) return anm_tensor_rows_f32(out, m->part[0], row, rows, err);
+    if (!m->unpermute_heads && m->n_parts == 1) return part_rows(out, m->part[0], row, rows, err);
 
     int64_t head_dim = m->unpermute_heads ? m->rows / m->unpermute_heads : 0;
     int rc = 0;

@@ -2,7 +2,9 @@
 #include "quant/quant.h"
 #include "base/bytes.h"
 
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { FEW = 8192 }; /* values at a time: they stay in the first-level cache */
 
@@ -46,6 +48,20 @@ static int read_rows(float *x, const anm_weight *w, int64_t row, int64_t n, anm_
     return rc;
 }
 
+/* fp16 that the rounding above made infinite: the scale of n values each, or the values themselves. */
+static int check_range(const float *x, size_t n, const anm_weight *w, int64_t row, size_t each, anm_error *err)
+{
+    const float most = w->type == ANM_DT_F16 ? 65520 : INFINITY; /* from here on fp16 is infinite */
+    bool good = true;
+    for (size_t i = 0; i < n; i++) good &= fabsf(x[i]) < most;
+    for (size_t i = 0; i < n && !good; i++)
+        if (!(fabsf(x[i]) < most))
+            return anm_fail(err, ANM_ERR_LIMIT, "%s: tensor '%s' has a value in row %lld that is too large for fp16; --dtype fp32 holds it",
+                            w->matrix->part[0]->file, w->matrix->part[0]->name,
+                            (long long)row_of_matrix(w, row + (int64_t)(i * each / (size_t)w->matrix->cols)));
+    return 0;
+}
+
 /* Rows that calibration has made already. */
 static void copy_made(int8_t *q, float *scales, const anm_weight *w, int64_t row, int64_t n)
 {
@@ -86,11 +102,13 @@ int anm_weight_make(uint8_t *data, uint8_t *scale, const anm_weight *w, int64_t 
         if (rc) goto done;
         uint8_t *to = data + anm_weight_offset(w, ANM_WEIGHT_DATA, r);
         if (!w->bits) {
+            if ((rc = check_range(x, count, w, row + r, 1, err))) goto done;
             put_floats(to, x, count, w->type);
             continue;
         }
         size_t group = (size_t)w->group, groups = count / group;
         for (size_t g = 0; g < groups && !made; g++) scales[g] = quantise(q + g * group, x + g * group, group, w->bits);
+        if ((rc = check_range(scales, groups, w, row + r, group, err))) goto done;
         put_floats(scale + anm_weight_offset(w, ANM_WEIGHT_SCALE, r), scales, groups, w->type);
         if (w->bits == 4) anm_pack_int4(to, q, count);
         else memcpy(to, q, count);

@@ -37,6 +37,21 @@ export_pth "a tensor is missing" "missing.pth: .*layers.0.feed_forward.w2.weight
 export_pth "a tensor of another shape" "shape.pth: .*layers.0.feed_forward.w2.weight" "$data/shape.pth"
 export_pth "a tensor of complex numbers" "complex.pth: .*[Cc]omplex" "$data/complex.pth"
 
+# spoil FILE STORAGE VALUE BYTES: value VALUE of a storage of whole.pth is overwritten. Storages begin at multiples of 64.
+spoil() {
+    cp "$data/whole.pth" "$1"
+    chmod u+w "$1"
+    at=$(LC_ALL=C grep -abo "data/$2FB" "$1" | head -n 1 | cut -d: -f1)
+    printf "$4" | dd of="$1" bs=1 seek=$(((at + 73) / 64 * 64 + $3 * 2)) conv=notrunc 2>/dev/null
+}
+spoil nan.pth 2 70 '\300\177'
+export_pth "a NaN among the weights" "nan.pth: tensor 'layers.0.attention.wq.weight' is NaN at .2, 6." nan.pth
+spoil inf.pth 6 3 '\200\377'
+export_pth "an infinity in a norm" "inf.pth: tensor 'layers.0.ffn_norm.weight' is infinite at .3." inf.pth
+spoil large.pth 5 33 '\200\110' # 2^18
+export_pth "a weight that fp16 cannot hold" "large.pth: tensor 'layers.0.attention.wo.weight' .* row 1 .*fp16" large.pth
+succeeds "… and that fp32 can" export -c large.pth -p "$data/params.json" -o large.pte --dtype fp32 --quiet
+
 whole=$data/whole.pth
 export_pth "parameters: missing file" "nowhere.json: " "$whole" nowhere.json
 export_pth "parameters: a folder" "folder: .*director" "$whole" folder

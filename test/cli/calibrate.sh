@@ -20,6 +20,18 @@ why=
 cmp -s cal.pte again.pte || why="the files differ"
 verdict "threads do not change a byte" "$why"
 
+succeeds "export with a report" export -c "$tiny" -o told.pte --calibrate --calibrate_windows 2 --report "a&b.html"
+why=
+cmp -s told.pte ships.pte || why="the report changes the program. "
+[ "$(grep -c '<svg' 'a&b.html')" -ge 12 ] || why="${why}pictures are missing. "
+[ "$(grep -o '<svg' 'a&b.html' | wc -l)" = "$(grep -o '</svg>' 'a&b.html' | wc -l)" ] || why="${why}a picture has no end. "
+grep -q '<td>calibrated</td>' 'a&b.html' || why="${why}no perplexities. "
+! grep -q '[^a-z/]nan[^a-z]\|[^a-z/]inf[^a-z]\|http' 'a&b.html' || why="${why}a number is none, or something must be fetched. "
+[ ! -e told.pte.rounded ] || why="${why}told.pte.rounded is left behind"
+verdict "a page with pictures and perplexities" "$why"
+succeeds "a report where no text is left" export -c "$tiny" -o told.pte --calibrate --calibrate_windows 1000 --report all.html
+verdict "… says so" "$(grep -q 'that are skipped' all.html || echo "it does not")"
+
 kl() { # FILE: mean KL divergence from the checkpoint itself, in millionths of a nat
     "$exe" eval -m "$1" -t "$tiny" --text text.txt --window 64 --max_windows 8 --against "$tiny" --exact --json 2>stderr.txt |
         sed 's/.*"kl": \([0-9.e+-]*\).*/\1/' | awk '{ printf "%d\n", $1 * 1000000 }'
@@ -36,6 +48,11 @@ fails "an empty text" 1 "empty" export -c "$tiny" -o out.pte --calibrate empty.t
 fails "a text shorter than a window" 1 "less than one window" export -c "$tiny" -o out.pte --calibrate short.txt
 fails "a text that is not UTF-8" 1 "not UTF-8 from byte 5" export -c "$tiny" -o out.pte --calibrate latin.txt
 fails "a text that is not there" 1 "cannot be opened" export -c "$tiny" -o out.pte --calibrate nowhere.txt
+fails "a tokenizer of a larger vocabulary" 1 "the tokenizer does not fit" export -c "$tiny" -o out.pte --calibrate -t "$here/../data/token/spm_unigram_bytes.model"
+head -c $(($(wc -c <"$tiny") - 4)) "$tiny" >nan.gguf
+printf '\377\377\377\377' >>nan.gguf
+fails "a NaN among the weights" 1 "nan.gguf: tensor '.*' is NaN at" export -c nan.gguf -o out.pte --calibrate --calibrate_windows 1
+fails "a report without a calibration" 2 "goes with --calibrate" export -c "$tiny" -o out.pte --report out.html
 fails "no windows" 2 "calibrate_windows" export -c "$tiny" -o out.pte --calibrate text.txt --calibrate_windows 0
 fails "eval of a text shorter than a window" 1 "less than one window" eval -m round.pte -t "$tiny" --text short.txt
 fails "eval without a text" 2 "needs" eval -m round.pte -t "$tiny"
