@@ -29,7 +29,7 @@ grep -q '<td>calibrated</td>' 'a&b.html' || why="${why}no perplexities. "
 ! grep -q '[^a-z/]nan[^a-z]\|[^a-z/]inf[^a-z]\|http' 'a&b.html' || why="${why}a number is none, or something must be fetched. "
 [ ! -e told.pte.rounded ] || why="${why}told.pte.rounded is left behind"
 verdict "a page with pictures and perplexities" "$why"
-succeeds "a report where no text is left" export -c "$tiny" -o told.pte --calibrate --calibrate_windows 1000 --report all.html
+succeeds "a report where no text is left" export -c "$tiny" -o told.pte --calibrate text.txt --calibrate_windows 1000 --report all.html
 verdict "… says so" "$(grep -q 'that are skipped' all.html || echo "it does not")"
 
 kl() { # FILE: mean KL divergence from the checkpoint itself, in millionths of a nat
