@@ -109,8 +109,8 @@ static int one(const char *name, const char *text, anm_llm *m, const anm_tokeniz
     free(ids);
     if (rc || length < 2) return rc;
     per_step = (double)(length - 1) * rounds / (double)steps;
-    printf("%-24s %6lld %8.1f %9.1f %7.2f %9.2f %12.2f %9.2f\n", name, (long long)length, middle(slow, rounds), middle(fast, rounds),
-           middle(ratio, rounds), per_step, wide, wide / WIDE_STEP);
+    printf("%-24s %6lld %8.1f %9.1f %7.2f %9.2f %12.2f %9.2f\n", name, (long long)length, middle(slow, rounds),
+           middle(fast, rounds), middle(ratio, rounds), per_step, wide, wide / WIDE_STEP);
     fflush(stdout);
     return 0;
 }
@@ -136,7 +136,8 @@ int main(int argc, char **argv)
     }
     int rc = anm_llm_open(&m, argv[1], &how, &err);
     if (!rc) rc = anm_tokenizer_open(&t, argv[2], NULL, &err);
-    printf("%-24s %6s %8s %9s %7s %9s %12s %9s\n", "prompt", "tokens", "plain", "lookahead", "ratio", "a step", "a wide step", "on an ANE");
+    printf("%-24s %6s %8s %9s %7s %9s %12s %9s\n", "prompt", "tokens", "plain", "lookahead", "ratio", "a step", "a wide step",
+           "on an ANE");
     for (char *at = text; !rc && (at = strstr(at, "%% "));) {
         char *name = at + 3, *body = strchr(name, '\n'), *end;
         if (!body) break;

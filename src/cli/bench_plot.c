@@ -62,11 +62,12 @@ static void panel(anm_buf *out, int left, const char *title, const bench_point *
     }
     anm_buf_printf(out, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"2\" points=\"", colour);
     for (int i = 0; i < n; i++)
-        anm_buf_printf(out, "%.1f,%.1f ", left + across(p[i].tokens, first, last), TOP + TALL * (1 - p[i].value * factor / top));
+        anm_buf_printf(out, "%.1f,%.1f ", left + across(p[i].tokens, first, last),
+                       TOP + TALL * (1 - p[i].value * factor / top));
     anm_buf_puts(out, "\"/>\n");
     for (int i = 0; i < n; i++)
-        anm_buf_printf(out, "<circle r=\"3\" fill=\"%s\" cx=\"%.1f\" cy=\"%.1f\"/>\n", colour, left + across(p[i].tokens, first, last),
-                       TOP + TALL * (1 - p[i].value * factor / top));
+        anm_buf_printf(out, "<circle r=\"3\" fill=\"%s\" cx=\"%.1f\" cy=\"%.1f\"/>\n", colour,
+                       left + across(p[i].tokens, first, last), TOP + TALL * (1 - p[i].value * factor / top));
 }
 
 int bench_plot(const char *path, const bench *b, anm_error *err)

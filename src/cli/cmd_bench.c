@@ -58,8 +58,8 @@ static int check_lengths(benching *g, const options *o, anm_error *err)
     int64_t reach = g->session->capacity;
     if (o->prompt_len > i->cache_len || o->prompt_len + o->decode_len > reach)
         return anm_fail(err, ANM_ERR_LIMIT,
-                        "%s: --prompt_len %lld and --decode_len %lld do not fit: the cache holds %lld tokens, the context %lld", o->model,
-                        (long long)o->prompt_len, (long long)o->decode_len, (long long)i->cache_len, (long long)reach);
+                        "%s: --prompt_len %lld and --decode_len %lld do not fit: the cache holds %lld tokens, the context %lld",
+                        o->model, (long long)o->prompt_len, (long long)o->decode_len, (long long)i->cache_len, (long long)reach);
     g->b.layers = i->n_layers;
     g->b.context = i->max_context;
     g->b.cache_len = i->cache_len;

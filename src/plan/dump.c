@@ -190,7 +190,8 @@ int anm_plan_report(anm_buf *to, const anm_method *m, anm_error *err)
         const char *between = " ";
         for (int k = 0; k < ANM_OP_COUNT; k++) {
             if (!count[k]) continue;
-            anm_buf_printf(to, "%s%lld %s", between, (long long)count[k], k == ANM_OP_FOREIGN ? "unknown" : anm_mil_op_name((anm_mil_opcode)k));
+            anm_buf_printf(to, "%s%lld %s", between, (long long)count[k],
+                           k == ANM_OP_FOREIGN ? "unknown" : anm_mil_op_name((anm_mil_opcode)k));
             between = ", ";
         }
         anm_buf_puts(to, "\n");

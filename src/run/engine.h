@@ -35,7 +35,7 @@ typedef struct anm_engine_opts {
     anm_precision precision; /* anemone.h; FP16: the interpreter, every op rounded to its declared type */
     anm_pool *pool; /* may be NULL: one thread */
     bool interpret; /* use the plain interpreter where a plan would fit, too: slow; to compare with (in exact precision) */
-    anm_rounding linear; /* for the interpreter, what linears take is rounded to this: slow; to hold the kernels' rounding against */
+    anm_rounding linear; /* what linears take is rounded to this, by the interpreter: slow; to hold the kernels' against */
 } anm_engine_opts;
 
 typedef struct anm_engine anm_engine; /* loaded: immutable, shared by sessions */
