@@ -50,6 +50,9 @@ bench-lookahead: build ## lookahead beside plain decoding on ten prompts; MODEL=
 bench-accuracy: build ## what rounding activations costs on a text; MODEL=FILE.pte, TOKENIZER=FILE, TEXT=FILE
 	@python3 tools/bench_accuracy.py build/anemone $(or $(MODEL),$(error MODEL=FILE.pte is missing)) $(or $(TOKENIZER),$(error TOKENIZER=FILE is missing)) $(or $(TEXT),$(error TEXT=FILE is missing))
 
+bench-quality: build ## the tables of docs/quality.md: SmolLM2 rounded and calibrated, on three texts (half an hour); WINDOWS=32
+	@python3 tools/bench_quality.py build/anemone $$(tools/fetch-smollm2.sh) --dir build/bench --windows $(or $(WINDOWS),32)
+
 bench-token: build ## encoding beside the originals; TOKENIZERS=DIR as `tools/token_oracle.py real DIR` left it
 	@python3 tools/bench_token.py build/anemone $(TOKENIZERS)
 
