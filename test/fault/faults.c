@@ -360,6 +360,56 @@ static void kill_exports(int times, int megabytes)
     fault_remove("out.pte");
 }
 
+/* ---- files that are asked for ---- */
+
+static char *const *asking; /* the words of the command that runs */
+static char unnamed[4096];  /* the first file that it was not told of */
+
+static size_t folder_length(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? (size_t)(slash - path) : 0;
+}
+
+/* Is it what a word names, below that, a temporary file beside it, its folder (to be synced), or a file of settings beside it? */
+static bool word_names(const char *word, const char *path)
+{
+    static const char *const beside[] = {"params.json", "config.json", "tokenizer_config.json", "chat_template.jinja"};
+    size_t n = folder_length(word);
+    if (!strncmp(path, word, strlen(word))) return true;
+    if (n ? strlen(path) == n && !strncmp(path, word, n) : !strcmp(path, ".")) return true;
+    if (folder_length(path) != n || strncmp(path, word, n)) return false;
+    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++)
+        if (!strcmp(path + n + (n > 0), beside[i])) return true;
+    return false;
+}
+
+static void judge_file(const char *path)
+{
+    static const char *const systems[] = {"/dev/null", "/dev/urandom", "/etc/localtime", "/etc/terminfo", "/lib/terminfo", "/proc/",
+                                          "/sys/", "/usr/lib/", "/usr/share/locale", "/usr/share/terminfo", "/usr/share/zoneinfo"};
+    for (size_t i = 0; i < sizeof systems / sizeof *systems; i++)
+        if (!strncmp(path, systems[i], strlen(systems[i]))) return;
+    for (char *const *w = asking + 1; *w; w++)
+        if (**w != '-' && word_names(*w, path)) return;
+    if (!*unnamed) snprintf(unnamed, sizeof unnamed, "%s", path);
+}
+
+/* A command opens what it was told of and what is the system's. */
+static void watch_files(const job *j)
+{
+    outcome o;
+    char what[128];
+    put_old(j);
+    *unnamed = 0;
+    asking = words(j->argv);
+    fault_asked_for = judge_file;
+    bool ran = fault_run_traced(&o, asking, &(fault){.kind = FAULT_SYSTEM_CALL}, "../text", "../errors");
+    fault_asked_for = NULL;
+    snprintf(what, sizeof what, *unnamed ? "asks for a file that it was not told of: %.60s" : "asks for no file but those named", unnamed);
+    verdict(ran && !*unnamed, what, j->name);
+}
+
 /* ---- the whole ---- */
 
 static bool prepare(void)
@@ -410,6 +460,7 @@ int main(int argc, char **argv)
         if (only && strcmp(only, jobs[i].name)) continue;
         try_all(&jobs[i], FAULT_ALLOCATION, false);
         if (every) try_all(&jobs[i], FAULT_ALLOCATION, true);
+        if (traces) watch_files(&jobs[i]);
         if (traces) try_all(&jobs[i], FAULT_SYSTEM_CALL, false);
         else printf("ok %d - %s: system calls # SKIP this machine does not let us trace\n", ++tests, jobs[i].name);
     }

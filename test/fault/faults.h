@@ -38,6 +38,8 @@ void fault_run(outcome *out, char *const argv[], const fault *f, const char *shi
 /* The same, where a system call fails: by ptrace. False when this machine does not let us. */
 bool fault_run_traced(outcome *out, char *const argv[], const fault *f, const char *to, const char *errors);
 bool fault_can_trace(void);
+/* Where it is set, fault_run_traced calls it for every file that the program asks for once it has begun. */
+extern void (*fault_asked_for)(const char *path);
 const char *fault_call_name(long call);
 
 /* Starts argv as both do; returns the child's id. Before it becomes the program, the child calls `prepare`. */

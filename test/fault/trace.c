@@ -98,6 +98,36 @@ static void answer(pid_t thread, long result)
 #endif
 }
 
+void (*fault_asked_for)(const char *path);
+
+/* A string of the traced program's, cut at the room there is. */
+static void read_string(char *out, size_t room, pid_t thread, unsigned long long at)
+{
+    size_t n = 0;
+    for (bool end = false; !end && n + sizeof(long) < room;) {
+        errno = 0;
+        long word = ptrace(PTRACE_PEEKDATA, thread, (void *)(uintptr_t)(at + n), NULL);
+        if (errno) break;
+        memcpy(out + n, &word, sizeof word);
+        end = memchr(&word, 0, sizeof word) != NULL;
+        n += sizeof word;
+    }
+    out[n] = 0;
+}
+
+static void note_open(pid_t thread, const struct __ptrace_syscall_info *info)
+{
+    char path[4096];
+    long call = (long)info->entry.nr;
+    bool plain = false;
+#ifdef SYS_open
+    plain = call == SYS_open;
+#endif
+    if (!plain && call != SYS_openat) return;
+    read_string(path, sizeof path, thread, info->entry.args[plain ? 0 : 1]);
+    fault_asked_for(path);
+}
+
 static void ask_to_be_traced(const void *ctx)
 {
     (void)ctx;
@@ -149,6 +179,7 @@ bool fault_run_traced(outcome *out, char *const argv[], const fault *f, const ch
                 if (id == main_id) last = call;
                 int known = find(call);
                 begun |= call == SYS_rt_sigaction;
+                if (begun && fault_asked_for) note_open(id, &info);
                 if (begun && known >= 0 && ++out->calls == f->at && skip_call(id)) {
                     pending = id;
                     result = call == SYS_brk ? heap : -calls[known].error; /* brk says where the heap ends, moved or not */
