@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # A short front for Meson and Ninja. `make` alone lists what can be done.
 .DEFAULT_GOAL := help
-.PHONY: help build demo check check-san check-tsan faults check-arm64 check-macos bench bench-export bench-lookahead bench-accuracy bench-quality bench-token fuzz format install clean
+.PHONY: help build demo check check-san check-tsan analyze soak fuzz-coverage faults check-arm64 check-macos bench bench-export bench-lookahead bench-accuracy bench-quality bench-token fuzz format install clean
 
 SECONDS_PER_TARGET ?= $(or $(TIME),60)
+MINUTES ?= 60
 PREFIX ?= /usr/local
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 build: ## build the program: build/anemone
 	@tools/build.sh build && ls build/anemone
@@ -30,8 +31,19 @@ faults: build ## every command against each failing allocation and system call, 
 check-arm64: ## build for 64-bit Arm, run every test under qemu, the kernels' on three kinds of processor
 	@tools/check-arm64.sh
 
+analyze: ## gcc's analyzer and clang-tidy over every source (ten minutes); ONLY=src/ckpt for a part
+	@tools/analyze.sh $(ONLY)
+
+soak: build ## generate for MINUTES=60 with a sliding context: does memory stay, and speed? MODEL=FILE.pte for another model
+	@[ -n "$(MODEL)" ] || [ -f build/soak.pte ] || build/anemone export -q -c models/tiny/tiny.gguf -o build/soak.pte --linear_quantize b4w
+	@ninja -C build tools/soak >/dev/null
+	@build/tools/soak $(or $(MODEL),build/soak.pte) $(MINUTES)
+
 check-macos: ## compile every source for macOS on Apple silicon (compile only)
 	@tools/check-macos.sh
+
+fuzz-coverage: ## lines of each reader that its fuzz target's inputs reach
+	@tools/fuzz-coverage.sh
 
 fuzz: ## fuzz every reader with clang's libFuzzer, SECONDS_PER_TARGET=60; ONLY=zip for one
 	@tools/fuzz.sh $(SECONDS_PER_TARGET) $(ONLY)

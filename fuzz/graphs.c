@@ -72,7 +72,7 @@ static anm_mil_value *floats(hand *h, int rank, const int64_t *dim, float base, 
 /* A number as a scalar, or as a tensor of one element. */
 static anm_mil_value *number(hand *h, float f)
 {
-    unsigned form = pick(h, 6);
+    unsigned form = pick(h, 8);
     static const int64_t ones[] = {1, 1, 1, 1, 1};
     return form < 3 ? anm_mil_const_float(&h->b, h->g->type, f) : floats(h, (int)form - 2, ones, f, 0);
 }

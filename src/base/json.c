@@ -78,9 +78,27 @@ static size_t longest_token(const char *p, size_t size)
     return longest;
 }
 
+/* Empty lists and objects are a few bytes of text and many of memory: may a text of that size have as many as it has? */
+static bool is_plausible(const char *p, size_t size)
+{
+    enum { OBJECT = 208, LIST = 144, MOST = 48, FREE = 1 << 18 }; /* bytes; jansson's own, their tables and malloc's */
+    uint64_t cost = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < size; i++) {
+        if (quoted && p[i] == '\\') i++;
+        else if (p[i] == '"') quoted = !quoted;
+        else if (!quoted && p[i] == '{') cost += OBJECT;
+        else if (!quoted && p[i] == '[') cost += LIST;
+    }
+    return cost <= FREE + (uint64_t)MOST * size;
+}
+
 int anm_json_read(json_t **out, const void *data, uint64_t size, size_t flags, const char *what, anm_error *err)
 {
     json_error_t why;
+    *out = NULL;
+    if (!is_plausible(data, (size_t)size))
+        return anm_fail(err, ANM_ERR_LIMIT, "%s: more lists and objects than a text of its size should hold", what);
     size_t pad = longest_token(data, (size_t)size) + 16;
     if (!((pad + 2) & (pad + 1))) pad++; /* the buffer doubles from 16; it shall not do so at the last quote */
     envelope e = {.pad = pad, .data = data, .size = (size_t)size};
@@ -89,7 +107,6 @@ int anm_json_read(json_t **out, const void *data, uint64_t size, size_t flags, c
     json_t *whole = json_load_callback(next_part, &e, flags, &why);
     bool no_memory = errno == ENOMEM;
     errno = was;
-    *out = NULL;
     if (!no_memory && json_array_size(whole) == 2) *out = json_incref(json_array_get(whole, 1));
     json_decref(whole);
     if (no_memory) return anm_fail_memory(err, "JSON");

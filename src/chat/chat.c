@@ -50,9 +50,12 @@ int anm_chat_template_parse(anm_chat_template **out, const char *text, size_t n,
     anm_chat_template *t = calloc(1, sizeof *t);
     if (!t) return anm_fail_memory(err, "the chat template");
     anm_arena_init(&t->arena);
-    t->arena.limit = n * 512 + (1 << 16);
+    t->arena.limit = n * 32 + ((size_t)1 << 19); /* several times what templates take whose words are longer than a letter */
     int rc = jj_lex(&tokens, text, n, &t->arena, &own);
     if (!rc) rc = jj_parse(&t->tree, &tokens, &t->arena, &own);
+    free(tokens.list);
+    if (rc == ANM_ERR_MEMORY && (t->arena.total > t->arena.limit / 2 || tokens.n > n / 4))
+        rc = anm_fail(&own, ANM_ERR_LIMIT, "has more words than a text of its size should");
     if (!rc) {
         *out = t;
         return 0;

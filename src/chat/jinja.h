@@ -41,6 +41,10 @@ typedef struct jj_tokens {
     size_t n;
 } jj_tokens;
 
+/* A token is much larger than its text: more than these of n bytes of template are refused as if memory were out. */
+#define JJ_MOST_TOKENS(n) ((n) / 3 + 4096)
+
+/* The list is the caller's (free), also after a failure; what it points to is in the arena. */
 int jj_lex(jj_tokens *out, const char *text, size_t n, anm_arena *a, anm_error *err);
 
 /* ---- the tree ---- */

@@ -42,10 +42,10 @@ static bool at(const struct lexer *l, size_t i, const char *s)
 static jj_token *add(struct lexer *l, jj_token_kind kind, const char *p, size_t n)
 {
     if (l->out->n == l->room) {
-        size_t room = l->room ? l->room * 2 : 256;
-        jj_token *list = anm_arena_array(l->arena, room, sizeof *list);
+        size_t room = l->room ? l->room + l->room / 2 : 256;
+        bool many = l->out->n > JJ_MOST_TOKENS(l->n);
+        jj_token *list = !many ? realloc(l->out->list, room * sizeof *list) : NULL;
         if (!list) return NULL;
-        if (l->out->n) memcpy(list, l->out->list, l->out->n * sizeof *list);
         l->out->list = list;
         l->room = room;
     }

@@ -356,6 +356,50 @@ static anm_sym *lower_linear(anm_lower *l, const anm_mil_op *op)
 
 /* ---- the walk ---- */
 
+/* The rows by whose shape a meaning goes, or NULL where it goes by none, or by dimensions of its own. */
+static const anm_view *shape_of(const anm_sym *s)
+{
+    switch (s->kind) {
+    case MEANS_TABLE:
+    case MEANS_MASK:
+    case MEANS_CACHE:
+    case MEANS_ROWS:
+    case MEANS_LINEAR: return &s->view;
+    case MEANS_SILU:
+    case MEANS_SCALED:
+    case MEANS_SQUARE:
+    case MEANS_SIZE:
+    case MEANS_PEAK:
+    case MEANS_LEVELLED:
+    case MEANS_SUM:
+    case MEANS_ROOT:
+    case MEANS_LEGS:
+    case MEANS_INVERSE_ROOT:
+    case MEANS_NORMED:
+    case MEANS_TURNED:
+    case MEANS_FIRST:
+    case MEANS_SECOND:
+    case MEANS_HALVES: return shape_of(s->of);
+    default: return NULL;
+    }
+}
+
+/* What follows reads axes by the meaning's shape: it must be the value's, which an operand of one element but of more
+ * dimensions may have changed. */
+static bool keeps_shape(const anm_sym *s, const anm_mil_value *v)
+{
+    const anm_view *view = shape_of(s);
+    const int64_t *dim = view ? view->size : s->dim;
+    int rank = view ? view->rank : s->rank;
+    if (!view && s->kind != MEANS_ENTRIES && s->kind != MEANS_SCORES && s->kind != MEANS_PROBS) return true;
+    if (rank != v->type.rank) return false;
+    /* Sums and what is made of them have one number where their rows have many. */
+    bool sum = s->kind == MEANS_PEAK || s->kind == MEANS_SUM || s->kind == MEANS_ROOT || s->kind == MEANS_LEGS || s->kind == MEANS_INVERSE_ROOT;
+    for (int i = 0; i < rank - sum; i++)
+        if (dim[i] != v->type.dim[i]) return false;
+    return true;
+}
+
 static anm_sym *lower_op(anm_lower *l, const anm_mil_op *op)
 {
     switch (op->code) {
@@ -571,6 +615,7 @@ static bool walk(anm_lower *l)
         }
         if (op->n_outs != 1) return anm_lower_no(l, "an op with several results");
         anm_sym *s = lower_op(l, op);
+        if (s && !keeps_shape(s, op->outs[0])) s = anm_lower_no(l, "a result of another shape than its operand's");
         if (!s) return false;
         l->at[op->outs[0]->id] = s;
     }

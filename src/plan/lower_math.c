@@ -437,7 +437,8 @@ static anm_sym *lower_add(anm_lower *l, anm_sym *x, anm_sym *y)
             return s;
         }
         if (a->kind == MEANS_SUM && anm_lower_scalar(b, &f)) {
-            if (!(s = norm_sym(l, MEANS_SUM, a)) || a->norm.floor > 0) return anm_lower_no(l, "a sum after a maximum");
+            if (!(s = norm_sym(l, MEANS_SUM, a)) || a->norm.floor > 0 || f < 0)
+                return anm_lower_no(l, "a sum after a maximum, or a negative number");
             s->norm.inner += f;
             return s;
         }

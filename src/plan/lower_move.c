@@ -97,8 +97,7 @@ anm_sym *anm_lower_slice(anm_lower *l, const anm_mil_op *op)
 {
     anm_sym *x = anm_lower_arg(l, ANM_P_X);
     if (!x) return NULL;
-    bool is_cache = x->kind == MEANS_CACHE;
-    if (!is_cache) x = anm_lower_force(l, x);
+    x = anm_lower_force(l, x);
     int64_t begin[ANM_MIL_MAX_RANK], end[ANM_MIL_MAX_RANK], step[ANM_MIL_MAX_RANK];
     int n = 0, n_end = 0, n_step = 0;
     const anm_mil_value *b = anm_mil_arg_of(op, ANM_P_BEGIN), *e = anm_mil_arg_of(op, ANM_P_END_INDEX),

@@ -68,12 +68,39 @@ static void text_comes_back(void **state)
     assert_null(out);
 }
 
+/* A text of empty lists would take more than 64 times its size; one of usual density does not. */
+static void memory_is_bounded_by_the_text(void **state)
+{
+    static const struct {
+        const char *unit;
+        int code;
+    } texts[] = {{"{},", ANM_ERR_LIMIT}, {"[{}],", ANM_ERR_LIMIT}, {"[{},[]],", ANM_ERR_LIMIT}, {"\"[{\",", 0}, {"\"\\\"{[\",", 0}, {"1,", 0},
+                 {"{\"id\":1,\"content\":\"x\"},", 0}};
+    enum { SIZE = 1 << 20 };
+    (void)state;
+    char *text = malloc(SIZE + 32);
+    assert_non_null(text);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        size_t n = 1, unit = strlen(texts[i].unit);
+        json_t *j;
+        anm_error err = {0};
+        text[0] = '[';
+        for (; n + unit < SIZE; n += unit) memcpy(text + n, texts[i].unit, unit);
+        memcpy(text + n, "0]", 2);
+        int rc = anm_json_read(&j, text, n + 2, 0, "is no JSON", &err);
+        if (rc != texts[i].code) fail_msg("%s: %d, %s", texts[i].unit, rc, err.text);
+        json_decref(j);
+    }
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strings_of_every_length),
         cmocka_unit_test(what_is_none_is_refused),
         cmocka_unit_test(text_comes_back),
+        cmocka_unit_test(memory_is_bounded_by_the_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

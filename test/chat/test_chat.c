@@ -198,6 +198,14 @@ static void running_refuses_by_name_too_and_is_bounded(void **state)
     anm_chat_template *t;
     anm_error err = {0};
     assert_int_equal(anm_chat_template_parse(&t, deep, strlen(deep), &err), ANM_ERR_LIMIT);
+    /* Words of one letter, all over: each takes a hundred times its size. */
+    enum { DENSE = 1 << 19 };
+    char *dense = malloc(DENSE);
+    assert_non_null(dense);
+    for (size_t i = 0; i + 1 < DENSE; i++) dense[i] = "{{1}}"[i % 5];
+    assert_int_equal(anm_chat_template_parse(&t, dense, DENSE / 5 * 5, &err), ANM_ERR_LIMIT);
+    assert_non_null(strstr(err.text, "more words"));
+    free(dense);
 }
 
 static void templates_cut_short_or_spoilt_never_crash(void **state)

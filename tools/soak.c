@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A long conversation: generates for so many minutes with a context that slides, and looks at twelve windows of time whether
+ * memory grows or speed falls. The first window is for warming up. Fails where the resident size of the others differs by
+ * more than 1 %, or the speed of their last third is more than 5 % from that of their first.
+ *
+ *     soak MODEL.pte MINUTES [THREADS]
+ */
+#include "anemone.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { WINDOWS = 12, THIRD = (WINDOWS - 1) / 3 };
+
+typedef struct soak {
+    double begin, window; /* seconds */
+    int n;                /* windows that are over */
+    long tokens;          /* of this one */
+    double speed[WINDOWS], size[WINDOWS];
+} soak;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* MB in memory; 0 where the system does not say. */
+static double resident(void)
+{
+    long all = 0, here = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f && fscanf(f, "%ld %ld", &all, &here) != 2) here = 0;
+    if (f) fclose(f);
+    return (double)here * (double)sysconf(_SC_PAGESIZE) / 1e6;
+}
+
+static int on_token(void *ctx, int32_t id)
+{
+    soak *s = ctx;
+    (void)id;
+    s->tokens++;
+    double t = now() - s->begin;
+    if (t < s->window) return 0;
+    s->speed[s->n] = (double)s->tokens / t;
+    s->size[s->n] = resident();
+    printf("%2d: %8ld tokens, %7.2f tokens/s, %8.2f MB\n", s->n + 1, s->tokens, s->speed[s->n], s->size[s->n]);
+    fflush(stdout);
+    s->tokens = 0;
+    s->begin = now();
+    return ++s->n == WINDOWS;
+}
+
+static double mean(const double *v, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += v[i];
+    return sum / n;
+}
+
+static int judge(const soak *s)
+{
+    double least = INFINITY, most = 0;
+    for (int i = 1; i < WINDOWS; i++) {
+        least = fmin(least, s->size[i]);
+        most = fmax(most, s->size[i]);
+    }
+    double growth = least > 0 ? 100 * (most / least - 1) : 0;
+    double first = mean(s->speed + 1, THIRD), last = mean(s->speed + WINDOWS - THIRD, THIRD);
+    double change = 100 * (last / first - 1);
+    printf("memory within %.2f %%, speed %+.2f %%\n", growth, change);
+    return growth > 1 || fabs(change) > 5;
+}
+
+int main(int argc, char **argv)
+{
+    static const int32_t ids[] = {1, 2, 3};
+    soak s = {0};
+    anm_llm *m = NULL;
+    anm_session *session = NULL;
+    anm_error err;
+    anm_end end;
+    double minutes = argc > 2 ? strtod(argv[2], NULL) : 0;
+    if (argc < 3 || !(minutes > 0)) {
+        fprintf(stderr, "usage: soak MODEL.pte MINUTES [THREADS]\n");
+        return 2;
+    }
+    const anm_llm_opts opts = {.threads = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 0};
+    const anm_sampling how = {.temperature = 0.8, .top_p = 0.95, .repeat_penalty = 1, .repeat_last = 64, .seed = 1};
+    const anm_generation g = {.max_new = -1, .when_full = ANM_FULL_SLIDE, .keep = 4, .token = on_token, .ctx = &s};
+    s.window = minutes * 60 / WINDOWS;
+    int rc = anm_llm_open(&m, argv[1], &opts, &err);
+    if (!rc) rc = anm_session_new(&session, m, &err);
+    if (!rc) rc = anm_session_set_sampling(session, &how, &err);
+    if (!rc) rc = anm_session_feed(session, ids, 3, &err);
+    s.begin = now();
+    if (!rc) rc = anm_session_generate(&end, session, &g, &err);
+    if (rc) fprintf(stderr, "%s\n", err.text);
+    else rc = judge(&s);
+    anm_session_free(session);
+    anm_llm_free(m);
+    return rc != 0;
+}
