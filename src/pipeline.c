@@ -17,7 +17,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-/* The passes of an export, in order. */
+/* The passes of an export over each function, in order; before them weights of equal bytes are made one, program by program. */
 static const struct {
     const char *name;
     anm_pass_fn *run;
@@ -164,6 +164,7 @@ static int run_passes(road *r, making *m, int32_t piece, anm_error *err)
 {
     anm_mil_program *p = m->programs + piece;
     int rc = look(r, "build", piece, m, err);
+    if (!rc) rc = anm_pass_share_weights(p, err);
     bool deprecated = m->graph.recipe.form == ANM_FORM_DEPRECATED;
     for (size_t i = 0; i < PASSES && !rc; i++) {
         bool skip = deprecated && export_passes[i].run == anm_pass_merge_reshapes;
@@ -212,6 +213,7 @@ static int open_outputs(road *r, anm_error *err)
 {
     int rc = 0;
     for (int i = 0; i < r->job->n_outputs && !rc; i++) rc = anm_outfile_open(&r->makings[i].file, r->job->outputs[i].path, err);
+    for (int i = 0; i < r->job->n_outputs && !rc && r->job->sync; i++) anm_outfile_write_early(&r->makings[i].file);
     return rc;
 }
 
@@ -299,6 +301,7 @@ static int count_reference(road *r, anm_error *err)
     for (int32_t i = 0; i < g.n_pieces && !rc; i++) {
         anm_mil_program p;
         rc = anm_graph_build(&p, &g, i, err);
+        if (!rc) rc = anm_pass_share_weights(&p, err);
         for (size_t k = 0; k < PASSES; k++)
             for (anm_mil_function *fn = p.functions; fn && !rc; fn = fn->next) rc = export_passes[k].run(fn, err);
         r->report->reference_ops += count_ops(&p);
@@ -318,7 +321,7 @@ static void fill_report(road *r)
     for (int32_t i = 0; i < m->n_pieces; i++) o->ops += count_ops(m->programs + i);
     if (m->graph.fitted) snprintf(o->fitted, sizeof o->fitted, "%s", m->graph.fitted);
     for (size_t i = 0; i < m->layout.count; i++)
-        if (m->layout.piece[i].source)
+        if (m->layout.piece[i].source && m->layout.piece[i].part < ANM_WEIGHT_PARTS)
             *(m->layout.piece[i].part == ANM_WEIGHT_SCALE ? &o->scale_bytes : &o->weight_bytes) += m->layout.piece[i].size;
     for (size_t i = 0; i < m->pte.n_methods; i++)
         for (size_t v = 0; v < m->pte.methods[i].n_values; v++)

@@ -9,11 +9,14 @@
 
 #include "base/error.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 typedef struct anm_outfile {
     int fd;
     char *path, *temp; /* the target, and the temporary name in the same folder */
+    bool early;        /* the disk begins while the file is still being written */
+    _Atomic uint64_t written;
 } anm_outfile;
 
 /* Makes the temporary file. `path` must name a file in a folder that exists (a directory or "" is refused). */
@@ -21,6 +24,10 @@ int anm_outfile_open(anm_outfile *out, const char *path, anm_error *err);
 
 /* Writes all of `n` bytes at `off`. Thread-safe. */
 int anm_outfile_write(anm_outfile *f, uint64_t off, const void *data, size_t n, anm_error *err);
+
+/* From now on the system is asked, every 32 MiB, to begin to bring to the disk what was written, so that the sync at the
+ * end finds little left to do. Only a hint, where the system takes it. */
+void anm_outfile_write_early(anm_outfile *f);
 
 /* Makes the file `size` bytes long and takes the disk space where the system can say so early (ENOSPC). */
 int anm_outfile_resize(anm_outfile *f, uint64_t size, anm_error *err);

@@ -22,7 +22,16 @@ int anm_program_make(anm_pte *out, anm_graph *g, const anm_layout *packages, con
 
 /* ---- writing (stream.c) ---- */
 
-/* One of the files of an export: what lies where in it. Sources in the layout are anm_weights. */
+/* A rotary table too large to be held: the source of two parts of a layout. */
+typedef struct anm_table_source {
+    const anm_model *model;
+    int64_t rows, cols;
+    anm_dtype type; /* ANM_DT_F16 or ANM_DT_F32 */
+} anm_table_source;
+enum { ANM_TABLE_COS = ANM_WEIGHT_PARTS, ANM_TABLE_SIN }; /* parts: those of weights come before */
+
+/* One of the files of an export: what lies where in it. Sources in the layout are anm_weights, by the parts of
+ * anm_weight_part, and anm_table_sources. */
 typedef struct anm_stream_target {
     anm_outfile *file;
     const anm_layout *layout;

@@ -327,10 +327,28 @@ static void make_table(maker *m, const char *name, const float *x, int64_t rows,
                          .data_size = n * width};
 }
 
+/* A table that is made when it is written. */
+static void promise_table(maker *m, const char *name, const anm_table_source *t, uint32_t part)
+{
+    anm_pte_value *v = make_constant(m, name);
+    if (v)
+        *v = (anm_pte_value){.kind = ANM_PTE_TENSOR, .dtype = t->type, .rank = 2, .size = {(int32_t)t->rows, (int32_t)t->cols},
+                             .data_size = (uint64_t)(t->rows * t->cols) * anm_dtype_bytes(t->type), .source = t, .part = part};
+}
+
 static int make_tables(maker *m, anm_error *err)
 {
+    enum { HELD = 1 << 18 }; /* values of a table that are no burden; small tables are compared with other constants */
     const anm_params *p = &m->g->model->params;
     int64_t rows = m->g->recipe.max_context_len, cols = p->use_hf_rope ? p->head_dim : p->head_dim / 2;
+    if (rows > HELD / cols) {
+        anm_table_source *t = take(m, 1, sizeof *t);
+        if (!t) return 0; /* noted */
+        *t = (anm_table_source){m->g->model, rows, cols, m->g->recipe.type};
+        promise_table(m, "freqs_cos", t, ANM_TABLE_COS);
+        promise_table(m, "freqs_sin", t, ANM_TABLE_SIN);
+        return 0;
+    }
     float *x = calloc((size_t)(rows * cols), 2 * sizeof *x);
     if (!x) return anm_fail_memory(err, "the rotary tables");
     int rc = anm_rope_tables(x, x + rows * cols, m->g->model, rows, err);

@@ -45,6 +45,18 @@ static anm_mil_value *epsilon(anm_hand *h)
     return anm_const_scalar(h, eps);
 }
 
+/* x + eps. An epsilon beyond fp16 is added in fp32, as coremltools leaves such an op alone. */
+static anm_mil_value *plus_epsilon(anm_hand *h, const char *name, anm_mil_value *x)
+{
+    double eps = h->graph->model->params.norm_eps;
+    if (h->graph->recipe.type != ANM_DT_F16 || (float)eps <= 65504)
+        return binary(h, ANM_OP_ADD, anm_name(h, "%s_mean_eps", name), x, epsilon(h));
+    anm_mil_builder *b = &h->b;
+    x = anm_mil_emit(b, ANM_OP_CAST, anm_name(h, "%s_mean_fp32", name), ANM_P_X, x, ANM_P_DTYPE, anm_mil_const_string(b, "fp32"), ANM_P_END);
+    x = binary(h, ANM_OP_ADD, anm_name(h, "%s_mean_eps_fp32", name), x, anm_mil_const_float(b, ANM_DT_F32, (float)eps));
+    return anm_mil_emit(b, ANM_OP_CAST, anm_name(h, "%s_mean_eps", name), ANM_P_X, x, ANM_P_DTYPE, anm_mil_const_string(b, "fp16"), ANM_P_END);
+}
+
 static anm_mil_value *weighted(anm_hand *h, const char *name, anm_mil_value *x, const uint8_t *weight, int64_t n)
 {
     anm_mil_value *w = anm_const_vector(h, anm_name(h, "%s_weight", name), weight, n);
@@ -55,7 +67,7 @@ static anm_mil_value *reference_norm(anm_hand *h, const char *name, anm_mil_valu
 {
     anm_mil_value *square = binary(h, ANM_OP_MUL, anm_name(h, "%s_square", name), x, x);
     anm_mil_value *mean = reduce(h, ANM_OP_REDUCE_MEAN, anm_name(h, "%s_mean", name), square);
-    anm_mil_value *sum = binary(h, ANM_OP_ADD, anm_name(h, "%s_mean_eps", name), mean, epsilon(h));
+    anm_mil_value *sum = plus_epsilon(h, name, mean);
     anm_mil_value *inverse = anm_mil_emit(&h->b, ANM_OP_RSQRT, anm_name(h, "%s_rsqrt", name), ANM_P_X, sum, ANM_P_EPSILON,
                                           anm_mil_const_float(&h->b, ANM_DT_F32, 1e-12f), ANM_P_END);
     return binary(h, ANM_OP_MUL, anm_name(h, "%s_unit", name), x, inverse);
@@ -96,7 +108,7 @@ anm_mil_value *anm_head_norm(anm_hand *h, const char *name, anm_mil_value *x, co
     anm_mil_value *scaled = binary(h, ANM_OP_REAL_DIV, anm_name(h, "%s_scaled", name), x, most);
     anm_mil_value *square = anm_mil_emit(&h->b, ANM_OP_SQUARE, anm_name(h, "%s_square", name), ANM_P_X, scaled, ANM_P_END);
     anm_mil_value *mean = reduce(h, ANM_OP_REDUCE_MEAN, anm_name(h, "%s_mean", name), square);
-    anm_mil_value *sum = binary(h, ANM_OP_ADD, anm_name(h, "%s_mean_eps", name), mean, epsilon(h));
+    anm_mil_value *sum = plus_epsilon(h, name, mean);
     anm_mil_value *root = anm_mil_emit(&h->b, ANM_OP_SQRT, anm_name(h, "%s_sqrt", name), ANM_P_X, sum, ANM_P_END);
     anm_mil_value *rms = binary(h, ANM_OP_MUL, anm_name(h, "%s_rms", name), root, most);
     anm_mil_value *unit = binary(h, ANM_OP_REAL_DIV, anm_name(h, "%s_unit", name), x, rms);

@@ -7,6 +7,7 @@
 #include "model/params.h"
 #include "base/json.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -43,7 +44,7 @@ int anm_params_finish(anm_params *p, anm_error *err)
         return anm_fail(err, ANM_ERR_FORMAT, "hidden_dim is %lld", (long long)p->hidden_dim);
     if (p->vocab_size != -1 && (p->vocab_size < 1 || p->vocab_size > MOST))
         return anm_fail(err, ANM_ERR_FORMAT, "vocab_size is %lld", (long long)p->vocab_size);
-    if (!(p->norm_eps >= 0 && p->norm_eps < 1))
+    if (!(p->norm_eps >= 0 && p->norm_eps <= FLT_MAX))
         return anm_fail(err, ANM_ERR_FORMAT, "norm_eps is %g", p->norm_eps);
     if (!(p->rope_theta > 0) || !isfinite(p->rope_theta))
         return anm_fail(err, ANM_ERR_FORMAT, "rope_theta is %g", p->rope_theta);

@@ -52,7 +52,7 @@ static float scaled(float freq, const anm_params *p)
     return stretched + kept;
 }
 
-int anm_rope_tables(float *cos_table, float *sin_table, const anm_model *m, int64_t rows, anm_error *err)
+int anm_rope_rows(float *cos_table, float *sin_table, const anm_model *m, int64_t first, int64_t rows, anm_error *err)
 {
     const anm_params *p = &m->params;
     int64_t half = p->head_dim / 2, width = p->use_hf_rope ? p->head_dim : half;
@@ -64,14 +64,19 @@ int anm_rope_tables(float *cos_table, float *sin_table, const anm_model *m, int6
         if (p->use_scaled_rope && !p->use_hf_rope) freq[i] = scaled(freq[i], p);
         if (m->rope_freqs) freq[i] /= m->rope_freqs[i];
     }
-    for (int64_t pos = 0; pos < rows; pos++) {
+    for (int64_t row = 0; row < rows; row++) {
         for (int64_t i = 0; i < width; i++) {
             float angle =
-                (float)pos * freq[i % half]; /* one table of halves twice, side by side, for use_hf_rope */
-            cos_table[pos * width + i] = (float)cos(angle);
-            sin_table[pos * width + i] = (float)sin(angle);
+                (float)(first + row) * freq[i % half]; /* one table of halves twice, side by side, for use_hf_rope */
+            cos_table[row * width + i] = (float)cos(angle);
+            sin_table[row * width + i] = (float)sin(angle);
         }
     }
     free(freq);
     return 0;
+}
+
+int anm_rope_tables(float *cos_table, float *sin_table, const anm_model *m, int64_t rows, anm_error *err)
+{
+    return anm_rope_rows(cos_table, sin_table, m, 0, rows, err);
 }

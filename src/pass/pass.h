@@ -16,6 +16,10 @@ anm_pass_fn anm_pass_merge_reshapes;  /* merge_consecutive_reshapes */
 anm_pass_fn anm_pass_remove_repeated; /* const_deduplication of constexpr ops, remove_redundant_ops */
 anm_pass_fn anm_pass_remove_unused;   /* dead_code_elimination */
 
+/* Of a whole program, since its functions share the weight file; before the others: const_deduplication of what comes from
+ * different tensors but is equal in bytes. Weights' sources are anm_weights. */
+int anm_pass_share_weights(anm_mil_program *p, anm_error *err);
+
 /* ---- what passes ask (use.c) ---- */
 
 /* How often each value is used, by value id: as an argument, and as an output of the function, which counts as a use.

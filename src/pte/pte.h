@@ -27,6 +27,8 @@ typedef struct anm_pte_value {
     bool dynamic;          /* shape_dynamism is not static */
     const uint8_t *data;   /* a constant's bytes, or NULL */
     uint64_t data_size;
+    const void *source;    /* writing: the bytes of a constant are made by whoever knows `source` (base/layout.h); data is NULL */
+    uint32_t part;
     bool planned;          /* lies in an arena: */
     uint32_t memory_id;
     uint64_t memory_offset;

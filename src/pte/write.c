@@ -15,8 +15,8 @@
 #include <stdlib.h>
 
 typedef struct constants { /* index 0 stands for "none" */
-    const uint8_t **data;
-    uint64_t *size, *at;
+    const anm_pte_value **value;
+    uint64_t *at;
     uint32_t count;
 } constants;
 
@@ -39,16 +39,22 @@ static int no_memory(writer *w)
 
 /* ---- segments ---- */
 
+static bool same_bytes(const anm_pte_value *a, const anm_pte_value *b)
+{
+    if (a->data_size != b->data_size || a->source != b->source || a->part != b->part) return false;
+    return a->source || !a->data_size || memcmp(a->data, b->data, a->data_size) == 0;
+}
+
 static uint32_t constant_index(const constants *c, const anm_pte_value *v)
 {
     for (uint32_t i = 1; i < c->count; i++)
-        if (c->size[i] == v->data_size && (!v->data_size || memcmp(c->data[i], v->data, v->data_size) == 0)) return i;
+        if (same_bytes(c->value[i], v)) return i;
     return 0;
 }
 
 static bool is_constant(const anm_pte_value *v)
 {
-    return v->kind == ANM_PTE_TENSOR && v->data;
+    return v->kind == ANM_PTE_TENSOR && (v->data || v->source);
 }
 
 static void begin_segment(writer *w)
@@ -70,10 +76,9 @@ static int put_constants(writer *w)
     size_t n = 1;
     for (size_t m = 0; m < p->n_methods; m++)
         for (size_t i = 0; i < p->methods[m].n_values; i++) n += is_constant(&p->methods[m].values[i]);
-    c->data = anm_arena_array(w->arena, n, sizeof *c->data);
-    c->size = anm_arena_array(w->arena, n, sizeof *c->size);
+    c->value = anm_arena_array(w->arena, n, sizeof *c->value);
     c->at = anm_arena_array(w->arena, n, sizeof *c->at);
-    if (!c->data || !c->size || !c->at || n > UINT32_MAX) return no_memory(w);
+    if (!c->value || !c->at || n > UINT32_MAX) return no_memory(w);
     c->count = 1;
     begin_segment(w);
     for (size_t m = 0; m < p->n_methods; m++) {
@@ -82,9 +87,9 @@ static int put_constants(writer *w)
             if (!is_constant(v) || constant_index(c, v)) continue;
             anm_layout_align(&w->segments, TENSOR_ALIGN);
             c->at[c->count] = w->segments.size;
-            c->data[c->count] = v->data;
-            c->size[c->count++] = v->data_size;
-            anm_layout_bytes(&w->segments, v->data, v->data_size);
+            c->value[c->count++] = v;
+            if (v->source) anm_layout_source(&w->segments, v->source, v->part, v->data_size);
+            else anm_layout_bytes(&w->segments, v->data, v->data_size);
         }
     }
     end_segment(w);

@@ -17,11 +17,10 @@
 
 #include "model/model.h"
 
-/* ---- kernels (round.c, round_avx2.c) ---- */
+/* ---- kernels (round.c, round_avx2.c, round_avx512.c) ---- */
 
-/* Quantises the `n` values that share one scale: x is rounded to fp16 in place where the kernel's T is fp16; q gets the
- * integers, one a byte. Returns the scale. `bits` is 4 or 8. */
-typedef float anm_round_fn(int8_t *q, float *x, size_t n, unsigned bits);
+/* Quantises the `n` values that share one scale: q gets the integers, one a byte. Returns the scale. `bits` is 4 or 8. */
+typedef float anm_round_fn(int8_t *q, const float *x, size_t n, unsigned bits);
 
 /* The plain form and the fastest that this processor has; they agree bit for bit. `fp16` chooses T. */
 anm_round_fn *anm_round_plain(bool fp16);

@@ -17,7 +17,8 @@ static inline float to_type(float f, bool fp16)
     return fp16 ? anm_round_f16(f) : f;
 }
 
-/* max|x|, or a NaN when there is one, as torch.amin and amax would have it. */
+/* max|x|, or a NaN when there is one, as torch.amin and amax would have it. Rounding to a type keeps the order, so the
+ * largest of the rounded values is the largest one, rounded. */
 static float largest(const float *x, size_t n)
 {
     float m = 0;
@@ -40,30 +41,28 @@ float anm_round_inverse(float scale, bool fp16)
     return to_type(1.0f / scale, fp16);
 }
 
-static float quantise(int8_t *q, float *x, size_t n, unsigned bits, bool fp16)
+static float quantise(int8_t *q, const float *x, size_t n, unsigned bits, bool fp16)
 {
     float low = -(float)(1 << (bits - 1)), high = -low - 1;
-    if (fp16)
-        for (size_t i = 0; i < n; i++) x[i] = anm_round_f16(x[i]);
-    float scale = anm_round_scale(largest(x, n), bits, fp16);
+    float scale = anm_round_scale(to_type(largest(x, n), fp16), bits, fp16);
     if (!(scale <= FLT_MAX)) {
         memset(q, 0, n);
         return scale;
     }
     float inverse = anm_round_inverse(scale, fp16);
     for (size_t i = 0; i < n; i++) {
-        float r = rintf(to_type(x[i] * inverse, fp16));
+        float r = rintf(to_type(to_type(x[i], fp16) * inverse, fp16));
         q[i] = (int8_t)(r < low ? low : r > high ? high : r);
     }
     return scale;
 }
 
-static float plain_f16(int8_t *q, float *x, size_t n, unsigned bits)
+static float plain_f16(int8_t *q, const float *x, size_t n, unsigned bits)
 {
     return quantise(q, x, n, bits, true);
 }
 
-static float plain_f32(int8_t *q, float *x, size_t n, unsigned bits)
+static float plain_f32(int8_t *q, const float *x, size_t n, unsigned bits)
 {
     return quantise(q, x, n, bits, false);
 }
@@ -84,6 +83,7 @@ static void pack_plain(uint8_t *out, const int8_t *q, size_t n)
 anm_round_fn *anm_round_best(bool fp16)
 {
     if (!anm_isa_usable(ANM_ISA_AVX2)) return anm_round_plain(fp16);
+    if (anm_isa_usable(ANM_ISA_AVX512)) return fp16 ? anm_round_avx512_f16 : anm_round_avx512_f32;
     return fp16 ? anm_round_avx2_f16 : anm_round_avx2_f32;
 }
 

@@ -15,6 +15,11 @@ static inline __m256 round_f16(__m256 v)
     return _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+static inline float round_one(float f)
+{
+    return _cvtsh_ss(_cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT));
+}
+
 /* 32 products as saturated bytes in order. */
 static inline __m256i to_bytes(__m256 a, __m256 b, __m256 c, __m256 d)
 {
@@ -24,24 +29,19 @@ static inline __m256i to_bytes(__m256 a, __m256 b, __m256 c, __m256 d)
     return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(ab, cd), order);
 }
 
-static inline float quantise(int8_t *q, float *x, size_t n, unsigned bits, bool fp16)
+static inline float quantise(int8_t *q, const float *x, size_t n, unsigned bits, bool fp16)
 {
     size_t whole = n & ~(size_t)31;
     const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
     __m256i top = _mm256_setzero_si256(); /* magnitudes compare as integers; a NaN is above infinity */
     for (size_t i = 0; i < whole; i += 8) {
         __m256 v = _mm256_loadu_ps(x + i);
-        if (fp16) {
-            v = round_f16(v);
-            _mm256_storeu_ps(x + i, v);
-        }
         top = _mm256_max_epi32(top, _mm256_castps_si256(_mm256_and_ps(v, magnitude)));
     }
     int32_t lane[8], most = 0;
     _mm256_storeu_si256((__m256i *)lane, top);
     for (int i = 0; i < 8; i++) most = lane[i] > most ? lane[i] : most;
     for (size_t i = whole; i < n; i++) {
-        if (fp16) x[i] = _cvtsh_ss(_cvtss_sh(x[i], _MM_FROUND_TO_NEAREST_INT));
         int32_t u;
         memcpy(&u, x + i, 4);
         u &= 0x7fffffff;
@@ -49,6 +49,7 @@ static inline float quantise(int8_t *q, float *x, size_t n, unsigned bits, bool 
     }
     float amax;
     memcpy(&amax, &most, 4);
+    if (fp16) amax = round_one(amax); /* rounding keeps the order, so the largest rounded is the rounded largest */
     float scale = anm_round_scale(amax, bits, fp16);
     if (!(scale <= FLT_MAX)) {
         memset(q, 0, n);
@@ -59,27 +60,28 @@ static inline float quantise(int8_t *q, float *x, size_t n, unsigned bits, bool 
     int low = -(1 << (bits - 1)), high = -low - 1;
     const __m256i lows = _mm256_set1_epi8((char)low), highs = _mm256_set1_epi8((char)high);
     for (size_t i = 0; i < whole; i += 32) {
-        __m256 a = _mm256_mul_ps(_mm256_loadu_ps(x + i), by), b = _mm256_mul_ps(_mm256_loadu_ps(x + i + 8), by);
-        __m256 c = _mm256_mul_ps(_mm256_loadu_ps(x + i + 16), by), d = _mm256_mul_ps(_mm256_loadu_ps(x + i + 24), by);
+        __m256 a = _mm256_loadu_ps(x + i), b = _mm256_loadu_ps(x + i + 8), c = _mm256_loadu_ps(x + i + 16), d = _mm256_loadu_ps(x + i + 24);
+        if (fp16) a = round_f16(a), b = round_f16(b), c = round_f16(c), d = round_f16(d);
+        a = _mm256_mul_ps(a, by), b = _mm256_mul_ps(b, by), c = _mm256_mul_ps(c, by), d = _mm256_mul_ps(d, by);
         if (fp16) a = round_f16(a), b = round_f16(b), c = round_f16(c), d = round_f16(d);
         __m256i r = _mm256_min_epi8(_mm256_max_epi8(to_bytes(a, b, c, d), lows), highs);
         _mm256_storeu_si256((__m256i *)(q + i), r);
     }
     for (size_t i = whole; i < n; i++) {
-        float p = x[i] * inverse;
-        if (fp16) p = _cvtsh_ss(_cvtss_sh(p, _MM_FROUND_TO_NEAREST_INT));
+        float p = (fp16 ? round_one(x[i]) : x[i]) * inverse;
+        if (fp16) p = round_one(p);
         int r = _mm_cvtss_si32(_mm_set_ss(p)); /* to nearest even */
         q[i] = (int8_t)(r < low ? low : r > high ? high : r);
     }
     return scale;
 }
 
-float anm_round_avx2_f16(int8_t *q, float *x, size_t n, unsigned bits)
+float anm_round_avx2_f16(int8_t *q, const float *x, size_t n, unsigned bits)
 {
     return quantise(q, x, n, bits, true);
 }
 
-float anm_round_avx2_f32(int8_t *q, float *x, size_t n, unsigned bits)
+float anm_round_avx2_f32(int8_t *q, const float *x, size_t n, unsigned bits)
 {
     return quantise(q, x, n, bits, false);
 }

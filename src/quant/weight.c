@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FEW = 8192 }; /* values at a time: they stay in the first-level cache */
+enum { FEW = 4096 }; /* values at a time: they stay in the first-level cache */
 
 uint64_t anm_weight_offset(const anm_weight *w, anm_weight_part part, int64_t row)
 {

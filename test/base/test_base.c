@@ -114,6 +114,35 @@ static void pool_runs_every_index_once(void **state)
     }
 }
 
+/* More than what is handed to the disk at once, in pieces of any size, from the end to the front. */
+static void early_writing_changes_nothing(void **state)
+{
+    (void)state;
+    enum { SIZE = (33 << 20) + 5, PIECE = 1 << 20 };
+    char dir[] = "/tmp/anm-test-XXXXXX", path[64];
+    anm_error err;
+    anm_outfile f;
+    static uint8_t piece[PIECE];
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/out", dir);
+    assert_int_equal(anm_outfile_open(&f, path, &err), 0);
+    anm_outfile_write_early(&f);
+    assert_int_equal(anm_outfile_resize(&f, SIZE, &err), 0);
+    for (int i = SIZE / PIECE; i >= 0; i--) {
+        memset(piece, i, sizeof piece);
+        size_t n = SIZE - i * PIECE < PIECE ? (size_t)(SIZE - i * PIECE) : PIECE;
+        assert_int_equal(anm_outfile_write(&f, (uint64_t)i * PIECE, piece, n, &err), 0);
+    }
+    assert_int_equal(anm_outfile_commit(&f, true, &err), 0);
+    anm_map m;
+    assert_int_equal(anm_map_open(&m, path, &err), 0);
+    assert_int_equal(m.size, SIZE);
+    for (uint64_t i = 0; i < m.size; i += 4099) assert_int_equal(m.data[i], i / PIECE);
+    anm_map_close(&m);
+    unlink(path);
+    rmdir(dir);
+}
+
 static void outfile_is_whole_or_not_there(void **state)
 {
     (void)state;
@@ -169,6 +198,7 @@ int main(void)
         cmocka_unit_test(arena_keeps_its_limit),
         cmocka_unit_test(pool_runs_every_index_once),
         cmocka_unit_test(outfile_is_whole_or_not_there),
+        cmocka_unit_test(early_writing_changes_nothing),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

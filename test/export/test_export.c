@@ -168,12 +168,49 @@ static void a_failure_leaves_the_old_file(void **state)
     unlink(file('o'));
 }
 
+/* Tables too large to be held come from the tiles: row by row what the small ones hold, in both types. */
+static void large_tables_are_the_same(void **state)
+{
+    (void)state;
+    enum { FEW = 24, MANY = 1 << 18 };
+    for (int wide = 0; wide < 2; wide++) {
+        anm_recipe r = small_recipe();
+        r.type = wide ? ANM_DT_F32 : ANM_DT_F16;
+        export_to(file('s'), &r, 1);
+        r.max_context_len = MANY;
+        export_to(file('l'), &r, 3);
+        bytes b[2] = {read_bytes(file('s')), read_bytes(file('l'))};
+        anm_pte p[2];
+        anm_error err = {0};
+        for (int i = 0; i < 2; i++)
+            if (anm_pte_read(&p[i], b[i].data, b[i].size, &err)) fail_msg("%s", err.text);
+        for (int sine = 0; sine < 2; sine++) {
+            const char *name = sine ? "freqs_sin" : "freqs_cos";
+            const anm_pte_value *few = &anm_pte_find(&p[0], name)->values[0], *many = &anm_pte_find(&p[1], name)->values[0];
+            assert_int_equal(few->size[0], FEW);
+            assert_int_equal(many->size[0], MANY);
+            assert_int_equal(many->data_size, few->data_size / FEW * MANY);
+            assert_memory_equal(few->data, many->data, few->data_size);
+            bool zeros = true;
+            for (uint64_t i = many->data_size - many->data_size / MANY; i < many->data_size; i++) zeros &= !many->data[i];
+            assert_false(zeros); /* the last row is there, too */
+        }
+        for (int i = 0; i < 2; i++) {
+            anm_pte_free(&p[i]);
+            free(b[i].data);
+        }
+    }
+    unlink(file('s'));
+    unlink(file('l'));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_do_not_show),
         cmocka_unit_test(contexts_in_one_go_are_as_one_by_one),
         cmocka_unit_test(what_is_written_can_be_read),
+        cmocka_unit_test(large_tables_are_the_same),
         cmocka_unit_test(a_failure_leaves_the_old_file),
     };
     int rc = cmocka_run_group_tests_name("export", tests, NULL, NULL);

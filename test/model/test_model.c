@@ -208,7 +208,8 @@ static void parameters_are_checked(void **state)
     params_refused(WITH("\"head_dim\": 7"), "head_dim is 7");
     params_refused(WITH("\"hidden_dim\": -1"), "hidden_dim is -1");
     params_refused(WITH("\"norm_eps\": \"small\""), "norm_eps is no number");
-    params_refused(WITH("\"norm_eps\": 3"), "norm_eps is 3");
+    params_refused(WITH("\"norm_eps\": -3"), "norm_eps is -3");
+    params_refused(WITH("\"norm_eps\": 1e39"), "norm_eps is 1e+39"); /* beyond fp32 */
     params_refused(WITH("\"use_qk_norm\": 1"), "use_qk_norm is neither true nor false");
     params_refused(WITH("\"rope_theta\": -5"), "rope_theta is -5");
     params_refused(WITH("\"multiple_of\": 0"), "multiple_of is 0");

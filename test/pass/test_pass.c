@@ -5,7 +5,9 @@
 #include "base/buf.h"
 #include "mil/mil.h"
 #include "pass/pass.h"
+#include "quant/quant.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static void parse(anm_mil_program *p, const char *body)
@@ -119,11 +121,81 @@ static void unused_ops_go(void **state)
             "  %out: fp16[1,2,3,4] = add(x=%x, y=%y)\n");
 }
 
+/* ---- weights of equal bytes ---- */
+
+enum { HEIGHT = 6, WIDTH = 40000 }; /* more than a tile */
+
+typedef struct tall {
+    float *x;
+    anm_tensor tensor;
+    anm_matrix matrix;
+    anm_weight weight;
+} tall;
+
+static void make_tall(tall *t, float by, int64_t rows)
+{
+    t->x = malloc(sizeof *t->x * HEIGHT * WIDTH);
+    assert_non_null(t->x);
+    for (int i = 0; i < HEIGHT * WIDTH; i++) t->x[i] = by * (float)(i * 7919 % 31 - 15);
+    t->tensor = (anm_tensor){.name = "t", .dtype = ANM_DT_F32, .rank = 2, .shape = {HEIGHT, WIDTH}, .stride = {WIDTH, 1},
+                             .data = (const uint8_t *)t->x, .size = sizeof *t->x * HEIGHT * WIDTH, .file = "f"};
+    t->matrix = (anm_matrix){.rows = HEIGHT, .cols = WIDTH, .part = {&t->tensor}, .n_parts = 1};
+    t->weight = (anm_weight){.matrix = &t->matrix, .rows = rows, .bits = 4, .group = WIDTH, .type = ANM_DT_F16};
+}
+
+/* y = (x * w0) + (x * w1) + …, each weight with its integers and scales; how many of each are left after the pass? */
+static void shared_are(tall *t, int n, int integers, int scales)
+{
+    anm_mil_program p;
+    anm_error err = {0};
+    anm_mil_program_init(&p);
+    anm_mil_builder b = anm_mil_build(anm_mil_function_new(&p, "main", "CoreML8"));
+    anm_mil_value *x = anm_mil_input(&b, "x", anm_mil_tensor(ANM_DT_F16, 2, (const int64_t[]){1, WIDTH})), *q[8], *s[8];
+    for (int i = 0; i < n; i++) {
+        const anm_weight *w = &t[i].weight;
+        q[i] = anm_mil_const_blob(&b, NULL, anm_mil_tensor(ANM_DT_I4, 2, (const int64_t[]){w->rows, WIDTH}),
+                                  (anm_blob){.size = anm_weight_size(w, ANM_WEIGHT_DATA), .source = w, .part = ANM_WEIGHT_DATA, .in_file = true});
+        s[i] = anm_mil_const_blob(&b, NULL, anm_mil_tensor(ANM_DT_F16, 2, (const int64_t[]){w->rows, 1}),
+                                  (anm_blob){.size = anm_weight_size(w, ANM_WEIGHT_SCALE), .source = w, .part = ANM_WEIGHT_SCALE, .in_file = true});
+        anm_mil_value *whole = anm_mil_emit(&b, ANM_OP_CONSTEXPR_BLOCKWISE_SHIFT_SCALE, "w", ANM_P_DATA, q[i], ANM_P_SCALE, s[i], ANM_P_END);
+        anm_mil_output(&b, anm_mil_emit(&b, ANM_OP_LINEAR, "y", ANM_P_X, x, ANM_P_WEIGHT, whole, ANM_P_END));
+    }
+    if (b.err.code) fail_msg("%s", b.err.text);
+    if (anm_pass_share_weights(&p, &err)) fail_msg("%s", err.text);
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < i; k++) {
+            if (integers && q[i]->constant->source == q[k]->constant->source) integers--, k = i;
+        }
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < i; k++) {
+            if (scales && s[i]->constant->source == s[k]->constant->source) scales--, k = i;
+        }
+    assert_int_equal(integers, 0);
+    assert_int_equal(scales, 0);
+    anm_mil_program_free(&p);
+}
+
+static void equal_weights_are_one(void **state)
+{
+    (void)state;
+    tall t[4];
+    make_tall(&t[0], 0.125f, HEIGHT);
+    make_tall(&t[1], 0.125f, HEIGHT);
+    make_tall(&t[2], 0.25f, HEIGHT); /* twice as much: the same integers */
+    make_tall(&t[3], 0.125f, 4);     /* fewer rows */
+    shared_are(t, 4, 2, 1);
+    t[1].x[(HEIGHT - 1) * WIDTH + 3] += 1; /* in the last tile: other integers, the same scales */
+    shared_are(t, 4, 1, 1);
+    t[2].x[5 * WIDTH + 11] *= 32; /* as much again: a larger scale, too */
+    shared_are(t, 4, 0, 1);
+    for (int i = 0; i < 4; i++) free(t[i].x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(noops_go),       cmocka_unit_test(what_changes_something_stays), cmocka_unit_test(reshapes_merge),
-        cmocka_unit_test(repeated_ops_are_one), cmocka_unit_test(unused_ops_go),
+        cmocka_unit_test(repeated_ops_are_one), cmocka_unit_test(unused_ops_go), cmocka_unit_test(equal_weights_are_one),
     };
     return cmocka_run_group_tests_name("pass", tests, NULL, NULL);
 }
