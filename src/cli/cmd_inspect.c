@@ -7,6 +7,7 @@
 #include "ckpt/ckpt.h"
 #include "ckpt/gguf.h"
 #include "cli/cli.h"
+#include "cli/inspect_range.h"
 #include "cli/not_program.h"
 #include "cli/opt.h"
 #include "cli/pieces.h"
@@ -413,9 +414,21 @@ static int inspect_checkpoint(report *r, const char *path, bool ops, anm_error *
 
 /* ---- the command ---- */
 
-/* Looks into the file, not at its name. */
-static int inspect(report *r, const char *path, bool ops, anm_error *err)
+typedef struct options {
+    const char *path, *params, *tokenizer, *config;
+    bool ops, range, json;
+} options;
+
+static int find_range(report *r, const options *o, bool program, anm_error *err)
 {
+    return cli_inspect_range(r->root, &(cli_range){o->path, program, o->params, o->tokenizer, o->config}, err);
+}
+
+/* Looks into the file, not at its name. */
+static int inspect(report *r, const options *o, anm_error *err)
+{
+    const char *path = o->path;
+    bool ops = o->ops;
     struct stat st;
     anm_arena arena;
     anm_map map;
@@ -425,13 +438,16 @@ static int inspect(report *r, const char *path, bool ops, anm_error *err)
         char *manifest = anm_arena_printf(&arena, "%s/Manifest.json", path);
         bool package = manifest && stat(manifest, &st) == 0;
         anm_arena_free(&arena);
-        return package ? inspect_package(r, path, ops, err) : inspect_checkpoint(r, path, ops, err);
+        if (package && o->range)
+            return anm_fail(err, ANM_ERR_USAGE, "--range: %s is a package, a part of a program; programs and checkpoints can be run", path);
+        if (package) return inspect_package(r, path, ops, err);
+    } else if (!strpbrk(path, "*?[")) {
+        if ((rc = anm_map_open(&map, path, err))) return rc;
+        bool program = map.size >= 8 && memcmp(map.data + 4, "ET12", 4) == 0;
+        anm_map_close(&map);
+        if (program) return o->range ? find_range(r, o, true, err) : inspect_program(r, path, ops, err);
     }
-    if (strpbrk(path, "*?[")) return inspect_checkpoint(r, path, ops, err);
-    if ((rc = anm_map_open(&map, path, err))) return rc;
-    bool program = map.size >= 8 && memcmp(map.data + 4, "ET12", 4) == 0;
-    anm_map_close(&map);
-    return program ? inspect_program(r, path, ops, err) : inspect_checkpoint(r, path, ops, err);
+    return o->range ? find_range(r, o, false, err) : inspect_checkpoint(r, path, ops, err);
 }
 
 static int show_plan(const char *path, const char *stage)
@@ -447,37 +463,42 @@ static int show_plan(const char *path, const char *stage)
 
 int cmd_inspect(int argc, char **argv)
 {
-    bool ops = false, json = false, plan = false;
+    options o = {0};
+    bool plan = false;
     const char *dump = NULL;
     const cli_opt table[] = {
-        {0, "ops", CLI_FLAG, &ops, NULL, "print the graphs as text", NULL},
+        {0, "ops", CLI_FLAG, &o.ops, NULL, "print the graphs as text", NULL},
         {0, "plan", CLI_FLAG, &plan, NULL, "what becomes of a program's ops when it runs here: which are fused, which are not", NULL},
         {0, "dump", CLI_STRING, &dump, "after:STAGE",
          "print a program as it is on its way to be run: join (all pieces in one graph), lower (what each op means), merge, place (the steps)", NULL},
-        {0, "json", CLI_FLAG, &json, NULL, "print JSON, for machines", NULL},
+        {0, "range", CLI_FLAG, &o.range, NULL, "run a short text through it, in fp32: the largest magnitude by kind of op and layer", NULL},
+        {'t', "tokenizer", CLI_STRING, &o.tokenizer, "FILE",
+         "tokenizer for that text (a GGUF holds its own; without one: ids from all over the vocabulary)", NULL},
+        {0, "tokenizer_config", CLI_STRING, &o.config, "FILE", "tokenizer_config.json, where it is not beside the tokenizer", NULL},
+        {'p', "params", CLI_STRING, &o.params, "FILE", "params.json of a checkpoint that --range runs, where it is not beside it", NULL},
+        {0, "json", CLI_FLAG, &o.json, NULL, "print JSON, for machines", NULL},
         {0},
     };
-    const char *path;
     int n = 0;
     anm_error err = {0};
-    int rc = cli_parse(table, "anemone inspect FILE [OPTION…]", argc, argv, &path, 1, &n, &err);
+    int rc = cli_parse(table, "anemone inspect FILE [OPTION…]", argc, argv, &o.path, 1, &n, &err);
     if (rc == CLI_HELPED) return EXIT_OK;
     if (!rc && n != 1) rc = anm_fail(&err, ANM_ERR_USAGE, "inspect: a checkpoint, a program or a package is needed: anemone inspect FILE");
-    if (!rc && (ops || plan || dump) && json) rc = anm_fail(&err, ANM_ERR_USAGE, "inspect: --ops, --plan and --dump print text; leave out --json");
+    if (!rc && (o.ops || plan || dump) && (o.json || o.range)) rc = anm_fail(&err, ANM_ERR_USAGE, "inspect: --ops, --plan and --dump print text; leave out %s", o.json ? "--json" : "--range");
     if (!rc && dump && (strncmp(dump, "after:", 6) || !anm_engine_has_stage(dump + 6)))
         rc = anm_fail(&err, ANM_ERR_USAGE, "--dump: '%s' is not after:STAGE; --help lists the stages", dump);
-    if (!rc && (plan || dump)) return show_plan(path, plan ? "report" : dump + 6);
+    if (!rc && (plan || dump)) return show_plan(o.path, plan ? "report" : dump + 6);
     if (rc) return cli_fail(&err);
 
     report r = {.root = json_object()};
-    set(&r, r.root, "file", cli_text(path));
-    rc = inspect(&r, path, ops, &err);
+    set(&r, r.root, "file", cli_text(o.path));
+    rc = inspect(&r, &o, &err);
     if (!rc && r.bad) rc = anm_fail_memory(&err, "a report");
-    if (!rc && json) {
+    if (!rc && o.json) {
         char *text;
         if (!(rc = anm_json_write(&text, r.root, JSON_INDENT(2), &err))) puts(text);
         free(text);
-    } else if (!rc && !ops) cli_tree_print(r.root, cli_colour());
+    } else if (!rc && !o.ops) cli_tree_print(r.root, cli_colour());
     json_decref(r.root);
     return rc ? cli_fail(&err) : EXIT_OK;
 }

@@ -3,7 +3,9 @@
  * Products of matrices: linear, matmul, attention. Every sum runs over its terms in order, in fp64, for each
  * row by itself: a row's result does not depend on the rows beside it or on the threads.
  */
+#include "base/cpu.h"
 #include "mil/eval.h"
+#include "mil/lanes.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -15,7 +17,7 @@
  * a weight's row serves a whole group. Tasks take CHUNK rows of the weight each, decoded as they are needed.
  */
 
-enum { LANES = 8, CHUNK = 16 };
+enum { LANES = ANM_LANES, MANY = ANM_LANES_WEIGHTS, CHUNK = 16 }; /* CHUNK is a multiple of MANY */
 
 typedef struct linear_job {
     const anm_eval *e;
@@ -24,16 +26,26 @@ typedef struct linear_job {
     const double *x;   /* [groups, K, LANES] */
     float *w;          /* [threads, CHUNK, K] */
     int64_t rows, k, n;
+    anm_lanes_fn *product;
 } linear_job;
 
-static void linear_group(const linear_job *j, int64_t row, const double *x, const float *w, int64_t o)
+static anm_lanes_fn *best_product(void)
 {
-    double sum[LANES] = {0};
-    for (int64_t k = 0; k < j->k; k++)
-        for (int l = 0; l < LANES; l++)
-            sum[l] += (double)w[k] * x[k * LANES + l];
+#if defined(__x86_64__)
+    if (anm_isa_usable(ANM_ISA_AVX512)) return anm_lanes_avx512;
+    if (anm_isa_usable(ANM_ISA_AVX2)) return anm_lanes_avx2;
+#endif
+    return anm_lanes_plain;
+}
+
+/* `n` of the MANY outputs from `o` on, for a group of rows. */
+static void linear_group(const linear_job *j, int64_t row, const double *x, const float *w, int64_t o, int64_t n)
+{
+    double sum[MANY][LANES];
+    j->product(sum[0], x, w, j->k);
     for (int l = 0; l < LANES && row + l < j->rows; l++)
-        j->e->out->f[(row + l) * j->n + o] = (float)(j->bias ? sum[l] + (double)j->bias[o] : sum[l]);
+        for (int64_t i = 0; i < n; i++)
+            j->e->out->f[(row + l) * j->n + o + i] = (float)(j->bias ? sum[i][l] + (double)j->bias[o + i] : sum[i][l]);
 }
 
 static void linear_task(void *ctx, uint32_t i, unsigned thread)
@@ -42,9 +54,10 @@ static void linear_task(void *ctx, uint32_t i, unsigned thread)
     float *w = j->w + (int64_t)thread * CHUNK * j->k;
     int64_t first = (int64_t)i * CHUNK, n = j->n - first < CHUNK ? j->n - first : CHUNK;
     anm_source_read(&j->weight, first * j->k, n * j->k, w);
+    for (int64_t i = n * j->k; i < (n + MANY - 1) / MANY * MANY * j->k; i++) w[i] = 0; /* rows that make up the last group */
     for (int64_t row = 0; row < j->rows; row += LANES)
-        for (int64_t o = 0; o < n; o++)
-            linear_group(j, row, j->x + row * j->k, w + o * j->k, first + o);
+        for (int64_t o = 0; o < n; o += MANY)
+            linear_group(j, row, j->x + row * j->k, w + o * j->k, first + o, n - o < MANY ? n - o : MANY);
 }
 
 /* x to the nearest of what `how` holds: the largest magnitude of a block is the largest integer. */
@@ -67,6 +80,7 @@ int anm_eval_linear(anm_eval *e)
     const anm_mil_array *x = anm_eval_arg(e, ANM_P_X), *bias = anm_eval_arg(e, ANM_P_BIAS);
     if (!x || (!bias && anm_mil_arg_of(e->op, ANM_P_BIAS))) return -1;
     linear_job j = {.e = e,
+                    .product = best_product(),
                     .bias = bias ? bias->f : NULL,
                     .k = x->type.dim[x->type.rank - 1],
                     .rows = anm_dims(&x->type, 0, x->type.rank - 1)};

@@ -17,7 +17,7 @@
 
 #include "model/model.h"
 
-/* ---- kernels (round.c, round_avx2.c, round_avx512.c) ---- */
+/* ---- kernels (round.c, round_avx2.c, round_avx512.c, round_neon.c) ---- */
 
 /* Quantises the `n` values that share one scale: q gets the integers, one a byte. Returns the scale. `bits` is 4 or 8. */
 typedef float anm_round_fn(int8_t *q, const float *x, size_t n, unsigned bits);

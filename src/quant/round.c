@@ -99,6 +99,26 @@ void anm_pack_int4(uint8_t *out, const int8_t *q, size_t n)
     pack_plain(out + i / 2, q + i, n - i);
 }
 
+#elif defined(__aarch64__)
+
+anm_round_fn *anm_round_best(bool fp16)
+{
+    if (!anm_isa_usable(ANM_ISA_NEON)) return anm_round_plain(fp16);
+    return fp16 ? anm_round_neon_f16 : anm_round_neon_f32;
+}
+
+void anm_floats_to_f16(uint8_t *out, const float *x, size_t n)
+{
+    size_t i = anm_isa_usable(ANM_ISA_NEON) ? anm_floats_to_f16_neon(out, x, n) : 0;
+    for (; i < n; i++) anm_st16(out + 2 * i, anm_f32_to_f16(x[i]));
+}
+
+void anm_pack_int4(uint8_t *out, const int8_t *q, size_t n)
+{
+    size_t i = anm_isa_usable(ANM_ISA_NEON) ? anm_pack_int4_neon(out, q, n) : 0;
+    pack_plain(out + i / 2, q + i, n - i);
+}
+
 #else
 
 anm_round_fn *anm_round_best(bool fp16)

@@ -13,6 +13,10 @@ anm_round_fn anm_round_avx2_f16, anm_round_avx2_f32, anm_round_avx512_f16, anm_r
 /* Converts as many of the `n` values as fill whole vectors; returns how many. */
 size_t anm_floats_to_f16_avx2(uint8_t *out, const float *x, size_t n);
 size_t anm_pack_int4_avx2(uint8_t *out, const int8_t *q, size_t n);
+#elif defined(__aarch64__)
+anm_round_fn anm_round_neon_f16, anm_round_neon_f32;
+size_t anm_floats_to_f16_neon(uint8_t *out, const float *x, size_t n);
+size_t anm_pack_int4_neon(uint8_t *out, const int8_t *q, size_t n);
 #endif
 
 #endif

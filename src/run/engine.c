@@ -13,7 +13,8 @@ struct anm_engine {
     anm_pool *pool; /* not owned */
     anm_rounding linear; /* for the interpreter */
     atomic_flag pool_taken; /* one state at a time uses the pool; others then run on their own thread, no less right */
-    uint8_t *masked[ANM_METHOD_COUNT]; /* [value id]: may hold minus infinity; for FP16 only */
+    uint8_t *masked[ANM_METHOD_COUNT]; /* [value id]: may hold minus infinity; where ranges are kept */
+    int32_t *layer[ANM_METHOD_COUNT];  /* [value id]: see anm_range_mark_layers; likewise */
     anm_plan *plan[ANM_METHOD_COUNT];  /* NULL: the interpreter runs it; usually both are one */
     anm_error why;                     /* … because of this */
     const anm_kernels *kernels;
@@ -28,15 +29,19 @@ struct anm_state {
     double *stage[ANM_METHOD_COUNT];
 };
 
-static int mark_masked(anm_engine *e, anm_error *err)
+static int mark_ranges(anm_engine *e, anm_error *err)
 {
-    for (int i = 0; i < ANM_METHOD_COUNT; i++) {
+    int rc = 0;
+    for (int i = 0; i < ANM_METHOD_COUNT && !rc; i++) {
         const anm_method *m = &e->l.method[i];
-        e->masked[i] = calloc(m->fn->n_values ? m->fn->n_values : 1, 1);
-        if (!e->masked[i]) return anm_fail_memory(err, "program");
+        size_t n = (size_t)m->fn->n_values + 1;
+        e->masked[i] = calloc(n, 1);
+        e->layer[i] = calloc(n, sizeof *e->layer[i]);
+        if (!e->masked[i] || !e->layer[i]) return anm_fail_memory(err, "program");
         anm_range_mark_masked(e->masked[i], m->fn, m->fn->inputs[m->mask]);
+        rc = anm_range_mark_layers(e->layer[i], m, err);
     }
-    return 0;
+    return rc;
 }
 
 /* The wide method's plan computes the narrow one too where both are the same but for their rows, as they should be. */
@@ -75,7 +80,7 @@ static int finish(anm_engine **out, int rc, const anm_engine_opts *opts, anm_err
 {
     anm_engine *e = *out;
     if (!rc) rc = anm_kernels_choose(&e->kernels, getenv("ANEMONE_ISA"), err);
-    if (!rc && e->precision == ANM_PRECISION_FP16) rc = mark_masked(e, err);
+    if (!rc && (e->precision == ANM_PRECISION_FP16 || (opts && opts->ranges))) rc = mark_ranges(e, err);
     else if (!rc && !(opts && (opts->interpret || opts->linear.bits))) rc = make_plans(e, err);
     if (!rc) return 0;
     anm_engine_free(e);
@@ -101,7 +106,10 @@ int anm_engine_of_model(anm_engine **out, const anm_model *model, const anm_mode
 void anm_engine_free(anm_engine *e)
 {
     if (!e) return;
-    for (int i = 0; i < ANM_METHOD_COUNT; i++) free(e->masked[i]);
+    for (int i = 0; i < ANM_METHOD_COUNT; i++) {
+        free(e->masked[i]);
+        free(e->layer[i]);
+    }
     if (e->plan[0] != e->plan[1]) anm_plan_free(e->plan[0]);
     anm_plan_free(e->plan[1]);
     anm_loaded_close(&e->l);
@@ -137,6 +145,10 @@ int anm_state_new(anm_state **out, anm_engine *e, anm_error *err)
     s->e = e;
     int rc = anm_kv_new(&s->kv, &e->l.method[ANM_METHOD_WIDE], err);
     s->kv.evicts = e->l.info.evicts;
+    if (!rc && e->layer[0]) {
+        s->range.by_layer = calloc((size_t)e->l.info.n_layers + 2, sizeof *s->range.by_layer);
+        if (!s->range.by_layer) rc = anm_fail_memory(err, "state");
+    }
     for (int i = 0; i < ANM_METHOD_COUNT && !rc; i++) {
         bool shared = i > 0 && e->plan[i] == e->plan[0];
         if (shared) s->work[i] = s->work[0];
@@ -156,6 +168,7 @@ void anm_state_free(anm_state *s)
     anm_kv_free(&s->kv);
     if (s->work[0] != s->work[1]) anm_plan_work_free(s->work[0]);
     anm_plan_work_free(s->work[1]);
+    free(s->range.by_layer);
     free(s);
 }
 
@@ -221,7 +234,7 @@ int anm_state_step(float *logits, anm_state *s, const anm_step *step, anm_error 
         anm_plan_run(logits, e->plan[which], s->work[which], &s->kv, &rows, pool);
     } else {
         bool fp16 = e->precision == ANM_PRECISION_FP16;
-        const anm_interp_how how = {fp16, e->linear, fp16 ? &s->range : NULL, e->masked[which], pool};
+        const anm_interp_how how = {fp16, e->linear, e->layer[which] ? &s->range : NULL, e->masked[which], e->layer[which], pool};
         rc = anm_interp_step(logits, &s->kv, &e->l, &e->l.method[which], step, &how, err);
     }
     if (mine) atomic_flag_clear(&e->pool_taken);
@@ -249,4 +262,10 @@ int anm_state_evict(anm_state *s, int64_t first, int64_t n, anm_error *err)
 void anm_state_print_range(FILE *to, const anm_state *s)
 {
     anm_range_print(to, &s->range);
+}
+
+float anm_state_largest(const anm_state *s, int64_t layer, anm_mil_opcode code)
+{
+    if (!s->range.by_layer || layer < -1 || layer > s->e->l.info.n_layers) return 0;
+    return s->range.by_layer[layer + 1][code];
 }

@@ -12,6 +12,7 @@
 #include "base/pool.h"
 #include "plan/plan.h"
 #include "mil/mil.h"
+#include "mil/mil.h"
 #include "model/model.h"
 
 #include <stdbool.h>
@@ -34,6 +35,7 @@ typedef struct anm_engine_info {
 typedef struct anm_engine_opts {
     anm_precision precision; /* anemone.h; FP16: the interpreter, every op rounded to its declared type */
     anm_pool *pool; /* may be NULL: one thread */
+    bool ranges;    /* by the interpreter, keeping the largest magnitudes (anm_state_largest), as FP16 always does */
     bool interpret; /* use the plain interpreter where a plan would fit, too: slow; to compare with (in exact precision) */
     anm_rounding linear; /* what linears take is rounded to this, by the interpreter: slow; to hold the kernels' against */
 } anm_engine_opts;
@@ -104,5 +106,8 @@ int anm_state_evict(anm_state *s, int64_t first, int64_t n, anm_error *err);
 /* After ANM_PRECISION_FP16 steps: the first op whose result overflowed, if any, and the largest magnitude per kind of
  * op, as lines of text. */
 void anm_state_print_range(FILE *to, const anm_state *s);
+/* The largest magnitude that ops of kind `code` gave in a layer of all steps so far: -1 is what comes before the layers,
+ * n_layers what comes behind them. 0 where there was none, or ranges are not kept. Minus infinity of the mask is left out. */
+float anm_state_largest(const anm_state *s, int64_t layer, anm_mil_opcode code);
 
 #endif

@@ -64,14 +64,18 @@ int anm_loaded_join(anm_mil_function **out, anm_loaded *l, const anm_pte_method 
 
 typedef struct anm_range {
     float largest[ANM_OP_COUNT];
+    float (*by_layer)[ANM_OP_COUNT]; /* [n_layers + 2]: before the layers, each layer, behind them */
     const char *overflow_name; /* of the first value that overflowed, and its op */
     anm_mil_opcode overflow_op;
 } anm_range;
 
 /* Which values of `fn` may hold the mask's minus infinity: 1 in out[value id] (fn->n_values bytes, zeroed). */
 void anm_range_mark_masked(uint8_t *out, const anm_mil_function *fn, const anm_mil_value *mask);
+/* Which layer each value of the method's function is made in: out[value id] is 0 before the layers, then 1 for the first
+ * one, and so on, n_layers + 1 behind the last. */
+int anm_range_mark_layers(int32_t *out, const anm_method *m, anm_error *err);
 /* Takes note of one op's result. */
-void anm_range_note(anm_range *r, const uint8_t *masked, const anm_mil_op *op, const anm_mil_array *result);
+void anm_range_note(anm_range *r, const uint8_t *masked, const int32_t *layer, const anm_mil_op *op, const anm_mil_array *result);
 void anm_range_print(FILE *to, const anm_range *r);
 
 /* ---- the interpreter's way (engine_interp.c) ---- */
@@ -80,7 +84,8 @@ typedef struct anm_interp_how {
     bool round_fp16;       /* every op */
     anm_rounding linear;   /* what linears take */
     anm_range *range;      /* may be NULL */
-    const uint8_t *masked; /* for the range */
+    const uint8_t *masked; /* for the range, as is … */
+    const int32_t *layer;  /* … this */
     anm_pool *pool;        /* may be NULL */
 } anm_interp_how;
 

@@ -19,6 +19,7 @@ typedef struct run {
     anm_mil_array *in, *out;
     anm_range *range;
     const uint8_t *masked;
+    const int32_t *layer;
 } run;
 
 static int new_inputs(run *r, anm_error *err)
@@ -100,7 +101,7 @@ static void keep_fresh(run *r)
 static void note(void *ctx, const anm_mil_op *op, const anm_mil_array *result)
 {
     run *r = ctx;
-    anm_range_note(r->range, r->masked, op, result);
+    anm_range_note(r->range, r->masked, r->layer, op, result);
 }
 
 static void free_outputs(run *r)
@@ -116,7 +117,7 @@ static bool wanted(const anm_step *s, int32_t row)
 int anm_interp_step(float *logits, anm_kv *kv, const anm_loaded *l, const anm_method *m, const anm_step *step,
                     const anm_interp_how *how, anm_error *err)
 {
-    run r = {.l = l, .m = m, .step = step, .kv = kv, .range = how->range, .masked = how->masked};
+    run r = {.l = l, .m = m, .step = step, .kv = kv, .range = how->range, .masked = how->masked, .layer = how->layer};
     anm_mil_interp_opts opts = {
         .round_fp16 = how->round_fp16, .after = how->range ? note : NULL, .ctx = &r, .pool = how->pool, .linear = how->linear};
     size_t vocab = (size_t)l->info.vocab_size, count = 0;

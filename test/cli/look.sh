@@ -39,6 +39,24 @@ holds "the steps and where they keep their rows" "^attend" "floats a row" "^b0: 
 fails "a stage that there is not" 2 "not after:STAGE" inspect small.pte --dump=after:noon
 fails "the plan of a checkpoint" 1 "checkpoint" inspect "$data/whole.pth" --plan
 fails "the plan as JSON" 2 "leave out --json" inspect small.pte --plan --json
+run inspect --range small.pte
+holds "how large values grow" "^  tokens: 24$" "none: no tokenizer" "^    layer  .*softmax" "^    embedding  0 .* [0-9.]*[1-9]$" "^    layer 0  .* 1 .* 0$" \
+    "^    head  .* 0$"
+run inspect --range --json small.pte
+why=
+python3 -c '
+import json
+rows = json.load(open("stdout.txt"))["range"]["by layer"]
+names = [r["layer"] for r in rows]
+assert names[0] == "embedding" and names[-1] == "head" and names[1:-1] == ["layer %d" % i for i in range(len(rows) - 2)], names
+assert rows[0]["gather"] > 0 and not any(r["gather"] for r in rows[1:]), "the table is looked up once"
+assert not rows[0]["softmax"] and not rows[-1]["softmax"] and all(0 < r["softmax"] <= 1 for r in rows[1:-1]), "attention is in the layers"
+assert rows[-1]["linear"] > 0 and not rows[0]["linear"] and not rows[-1]["silu"], "the head is a linear and no more"
+' 2>py.txt || why=$(tail -1 py.txt)
+verdict "ranges by layer" "$why"
+run inspect --range -p "$data/params.json" "$data/whole.pth"
+holds "a checkpoint's ranges" "^    embedding" "^    layer 0" "^    head"
+fails "ranges and graphs" 2 "leave out --range" inspect --range --ops small.pte
 run inspect "$data/whole.pth"
 holds "inspect a checkpoint" "^format: PyTorch checkpoint" "tok_embeddings.weight"
 fails "the graph of a checkpoint" 2 "has a graph\|have a graph" inspect --ops "$data/whole.pth"
@@ -58,6 +76,7 @@ done
 verdict "three packages, whole" "$why"
 run inspect out/piece_1.mlpackage
 holds "inspect a package" "^format: Core ML package" "function main"
+fails "a package's ranges" 2 "a part of a program" inspect --range out/piece_1.mlpackage
 fails "extract over what is there" 1 "exists already" extract small.pte -o out
 why=
 [ -s out/piece_0.mlpackage/Manifest.json ] || why="what was there is gone"
