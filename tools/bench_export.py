@@ -7,7 +7,7 @@ usage: bench_export.py ANEMONE [--dir DIR] [--checkpoint FILE]... [--small] [--r
 Makes a random checkpoint of Llama 3.2 1B's shape (2.5 GB; --small: 300 MB) in DIR, unless it is there, and times
 single-method and multifunction exports of it and of every FILE, with and without waiting for the disk, in turns with
 the plain copy. All files are read once first, so that they are in the page cache. Needs a C compiler; no Python
-packages.
+packages. Times are medians, with the least and the most; the memory is of a run of its own.
 """
 import argparse, io, json, os, pickle, subprocess, sys, tempfile, time, types, zipfile
 
@@ -99,9 +99,19 @@ def make(path, p):
         json.dump(p, f)
 
 
-def timed(cmd):
-    """Seconds, and the most anonymous memory that the process held (MiB; 0 where the system does not tell)."""
+def run(cmd):
+    """Seconds. What earlier commands left to write is on the disk before."""
+    os.sync()
     t = time.perf_counter()
+    code = subprocess.run(cmd, stdout=subprocess.DEVNULL).returncode
+    seconds = time.perf_counter() - t
+    if code:
+        sys.exit(f"{' '.join(cmd)}: exit {code}")
+    return seconds
+
+
+def memory(cmd):
+    """The most anonymous memory that the process held (MiB; 0 where the system does not tell). Looking costs time: not timed."""
     child = subprocess.Popen(cmd, stdout=subprocess.DEVNULL)
     most = 0
     while child.poll() is None:
@@ -112,11 +122,8 @@ def timed(cmd):
                         most = max(most, int(line.split()[1]))
         except OSError:
             pass
-        time.sleep(0.002)
-    seconds = time.perf_counter() - t
-    if child.returncode:
-        sys.exit(f"{' '.join(cmd)}: exit {child.returncode}")
-    return seconds, most / 1024
+        time.sleep(0.001)
+    return most / 1024
 
 
 def warm(path):
@@ -126,23 +133,36 @@ def warm(path):
             pass
 
 
-def bench(exe, copy, checkpoint, params, rounds, folder):
-    size = os.path.getsize(checkpoint)
+def median(values):
+    return sorted(values)[len(values) // 2]
+
+
+def bench(exe, copy, checkpoint, params, rounds, folder, original):
     out, other = os.path.join(folder, "bench_out.pte"), os.path.join(folder, "bench_copy.out")
     base = [exe, "export", "-q", "-c", checkpoint, "-o", out] + (["-p", params] if params else [])
+    kinds = {"single": [], "multifunction": ["--multifunction"]}
     warm(checkpoint)
-    print(f"{os.path.basename(checkpoint)}: {size / 1e6:.0f} MB")
-    for kind, extra in (("single", []), ("multifunction", ["--multifunction"])):
-        for sync in (False, True):
-            ours, theirs, most = [], [], 0
-            for _ in range(rounds):
-                seconds, memory = timed(base + extra + ([] if sync else ["--no_sync"]))
-                ours.append(seconds)
-                most = max(most, memory)
-                theirs.append(timed([copy, checkpoint, other, str(os.path.getsize(out))] + (["sync"] if sync else []))[0])
-            a, b = sorted(ours)[rounds // 2], sorted(theirs)[rounds // 2]
-            print(f"  {kind:13} {'with fsync' if sync else 'no fsync':10}  export {a:6.2f} s   copy {b:6.2f} s   ratio {a / b:4.2f}   "
-                  f"out {os.path.getsize(out) / 1e6:.0f} MB   RssAnon {most:.0f} MiB")
+    print(f"{os.path.basename(checkpoint)}: {os.path.getsize(checkpoint) / 1e6:.0f} MB", flush=True)
+    most = {kind: memory(base + extra + ["--no_sync"]) for kind, extra in kinds.items()}
+    size = os.path.getsize(out)
+    for sync in (False, True):
+        seconds = {name: [] for name in ["copy", *kinds]}
+        for i in range(rounds):
+            turns = [(kind, base + extra + ([] if sync else ["--no_sync"])) for kind, extra in kinds.items()]
+            turns.append(("copy", [copy, checkpoint, other, str(size)] + (["sync"] if sync else [])))
+            for name, cmd in turns[i % 3:] + turns[:i % 3]:
+                seconds[name].append(run(cmd))
+        c = median(seconds["copy"])
+        for kind in kinds:
+            t = median(seconds[kind])
+            line = f"  {kind:13} {'with fsync' if sync else 'no fsync':10}  {t:6.2f} s ({min(seconds[kind]):.2f} to {max(seconds[kind]):.2f})"
+            line += f"   copy {c:6.2f} s   ratio {t / c:4.2f}   RssAnon {most[kind]:.0f} MiB"
+            if kind == "multifunction":
+                line += f"   {t / median(seconds['single']):4.2f} of single"
+            if original and not sync:
+                line += f"   {original[kind] / t:.0f} times faster than the original's {original[kind]} s" if kind in original else ""
+            print(line, flush=True)
+    print(f"  out {size / 1e6:.0f} MB")
     os.unlink(out)
     os.unlink(other)
 
@@ -153,7 +173,7 @@ def main():
     ap.add_argument("--dir", default=os.path.join(tempfile.gettempdir(), "anemone-bench"))
     ap.add_argument("--checkpoint", action="append", default=[])
     ap.add_argument("--small", action="store_true")
-    ap.add_argument("--rounds", type=int, default=3)
+    ap.add_argument("--rounds", type=int, default=5)
     o = ap.parse_args()
     os.makedirs(o.dir, exist_ok=True)
     name = "small" if o.small else "1b"
@@ -164,9 +184,9 @@ def main():
     copy = os.path.join(o.dir, "bench_copy")
     source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bench_copy.c")
     subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", copy, source], check=True)
-    bench(o.anemone, copy, path, path + ".json", o.rounds, o.dir)
+    bench(o.anemone, copy, path, path + ".json", o.rounds, o.dir, None if o.small else {"single": 211})  # on two such cores
     for c in o.checkpoint:
-        bench(o.anemone, copy, c, None, o.rounds, o.dir)
+        bench(o.anemone, copy, c, None, o.rounds, o.dir, None)
 
 
 main()

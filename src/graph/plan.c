@@ -49,6 +49,15 @@ static int plan_methods(anm_graph *g, anm_error *err)
     return 0;
 }
 
+/* The safe norm holds the root of the epsilon, which must be an fp16 number. */
+static int check_norm(const anm_graph *g, anm_error *err)
+{
+    const double most = 1e9;
+    if (g->recipe.norm != ANM_NORM_SAFE || g->model->params.norm_eps <= most) return 0;
+    return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: --norm safe cannot hold a norm_eps of %g; leave it out", file_of(g),
+                    g->model->params.norm_eps);
+}
+
 /* ---- small weights ---- */
 
 /* A vector in the recipe's type. Where it goes by heads and those are wanted in halves, `halves` is the heads' size. */
@@ -232,6 +241,7 @@ int anm_graph_plan(anm_graph *g, const anm_model *model, const anm_recipe *recip
     *g = (anm_graph){.model = model, .recipe = *recipe};
     anm_arena_init(&g->arena);
     int rc = is_deprecated(g) ? anm_legacy_plan(g, err) : plan_methods(g, err);
+    if (!rc) rc = check_norm(g, err);
     if (!rc) rc = plan_weights(g, err);
     if (!rc) rc = plan_pieces(g, err);
     return rc;

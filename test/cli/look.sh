@@ -65,6 +65,15 @@ fails "inspect a missing file" 1 "nowhere: " inspect nowhere
 head -c 5000 small.pte >cut.pte
 fails "inspect a file cut short" 1 "cut.pte: .*cut short" inspect cut.pte
 
+# An epsilon that fp16 cannot hold is added in fp32, as the original's tools leave it.
+sed 's/"norm_eps": [^,}]*/"norm_eps": 100000/' "$data/params.json" >large.json
+succeeds "a large epsilon" export -c "$data/whole.pth" -p large.json -o large.pte --max_context_len 32 --input_len 8
+run inspect large.pte --ops
+holds "is added in fp32" ": fp32\[1,8,1\] = add(.*y=fp32(1e+05))" ": fp16\[1,8,1\] = cast("
+sed 's/"norm_eps": [^,}]*/"norm_eps": 1e10/' "$data/params.json" >huge.json
+fails "an epsilon beyond the safe norm" 1 "norm safe cannot hold" export -c "$data/whole.pth" -p huge.json -o huge.pte --norm safe \
+    --max_context_len 32 --input_len 8
+
 run extract small.pte -o out
 holds "extract" "^out/piece_0.mlpackage: forward (piece 0)" "^out/piece_2.mlpackage: forward (piece 2)"
 why=
