@@ -54,7 +54,7 @@ static void linear_task(void *ctx, uint32_t i, unsigned thread)
     float *w = j->w + (int64_t)thread * CHUNK * j->k;
     int64_t first = (int64_t)i * CHUNK, n = j->n - first < CHUNK ? j->n - first : CHUNK;
     anm_source_read(&j->weight, first * j->k, n * j->k, w);
-    for (int64_t i = n * j->k; i < (n + MANY - 1) / MANY * MANY * j->k; i++) w[i] = 0; /* rows that make up the last group */
+    for (int64_t at = n * j->k; at < (n + MANY - 1) / MANY * MANY * j->k; at++) w[at] = 0; /* rows that make up the last group */
     for (int64_t row = 0; row < j->rows; row += LANES)
         for (int64_t o = 0; o < n; o += MANY)
             linear_group(j, row, j->x + row * j->k, w + o * j->k, first + o, n - o < MANY ? n - o : MANY);
