@@ -4,6 +4,7 @@
 #include "base/spill.h"
 #include "calib/derive.h"
 #include "calib/fisher.h"
+#include "calib/hot_kind.h"
 #include "calib/key.h"
 #include "calib/point.h"
 #include "calib/rotate.h"
@@ -16,7 +17,10 @@
 
 const char *const anm_linear_names[ANM_LINEARS] = {"wq", "wk", "wv", "wo", "w1", "w2", "w3"};
 
-enum { SLAB = 1 << 23 }; /* weights of embedding and head in work at a time */
+enum {
+    SLAB = 1 << 23,      /* weights of embedding and head in work at a time */
+    IN_MEMORY = 1 << 29, /* bytes of activations that need no file */
+};
 
 /* The state of one calibration. */
 typedef struct work {
@@ -29,7 +33,8 @@ typedef struct work {
     size_t rows; /* windows * len */
     anm_rotation stream, value;
     float *cos, *sin;
-    anm_spill spill;   /* what stands for memory below */
+    float *memory;     /* what holds the activations below … */
+    anm_spill spill;   /* … or stands for it */
     bool both;         /* the full stream runs, too */
     anm_windows full, quant;
     float *seen[4];     /* the full stream's inputs at each point of the layer */
@@ -120,7 +125,7 @@ static int open_store(work *k, size_t *done, anm_error *err)
     return rc;
 }
 
-/* Activations, in a file that the system may put on disk. */
+/* Activations: in memory if they are few, else in a file that the system may put on disk. */
 static int open_spill(work *k, anm_error *err)
 {
     const anm_params *p = k->p;
@@ -135,8 +140,10 @@ static int open_spill(work *k, anm_error *err)
     enum { PARTS = sizeof parts / sizeof *parts };
     size_t total = anm_eager_room(p, k->rows);
     for (size_t i = 0; i < PARTS; i++) total += parts[i].always || k->both ? k->rows * parts[i].cols : 0;
-    int rc = anm_spill_temp(&k->spill, k->o->beside, total * sizeof(float), err);
-    float *at = (float *)(void *)k->spill.data;
+    int rc = 0;
+    if (total * sizeof(float) > IN_MEMORY) rc = anm_spill_temp(&k->spill, k->o->beside, total * sizeof(float), err);
+    else if (!(k->memory = malloc(total * sizeof(float)))) rc = anm_fail_memory(err, "activations");
+    float *at = k->memory ? k->memory : (float *)(void *)k->spill.data;
     for (size_t i = 0; i < PARTS && !rc; i++) {
         if (!parts[i].always && !k->both) continue;
         *parts[i].to = at;
@@ -253,7 +260,8 @@ static void take_up(work *k, size_t done)
 typedef struct embed_job {
     const anm_made *m;
     const anm_calib_opts *o;
-    const float *w; /* from row `first` on */
+    const anm_hot *hot;
+    const float *w, *ones; /* w from row `first` on; ones [group] */
     size_t first;
 } embed_job;
 
@@ -264,30 +272,28 @@ static void round_embedding(void *ctx, uint32_t row, unsigned thread)
     const embed_job *job = ctx;
     const anm_made *m = job->m;
     const anm_calib_opts *o = job->o;
-    int low = -(1 << (o->embed_bits - 1)), high = -low - 1;
-    int64_t group = m->cols / m->groups;
-    for (int64_t g = 0; g < m->groups; g++) {
-        const float *x = job->w + row * m->cols + g * group;
-        int64_t at = (int64_t)(job->first + row) * m->groups + g;
+    const float high = (float)((1 << (o->embed_bits - 1)) - 1), low = -high - 1;
+    size_t groups = (size_t)m->groups, group = (size_t)m->cols / groups;
+    for (size_t g = 0; g < groups; g++) {
+        const float *x = job->w + row * (size_t)m->cols + g * group;
+        size_t at = (job->first + row) * groups + g;
         float most = 0, best = 0;
         double least = INFINITY;
-        for (int64_t j = 0; j < group; j++) most = fmaxf(most, fabsf(x[j]));
+        for (size_t j = 0; j < group; j++) most = fabsf(x[j]) > most ? fabsf(x[j]) : most;
         for (int t = 0; t < (o->embed_bits == 4 ? 20 : 6) && most > 0; t++) {
-            float s = most * (1 - 0.02f * (float)t) / ((float)(high - low) / 2);
-            if (o->fp16) s = anm_round_f16(s);
-            double e = 0;
-            for (int64_t j = 0; j < group; j++) {
-                float q = fminf(fmaxf(rintf(x[j] / s), (float)low), (float)high), d = x[j] - q * s;
-                e += (double)(d * d);
-            }
+            float s = most * (1 - 0.02f * (float)t) / ((high - low) / 2);
+            if (o->fp16) s = fmaxf(anm_round_f16(s), 0x1p-14f); /* a normal number */
+            double e = job->hot->grid_error(x, job->ones, group, s, low, high);
             if (e < least) {
                 least = e;
                 best = s;
             }
         }
         m->scale[at] = best > 0 ? best : 1;
-        for (int64_t j = 0; j < group; j++)
-            m->q[at * group + j] = (int8_t)fminf(fmaxf(rintf(x[j] / m->scale[at]), (float)low), (float)high);
+        for (size_t j = 0; j < group; j++) {
+            float q = rintf(x[j] / m->scale[at]);
+            m->q[at * group + j] = (int8_t)(q < low ? low : q > high ? high : q);
+        }
     }
 }
 
@@ -311,8 +317,9 @@ static int make_embedding(work *k, anm_error *err)
     const anm_calib_opts *o = k->o;
     size_t vocab = (size_t)k->p->vocab_size, dim = (size_t)k->p->dim, most = slab(k);
     const anm_made *made = &k->out->embedding;
-    float *w = malloc(most * dim * sizeof *w);
-    int rc = w ? 0 : anm_fail_memory(err, "embedding");
+    float *w = malloc(most * dim * sizeof *w), *ones = malloc(dim * sizeof *ones);
+    int rc = w && ones ? 0 : anm_fail_memory(err, "embedding");
+    for (size_t i = 0; i < dim && !rc; i++) ones[i] = 1;
     for (size_t at = 0; at < vocab && !rc; at += most) {
         size_t rows = vocab - at < most ? vocab - at : most;
         rc = rotated_rows(w, k, &k->m->tok_embeddings, NULL, at, rows, err);
@@ -321,10 +328,11 @@ static int make_embedding(work *k, anm_error *err)
             memcpy(k->out->embedding_values + at * dim, w, rows * dim * sizeof *w);
             continue;
         }
-        embed_job j = {made, o, w, at};
+        embed_job j = {made, o, anm_hot_pick(), w, ones, at};
         anm_pool_run(k->pool, round_embedding, &j, (uint32_t)rows);
     }
     free(w);
+    free(ones);
     for (size_t i = 0; i < k->rows && !rc; i++) {
         size_t token = (size_t)k->tokens[i];
         float *x = k->quant.x + i * dim;
@@ -491,6 +499,7 @@ int anm_calibrate(anm_calibrated *out, const anm_model *m, const int32_t *tokens
     }
     if (!rc) rc = anm_calibrated_derive(out, m, err);
     free(k.fisher);
+    free(k.memory);
     anm_spill_close(&k.spill);
     anm_rotation_free(&k.stream);
     anm_rotation_free(&k.value);
