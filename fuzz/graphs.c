@@ -234,7 +234,9 @@ static anm_mil_value *norm(hand *h, anm_mil_value *x)
 {
     anm_mil_builder *b = &h->b;
     int64_t n = x->type.dim[x->type.rank - 1], one[ANM_MIL_MAX_RANK];
-    anm_mil_value *y, *s, *small = number(h, 1e-3f), *by = x;
+    anm_mil_value *y, *s, *by = x;
+    float least = pick(h, 3) == 2 ? 1.5f : 1e-3f; /* one that counts, or one as norms have it */
+    anm_mil_value *small = number(h, least);
     switch (pick(h, 7)) {
     default:
         s = pick(h, 2) ? unary(h, ANM_OP_SQUARE, x) : binary(h, ANM_OP_MUL, x, x);
@@ -244,6 +246,8 @@ static anm_mil_value *norm(hand *h, anm_mil_value *x)
     case 1:
         s = either(h, ANM_OP_MUL, reduce(h, ANM_OP_REDUCE_SUM_SQUARE, x), number(h, 1 / (float)n));
         s = unary(h, ANM_OP_SQRT, either(h, ANM_OP_ADD, s, small));
+        if (pick(h, 2)) s = either(h, ANM_OP_ADD, s, number(h, 0.25f));
+        if (pick(h, 2)) s = either(h, ANM_OP_MUL, s, number(h, 1.5f));
         y = either(h, ANM_OP_MUL, x, unary(h, ANM_OP_INVERSE, s));
         break;
     case 2:
@@ -267,8 +271,9 @@ static anm_mil_value *norm(hand *h, anm_mil_value *x)
     case 5:
         s = reduce(h, ANM_OP_REDUCE_SUM, binary(h, ANM_OP_MUL, x, x));
         s = binary(h, ANM_OP_MAXIMUM, s, small);
+        if (pick(h, 2)) s = either(h, ANM_OP_MUL, s, number(h, 0.5f));
         y = binary(h, ANM_OP_MUL, x, anm_mil_emit(b, ANM_OP_RSQRT, NULL, ANM_P_X, s, ANM_P_EPSILON,
-                                                  anm_mil_const_float(b, h->g->type, 1e-3f), ANM_P_END));
+                                                  anm_mil_const_float(b, h->g->type, least), ANM_P_END));
         break;
     }
     if (pick(h, 4) == 3) return y;
