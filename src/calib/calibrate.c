@@ -51,8 +51,8 @@ typedef struct work {
 
 anm_calib_opts anm_calib_defaults(void)
 {
-    return (anm_calib_opts){.linear_bits = 4, .embed_bits = 8, .fp16 = true, .seed = 1, .rotate = true, .damp = 0.01, .ridge = -1,
-                            .tries = 3, .rounds = 2};
+    return (anm_calib_opts){.linear_bits = 4, .embed_bits = 8, .fp16 = true, .seed = 1, .rotate = true, .damp = 0.01, .ridge = 0.01,
+                            .drift = 0.5, .tries = 3, .rounds = 2};
 }
 
 /* ---- what lies where in the work file ---- */

@@ -377,7 +377,7 @@ int cli_export(const export_words *w, anm_error *err)
 
 int cmd_export(int argc, char **argv)
 {
-    words w = {.calibrate_windows = 32, .seed = 1, .output = "model.pte", .contexts = "1024", .dtype = "fp16", .norm = "reference",
+    words w = {.effort = "normal", .seed = 1, .output = "model.pte", .contexts = "1024", .dtype = "fp16", .norm = "reference",
                .graph = "reference", .embedding = "8,0", .linear = "c4w", .input_len = 32,
                .cache_len = -1, .split_size = 1024, .max_splits = 8};
     const cli_opt table[] = {
@@ -404,7 +404,8 @@ int cmd_export(int argc, char **argv)
         {0, "calibrate", CLI_MAYBE, &w.calibrate, "TEXT", "choose the 4-bit weights by what they do to a text (default: one that ships inside), not by rounding", &w.calibrated},
         {'t', "tokenizer", CLI_STRING, &w.tokenizer, "FILE", "tokenizer of the text (default: the one inside a GGUF checkpoint)", NULL},
         {0, "tokenizer_config", CLI_STRING, &w.tokenizer_config, "FILE", "tokenizer_config.json, where it is not beside the tokenizer", NULL},
-        {0, "calibrate_windows", CLI_INT, &w.calibrate_windows, "N", "windows of 512 tokens taken from the text, at most (default: 32)", NULL},
+        {0, "calibrate_windows", CLI_INT, &w.calibrate_windows, "N", "windows of 512 tokens, taken evenly from the text, at most (default: by the effort)", &w.windows_given},
+        {0, "calibrate_effort", CLI_CHOICE, &w.effort, "normal|high", "high: 128 windows, for the last percent in four times the time (default: normal, 32)", NULL},
         {0, "resume", CLI_FLAG, &w.resume, NULL, "go on with a calibration that was interrupted, from OUTPUT.calib", NULL},
         {0, "report", CLI_STRING, &w.report, "FILE", "write a page (HTML) with what the calibration did, and perplexities", NULL},
         {0, "seed", CLI_INT, &w.seed, "N", "of the calibration's rotation (default: 1)", NULL},
@@ -423,6 +424,7 @@ int cmd_export(int argc, char **argv)
     if (rc == CLI_HELPED) return EXIT_OK;
     if (!rc && !w.checkpoint) rc = anm_fail(&err, ANM_ERR_USAGE, "export: no checkpoint is given; name one with -c");
     if (!rc && (w.threads < 0 || w.threads > 1024)) rc = anm_fail(&err, ANM_ERR_USAGE, "--threads: must be 1 to 1024, or 0 for one per processor");
+    if (!w.windows_given) w.calibrate_windows = strcmp(w.effort, "high") ? 32 : 128;
     if (!rc && w.calibrate_windows < 1) rc = anm_fail(&err, ANM_ERR_USAGE, "--calibrate_windows: must be 1 or more");
     if (!rc && w.resume && !w.calibrated) rc = anm_fail(&err, ANM_ERR_USAGE, "--resume: goes with --calibrate");
     if (!rc && w.report && !w.calibrated) rc = anm_fail(&err, ANM_ERR_USAGE, "--report: goes with --calibrate");

@@ -13,7 +13,7 @@ enum { HELD_OUT = 8 }; /* windows */
 
 cli_text cli_calibration_text(const export_words *w)
 {
-    cli_text t = {.path = w->calibrate, .config = w->tokenizer_config, .window = CLI_CALIBRATION_WINDOW, .most = (size_t)w->calibrate_windows};
+    cli_text t = {.path = w->calibrate, .config = w->tokenizer_config, .window = CLI_CALIBRATION_WINDOW, .most = (size_t)w->calibrate_windows, .spread = true};
     if (!*w->calibrate) {
         t.path = NULL;
         t.data = (const char *)anm_calibration_text;
@@ -82,8 +82,8 @@ static int score_rounded(scoring *s, anm_error *err)
 static int score_all(scoring *s, const export_words *w, anm_error *err)
 {
     cli_text text = cli_calibration_text(w);
-    text.skip = s->job->calibration->how.windows;
-    text.most = HELD_OUT;
+    text.most = s->job->calibration->how.windows;
+    text.held_out = HELD_OUT;
     int rc = cli_text_windows(&s->tokens, &s->windows, &text, err);
     if (!rc) rc = anm_pool_new(&s->pool, s->job->threads, err);
     if (!rc) rc = anm_ckpt_open(&s->ckpt, s->job->checkpoint, err);

@@ -7,6 +7,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Which window of the `all` behind the skipped ones is the i-th: the first `most`, or evenly taken; of those that are held
+ * out, the others counted through. */
+static size_t pick(const cli_text *t, size_t i, size_t windows, size_t all)
+{
+    if (!t->spread) return i;
+    if (!t->held_out) return i * all / windows;
+    size_t nth = i * (all - t->most) / windows, taken = 0;
+    for (size_t w = 0;; w++) {
+        if (taken < t->most && w == taken * all / t->most) taken++;
+        else if (!nth--) return w;
+    }
+}
+
 int cli_text_windows(int32_t **tokens, size_t *windows, const cli_text *t, anm_error *err)
 {
     anm_map map = {0};
@@ -29,11 +42,17 @@ int cli_text_windows(int32_t **tokens, size_t *windows, const cli_text *t, anm_e
         goto done;
     }
     if ((rc = anm_tokenizer_encode(&ids, &n, tok, data, size, false, err))) goto done;
-    *windows = n / own > t->skip ? n / own - t->skip : 0;
+    const size_t all = n / own > t->skip ? n / own - t->skip : 0;
+    *windows = all;
     if (t->most && *windows > t->most) *windows = t->most;
+    if (t->held_out) {
+        *windows = all > t->most ? all - t->most : 0;
+        if (*windows > t->held_out) *windows = t->held_out;
+    }
     if (!*windows) {
-        rc = t->skip ? anm_fail(err, ANM_ERR_LIMIT, "%s: holds %zu tokens, no more than the %zu windows of %zu that are skipped", name, n, t->skip, t->window)
-                     : anm_fail(err, ANM_ERR_LIMIT, "%s: holds %zu tokens, less than one window of %zu", name, n, t->window);
+        rc = t->held_out ? anm_fail(err, ANM_ERR_LIMIT, "%s: all its %zu windows are calibrated on, none is left to judge by", name, all)
+             : t->skip ? anm_fail(err, ANM_ERR_LIMIT, "%s: holds %zu tokens, no more than the %zu windows of %zu that are skipped", name, n, t->skip, t->window)
+                       : anm_fail(err, ANM_ERR_LIMIT, "%s: holds %zu tokens, less than one window of %zu", name, n, t->window);
         goto done;
     }
     *tokens = malloc(*windows * t->window * sizeof **tokens);
@@ -44,7 +63,7 @@ int cli_text_windows(int32_t **tokens, size_t *windows, const cli_text *t, anm_e
     for (size_t w = 0; w < *windows; w++) {
         int32_t *to = *tokens + w * t->window;
         if (t->bos) *to++ = anm_tokenizer_bos(tok);
-        memcpy(to, ids + (w + t->skip) * own, own * sizeof *to);
+        memcpy(to, ids + (pick(t, w, *windows, all) + t->skip) * own, own * sizeof *to);
     }
 done:
     free(ids);

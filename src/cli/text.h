@@ -13,6 +13,8 @@ typedef struct cli_text {
     size_t size;
     const char *tokenizer, *config; /* config: tokenizer_config.json, or NULL */
     size_t window, skip, most;     /* tokens in a window; windows left out at the start; windows at the most (0: all) */
+    bool spread;                   /* where the text has more than `most`, take them evenly over all of it */
+    size_t held_out;               /* with spread: at most that many of the others instead, evenly */
     bool bos;                      /* begin each window with the BOS token, which counts as one of its tokens */
 } cli_text;
 
