@@ -364,6 +364,8 @@ int cli_export(const export_words *w, anm_error *err)
     if (!rc) rc = anm_export(&report, &job, err);
     cli_say_at_stop(NULL);
     if (v.drawn) fprintf(stderr, "\r\033[K");
+    if (rc && rc != ANM_ERR_USAGE && work && !w->quiet && access(work, F_OK) == 0)
+        fprintf(stderr, "anemone: note: %s keeps what the calibration made so far; --resume goes on with it\n", work);
     if (!rc && !w->quiet && v.notes) show_calibration(&v);
     if (!rc && !w->quiet) show_summary(&report, outputs[0].path);
     if (!rc && w->report) rc = cli_export_report(w, &job, &report, v.notes, v.layers, err);
