@@ -5,11 +5,12 @@
  *   data <- rows of wq, layer 3      data <- rows of wq, layer 3
  *   data <- rows of wq, layer 7  =>  data <- rows of wq, layer 3
  *
- * What counts are the integers and the scales as they will be written, each by itself: a matrix and its double share
- * their integers. Afterwards equal ops on equal weights are repeated ones, and the weight file holds each once.
+ * What counts are the integers as they will be written, and their scales: a matrix and its double share the integers
+ * alone. Afterwards equal ops on equal weights are repeated ones, and the weight file holds each once.
  *
- * The weights are not at hand, and making all of them twice would double an export. So each is known by its first two
- * rows, and only those that agree in these are made, tile by tile, until they differ or are seen to be equal.
+ * The weights are not at hand, and making all of them twice would double an export. So each is known by the integers of
+ * its first two rows, and only those that agree in these are made, tile by tile, until they differ or are seen to be
+ * equal. (Scales alone would not do: rows with the same largest value are common.)
  *
  * requires: nothing
  * keeps:    the functions' signatures, every value exactly
@@ -28,24 +29,20 @@
 
 enum { TILE_VALUES = 1 << 16 };
 
-/* A part of a weight by what its first rows look like. */
+/* A weight by what the integers of its first rows look like. */
 typedef struct known {
     struct key { /* all of it is hashed: no padding */
-        uint64_t size, part, begin;
+        uint64_t size, begin;
     } key;
-    const anm_blob *blob;
-    const anm_mil_type *type;
+    const anm_weight *weight;
     struct known *same_key;
     UT_hash_handle hh;
 } known;
 
-/* A part of a weight that was met before, by its address: the parts of both functions of a program are the same. */
+/* A weight that was met before, by its address: the functions of a program have the same ones. */
 typedef struct met {
-    struct place {
-        const void *source;
-        uint64_t part;
-    } place;
-    const anm_blob *as;
+    const void *source;
+    const anm_weight *as[ANM_WEIGHT_PARTS]; /* what stands for its parts */
     UT_hash_handle hh;
 } met;
 
@@ -56,27 +53,18 @@ typedef struct sharing {
     met *more_met;
     uint8_t *a, *b; /* room for the parts of two tiles */
     uint64_t room;  /* of each */
+    anm_arena *arena;
 } sharing;
+
+static bool same_form(const anm_weight *a, const anm_weight *b)
+{
+    return a->rows == b->rows && a->matrix->cols == b->matrix->cols && a->bits == b->bits && a->group == b->group && a->type == b->type;
+}
 
 static int64_t tile_rows(const anm_weight *w)
 {
     int64_t n = TILE_VALUES / w->matrix->cols / ANM_WEIGHT_ROW_STEP * ANM_WEIGHT_ROW_STEP;
     return n < ANM_WEIGHT_ROW_STEP ? ANM_WEIGHT_ROW_STEP : n;
-}
-
-/* Rows [row, row + n) of one part; `size` is the bytes'. */
-static int make(uint8_t *to, uint64_t *size, const anm_blob *blob, int64_t row, int64_t n, anm_error *err)
-{
-    const anm_weight *w = blob->source;
-    uint64_t at[ANM_WEIGHT_PARTS], len[ANM_WEIGHT_PARTS];
-    for (uint32_t k = 0; k < ANM_WEIGHT_PARTS; k++) {
-        at[k] = k ? len[k - 1] : 0;
-        len[k] = anm_weight_offset(w, k, row + n) - anm_weight_offset(w, k, row);
-    }
-    int rc = anm_weight_make(to + at[ANM_WEIGHT_DATA], to + at[ANM_WEIGHT_SCALE], w, row, n, err);
-    *size = len[blob->part];
-    if (!rc && blob->part) memmove(to, to + at[blob->part], (size_t)*size);
-    return rc;
 }
 
 static int make_room(sharing *s, const anm_weight *w, anm_error *err)
@@ -92,46 +80,61 @@ static int make_room(sharing *s, const anm_weight *w, anm_error *err)
     return s->room ? 0 : anm_fail_memory(err, "a pass");
 }
 
-static int compare(bool *same, sharing *s, const anm_blob *x, const anm_blob *y, anm_error *err)
+/* Which parts of two weights of one form are equal: scales count only where the integers do. */
+static int compare(bool same[ANM_WEIGHT_PARTS], sharing *s, const anm_weight *x, const anm_weight *y, anm_error *err)
 {
-    const anm_weight *w = x->source;
-    int64_t step = tile_rows(w), other = tile_rows(y->source); /* scales may be equal where columns are not */
-    if (other < step) step = other;
-    *same = true;
-    for (int64_t row = 0; row < w->rows && *same; row += step) {
-        int64_t n = w->rows - row < step ? w->rows - row : step;
-        uint64_t p, q;
-        int rc = make(s->a, &p, x, row, n, err);
-        if (!rc) rc = make(s->b, &q, y, row, n, err);
+    int64_t step = tile_rows(x);
+    same[ANM_WEIGHT_DATA] = same[ANM_WEIGHT_SCALE] = true;
+    for (int64_t row = 0; row < x->rows && same[ANM_WEIGHT_DATA]; row += step) {
+        int64_t n = x->rows - row < step ? x->rows - row : step;
+        uint64_t at[ANM_WEIGHT_PARTS + 1] = {0};
+        for (uint32_t k = 0; k < ANM_WEIGHT_PARTS; k++) at[k + 1] = at[k] + anm_weight_offset(x, k, row + n) - anm_weight_offset(x, k, row);
+        int rc = anm_weight_make(s->a, s->a + at[ANM_WEIGHT_SCALE], x, row, n, err);
+        if (!rc) rc = anm_weight_make(s->b, s->b + at[ANM_WEIGHT_SCALE], y, row, n, err);
         if (rc) return rc;
-        *same = p == q && !memcmp(s->a, s->b, (size_t)p);
+        for (uint32_t k = 0; k < ANM_WEIGHT_PARTS; k++) same[k] &= !memcmp(s->a + at[k], s->b + at[k], (size_t)(at[k + 1] - at[k]));
     }
+    same[ANM_WEIGHT_SCALE] &= same[ANM_WEIGHT_DATA];
     return 0;
 }
 
-/* What stands for `blob`: one of equal bytes that was met before, or itself. */
-static int stand_in(const anm_blob **out, sharing *s, const anm_blob *blob, const anm_mil_type *type, anm_error *err)
+static int begin_of(uint64_t *hash, sharing *s, const anm_weight *w, anm_error *err)
 {
-    const anm_weight *w = blob->source;
-    known *k = s->more_known++, *head = NULL;
-    *k = (known){.key = {.size = blob->size, .part = blob->part}, .blob = blob, .type = type};
-    *out = blob;
-    uint64_t n;
+    int64_t n = w->rows < ANM_WEIGHT_ROW_STEP ? w->rows : ANM_WEIGHT_ROW_STEP;
+    uint64_t size = anm_weight_offset(w, ANM_WEIGHT_DATA, n);
     int rc = make_room(s, w, err);
-    if (!rc) rc = make(s->a, &n, blob, 0, w->rows < ANM_WEIGHT_ROW_STEP ? w->rows : ANM_WEIGHT_ROW_STEP, err);
+    if (!rc) rc = anm_weight_make(s->a, s->a + size, w, 0, n, err);
+    if (!rc) *hash = anm_hash(s->a, (size_t)size, 1);
+    return rc;
+}
+
+/* What stands for the parts of a weight: those of one that was met before, where they are equal. */
+static int stand_in(met *m, sharing *s, anm_error *err)
+{
+    const anm_weight *w = m->source;
+    known *k = s->more_known++, *head;
+    *k = (known){.key = {.size = anm_weight_size(w, ANM_WEIGHT_DATA)}, .weight = w};
+    m->as[ANM_WEIGHT_DATA] = m->as[ANM_WEIGHT_SCALE] = w;
+    int rc = begin_of(&k->key.begin, s, w, err);
     if (rc) return rc;
-    k->key.begin = anm_hash(s->a, (size_t)n, 1);
     HASH_FIND(hh, s->known, &k->key, sizeof k->key, head);
-    for (known *o = head; o && !rc; o = o->same_key) {
-        bool same = anm_mil_type_equal(o->type, type);
-        if (same) rc = make_room(s, o->blob->source, err);
-        if (same && !rc) rc = compare(&same, s, blob, o->blob, err);
-        if (same && !rc) {
-            *out = o->blob;
-            return 0;
-        }
+    for (known *o = head; o; o = o->same_key) {
+        bool same[ANM_WEIGHT_PARTS] = {false};
+        if (same_form(w, o->weight)) rc = compare(same, s, w, o->weight, err);
+        if (rc) return rc;
+        if (same[ANM_WEIGHT_DATA]) m->as[ANM_WEIGHT_DATA] = o->weight;
+        if (!same[ANM_WEIGHT_SCALE]) continue;
+        met *whole; /* all of it is there; its integers may be another's */
+        HASH_FIND_PTR(s->met, (const void *const *)&o->weight, whole);
+        m->as[ANM_WEIGHT_DATA] = whole ? whole->as[ANM_WEIGHT_DATA] : o->weight;
+        m->as[ANM_WEIGHT_SCALE] = o->weight;
+        return 0;
     }
-    if (rc) return rc;
+    if (m->as[ANM_WEIGHT_DATA] != w) {
+        met *first;
+        HASH_FIND_PTR(s->met, (const void *const *)&m->as[ANM_WEIGHT_DATA], first);
+        if (first) m->as[ANM_WEIGHT_DATA] = first->as[ANM_WEIGHT_DATA];
+    }
     if (head) {
         k->same_key = head->same_key;
         head->same_key = k;
@@ -144,19 +147,24 @@ static int stand_in(const anm_blob **out, sharing *s, const anm_blob *blob, cons
 
 static int share(sharing *s, anm_mil_value *v, anm_error *err)
 {
-    const struct place place = {v->constant->source, v->constant->part};
+    const anm_blob *is = v->constant;
     met *m;
-    HASH_FIND(hh, s->met, &place, sizeof place, m);
+    HASH_FIND_PTR(s->met, &is->source, m);
     if (!m) {
         m = s->more_met++;
-        *m = (met){.place = place};
-        int rc = stand_in(&m->as, s, v->constant, &v->type, err);
+        *m = (met){.source = is->source};
+        int rc = stand_in(m, s, err);
         if (rc) return rc;
         size_t before = HASH_COUNT(s->met);
-        HASH_ADD(hh, s->met, place, sizeof m->place, m);
+        HASH_ADD_PTR(s->met, source, m);
         if (HASH_COUNT(s->met) == before) return anm_fail_memory(err, "a pass");
     }
-    v->constant = m->as;
+    if (m->as[is->part] == is->source) return 0;
+    anm_blob *other = anm_arena_alloc(s->arena, sizeof *other);
+    if (!other) return anm_fail_memory(err, "a pass");
+    *other = *is;
+    other->source = m->as[is->part];
+    v->constant = other;
     return 0;
 }
 
@@ -181,7 +189,7 @@ int anm_pass_share_weights(anm_mil_program *p, anm_error *err)
     each_weight(p, &n, NULL, err);
     known *all_known = calloc(n + 1, sizeof *all_known);
     met *all_met = calloc(n + 1, sizeof *all_met);
-    sharing s = {.more_known = all_known, .more_met = all_met};
+    sharing s = {.more_known = all_known, .more_met = all_met, .arena = &p->arena};
     int rc = all_known && all_met ? each_weight(p, NULL, &s, err) : anm_fail_memory(err, "a pass");
     HASH_CLEAR(hh, s.known);
     HASH_CLEAR(hh, s.met);

@@ -185,10 +185,15 @@ static void equal_weights_are_one(void **state)
     make_tall(&t[3], 0.125f, 4);     /* fewer rows */
     shared_are(t, 4, 2, 1);
     float *late = t[1].x + (HEIGHT - 1) * WIDTH + 3;
-    *late = *late > 0.5f ? 0 : 1; /* in the last tile: other integers, the same scales */
-    shared_are(t, 4, 1, 1);
-    t[2].x[5 * WIDTH + 11] *= 32; /* as much again: a larger scale, too */
-    shared_are(t, 4, 0, 1);
+    *late = *late > 0.5f ? 0 : 1; /* in the last tile: other integers */
+    shared_are(t, 4, 1, 0);
+    t[2].x[5 * WIDTH + 11] *= 32; 
+    shared_are(t, 4, 0, 0);
+    free(t[1].x);
+    free(t[2].x);
+    make_tall(&t[1], 0.5f, HEIGHT);
+    make_tall(&t[2], 0.5f, HEIGHT); /* all of the second is there, whose integers are the first's */
+    shared_are(t, 4, 2, 1);
     for (int i = 0; i < 4; i++) free(t[i].x);
 }
 
