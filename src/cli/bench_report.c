@@ -8,7 +8,7 @@ static void rates(FILE *to, const bench *b)
 {
     fprintf(to, "prefill %5lld tokens  %9.1f tokens/s", (long long)b->prompt_len, b->prefill);
     if (b->prefill_share > 0)
-        fprintf(to, "   %3.0f %% of %.0f G int8 products/s (%.0f M a token)", b->prefill_share * 100, b->multiply * 1e-9,
+        fprintf(to, "   %3.0f %% of %.0f G int8 products/s (%.3g M a token)", b->prefill_share * 100, b->multiply * 1e-9,
                 b->products * 1e-6);
     fprintf(to, "\ndecode  %5lld tokens  %9.1f tokens/s", (long long)b->decode_len, b->decode);
     if (b->decode_share > 0)
