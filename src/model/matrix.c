@@ -10,12 +10,9 @@ static int part_rows(float *out, const anm_tensor *t, int64_t row, int64_t rows,
     int rc = anm_tensor_rows_f32(out, t, row, rows, err);
     if (rc) return rc;
     int64_t cols = t->shape[t->rank - 1], n = rows * cols;
-    uint32_t most = 0;
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t u = anm_f32_bits(out[i]) & 0x7fffffffu;
-        most = u > most ? u : most;
-    }
-    if (most < 0x7f800000u) return 0;
+    uint32_t carry = 0; /* an exponent of all ones and one more reaches the sign: any vector unit can do that */
+    for (int64_t i = 0; i < n; i++) carry |= (anm_f32_bits(out[i]) & 0x7fffffffu) + 0x00800000u;
+    if (!(carry >> 31)) return 0;
     for (int64_t i = 0; i < n; i++) {
         uint32_t u = anm_f32_bits(out[i]) & 0x7fffffffu;
         if (u < 0x7f800000u) continue;
