@@ -23,9 +23,12 @@ static const struct {
 #undef ANM_OP
 };
 
-static const char *const param_table[ANM_P_COUNT] = {
-    "?",
-#define ANM_PARAM(id, name) name,
+static const struct {
+    const char *name;
+    size_t n;
+} param_table[ANM_P_COUNT] = {
+    {"?", 1},
+#define ANM_PARAM(id, name) {name, sizeof name - 1},
 #include "mil/ops.def"
 #undef ANM_PARAM
 };
@@ -44,13 +47,13 @@ anm_mil_opcode anm_mil_op_of_name(const char *name)
 
 const char *anm_mil_param_name(anm_mil_param p)
 {
-    return param_table[(unsigned)p < ANM_P_COUNT ? p : ANM_P_END];
+    return param_table[(unsigned)p < ANM_P_COUNT ? p : ANM_P_END].name;
 }
 
 static anm_mil_param param_of(const char *name, size_t n)
 {
     for (unsigned p = 1; p < ANM_P_COUNT; p++)
-        if (strlen(param_table[p]) == n && memcmp(param_table[p], name, n) == 0) return (anm_mil_param)p;
+        if (param_table[p].n == n && memcmp(param_table[p].name, name, n) == 0) return (anm_mil_param)p;
     return ANM_P_END;
 }
 

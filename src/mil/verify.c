@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Every rule that later stages trust, checked in one walk over each function (and one sort of its names).
+ * Every rule that later stages trust, checked in one walk over each function (and a table of its names).
  * Side tables are by value id; what a rule says about types is in infer.c.
  */
+#include "mil/hash.h"
 #include "mil/mil.h"
 #include "mil/rules.h"
 #include "base/bytes.h"
@@ -144,10 +145,24 @@ static int check_op(checker *c, const anm_mil_op *op)
     return check_order(c, op) || check_results(c, op) ? -1 : 0;
 }
 
-static int by_name(const void *a, const void *b)
+/* No two values have one name: a table of them, at most half full. */
+static int check_names(checker *c)
 {
-    const anm_mil_value *const *v = a, *const *w = b;
-    return strcmp((*v)->name, (*w)->name);
+    size_t room = 16;
+    while (room / 2 < c->n_all)
+        room *= 2;
+    const anm_mil_value **at = calloc(room, sizeof *at);
+    if (!at) return anm_fail_memory(c->err, "the verifier");
+    int bad = 0;
+    for (uint32_t i = 0; i < c->n_all && !bad; i++) {
+        const char *name = c->all[i]->name;
+        size_t k = (size_t)anm_mil_hash(name, strlen(name)) & (room - 1);
+        for (; at[k] && strcmp(at[k]->name, name); k = (k + 1) & (room - 1)) {}
+        if (at[k]) bad = FAIL(c, "two values are named %%%s", name);
+        at[k] = c->all[i];
+    }
+    free(at);
+    return bad;
 }
 
 static int check_body(checker *c)
@@ -168,11 +183,7 @@ static int check_body(checker *c)
     if (fn->last != prev) return FAIL(c, "the list of ops is broken");
     for (uint32_t i = 0; i < fn->n_outputs; i++)
         if (use(c, fn->outputs[i])) return -1;
-    qsort(c->all, c->n_all, sizeof *c->all, by_name);
-    for (uint32_t i = 1; i < c->n_all; i++)
-        if (strcmp(c->all[i]->name, c->all[i - 1]->name) == 0)
-            return FAIL(c, "two values are named %%%s", c->all[i]->name);
-    return 0;
+    return check_names(c);
 }
 
 static int check_function(const anm_mil_function *fn, bool strict, anm_error *err)
