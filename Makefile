@@ -65,6 +65,10 @@ bench-accuracy: build ## what rounding activations costs on a text; MODEL=FILE.p
 bench-quality: build ## the tables of docs/quality.md: SmolLM2 rounded and calibrated, on three texts (half an hour); WINDOWS=32
 	@python3 tools/bench_quality.py build/anemone $$(tools/fetch-smollm2.sh) --dir build/bench --windows $(or $(WINDOWS),32)
 
+bench-run: build ## files run beside llama.cpp, which it builds first (many minutes, once): SmolLM2 if ./demo fetched it, a random 1B model
+	@mkdir -p build/bench
+	python3 tools/bench_run.py build/anemone --dir build/bench
+
 bench-token: build ## encoding beside the originals; TOKENIZERS=DIR as `tools/token_oracle.py real DIR` left it
 	@python3 tools/bench_token.py build/anemone $(TOKENIZERS)
 

@@ -68,7 +68,7 @@ static void speak(answer *out, const way *w, const talk *t, bool singly)
     int32_t pos[MOST_ROWS];
     anm_error err;
     memset(out, 0, sizeof *out);
-    if (anm_kv_new(&out->kv, m, &err)) abort();
+    if (anm_kv_new(&out->kv, m, m->rows, &err)) abort();
     for (int32_t i = 0, at = 0; at < t->n; i++) {
         int32_t rows = singly ? 1 : t->step[i];
         for (int32_t k = 0; k < rows; k++) pos[k] = at + k;

@@ -22,7 +22,7 @@ enum { MOST_ROUNDS = 99, AGAIN = 7 }; /* AGAIN: how often a single step is timed
 typedef struct options {
     const char *model, *plot, *precision;
     int64_t threads, prompt_len, decode_len, rounds;
-    bool json;
+    bool json, rates;
 } options;
 
 typedef struct benching {
@@ -281,13 +281,15 @@ static int by_cost(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-static int measure(benching *g, anm_error *err)
+static int measure(benching *g, bool rates_only, anm_error *err)
 {
     cli_handle_stop(true);
     int rc = measure_rates(g, err);
-    if (!rc) rc = measure_lengths(g, err);
-    if (!rc) rc = measure_stages(g, false, err);
-    if (!rc) rc = measure_stages(g, true, err);
+    if (!rates_only) {
+        if (!rc) rc = measure_lengths(g, err);
+        if (!rc) rc = measure_stages(g, false, err);
+        if (!rc) rc = measure_stages(g, true, err);
+    }
     cli_handle_stop(false);
     qsort(g->b.op, (size_t)g->b.n_ops, sizeof *g->b.op, by_cost);
     return rc;
@@ -303,6 +305,7 @@ int cmd_bench(int argc, char **argv)
         {0, "decode_len", CLI_INT, &o.decode_len, "N", "steps of one token each after them (64)", NULL},
         {0, "rounds", CLI_INT, &o.rounds, "N", "how often; the middle one counts (5)", NULL},
         {0, "precision", CLI_CHOICE, &o.precision, "default|precise|exact", "see anemone run", NULL},
+        {0, "rates", CLI_FLAG, &o.rates, NULL, "the two rates alone: no other lengths, no time by op", NULL},
         {0, "json", CLI_FLAG, &o.json, NULL, "print JSON", NULL},
         {0, "plot", CLI_STRING, &o.plot, "FILE.svg", "draw the speeds by length, too", NULL},
         {0},
@@ -318,7 +321,7 @@ int cmd_bench(int argc, char **argv)
     if (!rc && (o.rounds < 1 || o.rounds > MOST_ROUNDS))
         rc = anm_fail(&err, ANM_ERR_USAGE, "bench: --rounds must be between 1 and %d", MOST_ROUNDS);
     if (!rc) rc = open_all(&g, &o, &err);
-    if (!rc && (rc = measure(&g, &err)) && !strstr(err.text, o.model)) anm_error_prefix(&err, o.model);
+    if (!rc && (rc = measure(&g, o.rates, &err)) && !strstr(err.text, o.model)) anm_error_prefix(&err, o.model);
     if (!rc && o.plot) rc = bench_plot(o.plot, &g.b, &err);
     if (!rc && o.json) rc = bench_json(stdout, &g.b, &err);
     else if (!rc) bench_table(stdout, &g.b);

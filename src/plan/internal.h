@@ -116,6 +116,7 @@ struct anm_plan {
     anm_plan_buf *buf;
     int32_t n_bufs, room_bufs;
     int32_t tail;       /* the first step that only wanted rows need */
+    int64_t rows;       /* that a run takes at most */
     int64_t row_floats; /* floats of the arena per row */
     void *weights;      /* all packed matrices */
     int64_t widest_in;  /* the most inputs that a linear takes */

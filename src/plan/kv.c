@@ -7,20 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-int anm_kv_new(anm_kv *kv, const anm_method *m, anm_error *err)
+int anm_kv_new(anm_kv *kv, const anm_method *m, int64_t rows, anm_error *err)
 {
     *kv = (anm_kv){.fp16 = m->fp16_cache,
                    .layers = m->n_layers,
                    .heads = m->n_kv_heads,
                    .head_dim = m->head_dim,
                    .cache_len = m->cache_len,
-                   .input_len = m->rows,
+                   .most_rows = rows,
                    .element = m->fp16_cache ? 2 : 4};
     size_t per_row = 0, cache = 0, fresh = 0;
     bool fits = anm_mul_size((size_t)kv->layers * 2, (size_t)kv->heads, &per_row) &&
                 anm_mul_size(per_row, (size_t)kv->head_dim * kv->element, &per_row) &&
                 anm_mul_size(per_row, (size_t)kv->cache_len, &cache) &&
-                anm_mul_size(per_row, (size_t)kv->input_len, &fresh);
+                anm_mul_size(per_row, (size_t)kv->most_rows, &fresh);
     if (fits) {
         kv->cache = calloc(cache ? cache : 1, 1);
         kv->fresh = calloc(fresh ? fresh : 1, 1);

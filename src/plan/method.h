@@ -24,10 +24,10 @@ typedef struct anm_method {
 } anm_method;
 
 /* Keys and values of all layers, in the type that the file declares. `cache` is [layer][k, v][head][cache_len][head_dim],
- * `fresh`, what the last step made, is [layer][k, v][head][input_len][head_dim]. */
+ * `fresh`, what the last step made, is [layer][k, v][head][most_rows][head_dim]. */
 typedef struct anm_kv {
     bool fp16;
-    int64_t layers, heads, head_dim, cache_len, input_len;
+    int64_t layers, heads, head_dim, cache_len, most_rows;
     size_t element; /* bytes: 2 or 4 */
     uint8_t *cache, *fresh;
     int64_t cached; /* entries in use */
@@ -36,8 +36,8 @@ typedef struct anm_kv {
     int32_t rows;   /* rows of the last step */
 } anm_kv;
 
-/* Memory for the widest method `m`. */
-int anm_kv_new(anm_kv *kv, const anm_method *m, anm_error *err);
+/* Memory for method `m` in steps of `rows` rows at most. */
+int anm_kv_new(anm_kv *kv, const anm_method *m, int64_t rows, anm_error *err);
 void anm_kv_free(anm_kv *kv);
 /* Rows [row, row + n) of the last step go to the end of the cache. */
 int anm_kv_commit(anm_kv *kv, int32_t row, int32_t n, anm_error *err);
@@ -51,7 +51,7 @@ static inline uint8_t *anm_kv_cache_at(const anm_kv *kv, int64_t layer, int v, i
 }
 static inline uint8_t *anm_kv_fresh_at(const anm_kv *kv, int64_t layer, int v, int64_t head)
 {
-    return kv->fresh + (size_t)(((layer * 2 + v) * kv->heads + head) * kv->input_len * kv->head_dim) * kv->element;
+    return kv->fresh + (size_t)(((layer * 2 + v) * kv->heads + head) * kv->most_rows * kv->head_dim) * kv->element;
 }
 
 #endif

@@ -25,7 +25,13 @@ void anm_plan_free(anm_plan *p)
     free(p);
 }
 
-static int pack_all(anm_plan *p, anm_pool *pool, anm_error *err)
+static void tell_done(const anm_plan_opts *opts, const anm_weight *w, uint32_t n)
+{
+    for (uint32_t i = 0; opts->done_with && i < n; i++)
+        opts->done_with(opts->ctx, w[i].data->constant->data, w[i].data->constant->size);
+}
+
+static int pack_all(anm_plan *p, const anm_plan_opts *opts, anm_error *err)
 {
     size_t total = 0;
     bool fits = true;
@@ -42,7 +48,9 @@ static int pack_all(anm_plan *p, anm_pool *pool, anm_error *err)
     for (int32_t i = 0; i < p->n_steps; i++)
         for (uint32_t k = 0; k < p->step[i].n_parts; k++) {
             anm_linear_part *part = &p->step[i].part[k];
-            anm_pack(&part->packed, &part->spec, at, pool);
+            anm_pack(&part->packed, &part->spec, at, opts->pool);
+            tell_done(opts, part->spec.part, part->spec.n_parts);
+            tell_done(opts, part->spec.up, part->spec.n_up);
             at += anm_align_up(part->packed.size, 64);
         }
     return 0;
@@ -55,14 +63,20 @@ int anm_plan_new(anm_plan **out, const anm_method *m, const anm_plan_opts *opts,
     if (!p) return anm_fail_memory(err, "plan");
     p->activations = opts->activations;
     p->k = opts->kernels;
+    p->rows = opts->rows > m->rows ? opts->rows : m->rows;
     int rc = anm_plan_lower(p, m, NULL, err);
-    if (!rc) rc = pack_all(p, opts->pool, err);
+    if (!rc) rc = pack_all(p, opts, err);
     if (rc) {
         anm_plan_free(p);
         return rc;
     }
     *out = p;
     return 0;
+}
+
+int64_t anm_plan_most_rows(const anm_plan *p)
+{
+    return p->rows;
 }
 
 /* ---- comparing ---- */

@@ -36,11 +36,17 @@ typedef struct anm_plan_opts {
     anm_activations activations;
     const anm_kernels *kernels;
     anm_pool *pool; /* for packing; may be NULL */
+    int64_t rows;   /* that a run takes at most; less than the graph's: the graph's */
+    /* Told what of the file is packed and not read again: `n` bytes from `data` on. May be NULL. */
+    void (*done_with)(void *ctx, const uint8_t *data, size_t n);
+    void *ctx;
 } anm_plan_opts;
 
 /* Makes the plan of `m`, weights packed. ANM_ERR_UNSUPPORTED: no plan fits this graph; the text names the op. */
 int anm_plan_new(anm_plan **out, const anm_method *m, const anm_plan_opts *opts, anm_error *err);
 void anm_plan_free(anm_plan *p);
+/* The most rows that a run takes. */
+int64_t anm_plan_most_rows(const anm_plan *p);
 
 /* Would a plan of `m` be the same as `p`, but for the number of rows? Then `p` computes `m` too. */
 bool anm_plan_fits(const anm_plan *p, const anm_method *m);
@@ -64,7 +70,7 @@ int anm_plan_report(anm_buf *to, const anm_method *m, anm_error *err);
 int anm_plan_work_new(anm_plan_work **out, const anm_plan *p, const anm_pool *pool, anm_error *err);
 void anm_plan_work_free(anm_plan_work *w);
 
-/* The rows of a step (see anm_step in run/engine.h) and the rotary tables, [position][table_width]. */
+/* The rows of a step, as many as the plan takes (see anm_step in run/engine.h) and the rotary tables, [position][table_width]. */
 typedef struct anm_plan_rows {
     int32_t n;
     const int32_t *token, *pos;

@@ -3,15 +3,29 @@
  * Running a plan. Steps that treat each row alone are run together, row by row; a linear's rows are quantised at the
  * end of that; its tiles are shared out among the threads, each tile for all rows; attention is shared out by row and
  * key head. No result depends on how the work was shared.
+ *
+ * Of a linear's tiles each thread has a run of neighbours, which it takes one by one, so that it reads memory in one
+ * sweep; who is through with the own ones takes of the others', so that no thread waits for longer than a tile.
  */
 #include "base/half.h"
 #include "kernel/vexp.h"
 #include "plan/internal.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SERIAL_ROWS = 4 }; /* fewer rows than this are not worth waking the others for */
+enum {
+    SERIAL_ROWS = 4, /* fewer rows than this are not worth waking the others for */
+    FEW_GROUPS = 8,  /* a thread's groups of heads, from which on one more or less does not count */
+};
+
+/* A thread's share of a linear: units [next, end) are still to be taken, by whom ever. On a cache line of its own. */
+typedef struct lane {
+    _Atomic uint32_t next;
+    uint32_t end;
+    uint8_t apart[56];
+} lane;
 
 struct anm_plan_work {
     const anm_plan *p;
@@ -23,6 +37,7 @@ struct anm_plan_work {
     float *scores;
     int32_t *fresh, *n_fresh; /* [rows][rows], [rows]: which fresh entries each row sees */
     int32_t *row;             /* [rows]: which row of the step the i-th computed one is */
+    lane *lane;               /* [threads] */
     void *memory;
 };
 
@@ -37,7 +52,7 @@ typedef struct run {
     int32_t n;                 /* rows still computed */
     const anm_plan_step *step; /* LINEAR, ATTEND; or the first of the row by row ones */
     const anm_plan_step *end, *quantise;
-    uint32_t units, per_task; /* LINEAR: tiles (or pairs of them) over all parts */
+    uint32_t whole_groups;    /* ATTEND: so many groups of heads are one task each, the others' heads are one each */
 } run;
 
 int anm_plan_work_new(anm_plan_work **out, const anm_plan *p, const anm_pool *pool, anm_error *err)
@@ -45,12 +60,12 @@ int anm_plan_work_new(anm_plan_work **out, const anm_plan *p, const anm_pool *po
     *out = NULL;
     anm_plan_work *w = calloc(1, sizeof *w);
     if (!w) return anm_fail_memory(err, "state");
-    size_t rows = (size_t)p->m->rows, groups = ((size_t)p->widest_in + ANM_GROUP - 1) / ANM_GROUP;
+    size_t rows = (size_t)p->rows, groups = ((size_t)p->widest_in + ANM_GROUP - 1) / ANM_GROUP;
     size_t q8_rows = rows * (p->activations == ANM_ACT_INT8X2 ? 2 : 1);
     w->p = p;
-    w->rows = p->m->rows;
+    w->rows = p->rows;
     w->threads = anm_pool_threads(pool);
-    w->scores_per_thread = (p->m->cache_len + p->m->rows + 31) / 16 * 16 * ANM_HEADS_MAX;
+    w->scores_per_thread = (p->m->cache_len + p->rows + 31) / 16 * 16 * ANM_HEADS_MAX;
     /* One block, parts 64 bytes apart. */
     size_t size[] = {(size_t)p->row_floats * rows * sizeof(float),
                      groups * ANM_GROUP * q8_rows,
@@ -60,7 +75,8 @@ int anm_plan_work_new(anm_plan_work **out, const anm_plan *p, const anm_pool *po
                      rows * rows * sizeof(int32_t),
                      rows * sizeof(int32_t),
                      rows * sizeof(int32_t),
-                     groups * ANM_GROUP * w->threads * sizeof(float)};
+                     groups * ANM_GROUP * w->threads * sizeof(float),
+                     w->threads * sizeof(lane)};
     size_t at[sizeof size / sizeof *size], total = 64;
     bool fits = true;
     for (size_t i = 0; i < sizeof size / sizeof *size; i++) {
@@ -83,6 +99,7 @@ int anm_plan_work_new(anm_plan_work **out, const anm_plan *p, const anm_pool *po
     w->n_fresh = (int32_t *)(void *)(base + at[6]);
     w->row = (int32_t *)(void *)(base + at[7]);
     w->left = (float *)(void *)(base + at[8]);
+    w->lane = (lane *)(void *)(base + at[9]);
     *out = w;
     return 0;
 }
@@ -107,19 +124,37 @@ static float *row_of(const run *r, int32_t buf, int64_t i)
 
 /* ---- steps that treat each row alone ---- */
 
+/* A head's pairs turned by their angles: neighbours, as most graphs have them, by loads and stores that compilers make
+ * vectors of; or wherever they lie. */
+static void turn_neighbours(float *restrict out, const float *restrict in, const float *cos, const float *sin, int64_t n)
+{
+    for (int64_t k = 0; k < n; k++) {
+        float x = in[2 * k], y = in[2 * k + 1];
+        out[2 * k] = x * cos[k] - y * sin[k];
+        out[2 * k + 1] = x * sin[k] + y * cos[k];
+    }
+}
+
+static void turn(const anm_plan_step *s, float *restrict out, const float *restrict in, const float *cos, const float *sin)
+{
+    const float *a = in + s->first, *b = in + s->second;
+    for (int64_t k = 0; k < s->size; k++) {
+        float x = a[k * s->pair], y = b[k * s->pair];
+        out[k * s->out_pair] = x * cos[k] - y * sin[k];
+        out[k * s->out_pair + s->out_second] = x * sin[k + s->column2] + y * cos[k + s->column2];
+    }
+}
+
 static void rope(const run *r, const anm_plan_step *s, int32_t i)
 {
     int64_t width = r->p->m->table_width, pos = r->rows->pos[r->w->row[i]];
     const float *cos = r->rows->cos + pos * width, *sin = r->rows->sin + pos * width;
     const float *in = row_of(r, s->in, i);
     float *out = row_of(r, s->out, i);
-    for (int64_t h = 0; h < s->heads; h++, out += 2 * s->size) {
-        const float *a = in + s->first + h * s->stride, *b = in + s->second + h * s->stride;
-        for (int64_t k = 0; k < s->size; k++) {
-            float x = a[k * s->pair], y = b[k * s->pair];
-            out[k * s->out_pair] = x * cos[k] - y * sin[k];
-            out[k * s->out_pair + s->out_second] = x * sin[k + s->column2] + y * cos[k + s->column2];
-        }
+    bool neighbours = s->pair == 2 && s->out_pair == 2 && s->second == s->first + 1 && s->out_second == 1 && s->column2 == 0;
+    for (int64_t h = 0; h < s->heads; h++, out += 2 * s->size, in += s->stride) {
+        if (neighbours) turn_neighbours(out, in + s->first, cos, sin, s->size);
+        else turn(s, out, in, cos, sin);
     }
 }
 
@@ -259,7 +294,8 @@ static void unit(const run *r, const anm_linear_part *part, int64_t u)
                 const float *add = row_of(r, part->add, first + i) + part->add_off + at;
                 for (int32_t k = 0; k < cols; k++) from[k] += add[k];
             }
-            memcpy(out, from, (size_t)cols * sizeof *out);
+            if (cols == ANM_TILE) memcpy(out, from, ANM_TILE * sizeof *out); /* a size that the compiler knows: no call */
+            else memcpy(out, from, (size_t)cols * sizeof *out);
         }
     }
 }
@@ -269,38 +305,46 @@ static uint32_t units_of(const anm_linear_part *part)
     return (uint32_t)((part->spec.rows + ANM_TILE - 1) / ANM_TILE);
 }
 
+/* The unit `u` of all parts' units. */
+static void unit_of_all(const run *r, uint32_t u)
+{
+    const anm_linear_part *part = r->step->part;
+    while (u >= units_of(part)) u -= units_of(part++);
+    unit(r, part, u);
+}
+
 static void linear_task(void *ctx, uint32_t i, unsigned thread)
 {
-    (void)thread;
+    (void)i;
     const run *r = ctx;
-    uint32_t u = i * r->per_task, end = u + r->per_task < r->units ? u + r->per_task : r->units;
-    const anm_linear_part *part = r->step->part;
-    uint32_t base = 0;
-    for (; u < end; u++) {
-        while (u - base >= units_of(part)) base += units_of(part++);
-        unit(r, part, u - base);
+    for (unsigned k = 0, at = thread; k < r->w->threads; k++, at = at + 1 < r->w->threads ? at + 1 : 0) {
+        lane *l = &r->w->lane[at];
+        uint32_t u;
+        while ((u = atomic_fetch_add_explicit(&l->next, 1, memory_order_relaxed)) < l->end) unit_of_all(r, u);
     }
 }
 
 static void linear(run *r, const anm_plan_step *s)
 {
+    uint32_t units = 0, threads = r->w->threads;
+    for (uint32_t k = 0; k < s->n_parts; k++) units += units_of(&s->part[k]);
+    for (uint32_t t = 0; t < threads; t++) {
+        atomic_store_explicit(&r->w->lane[t].next, (uint32_t)((uint64_t)units * t / threads), memory_order_relaxed);
+        r->w->lane[t].end = (uint32_t)((uint64_t)units * (t + 1) / threads);
+    }
     r->step = s;
-    r->units = 0;
-    for (uint32_t k = 0; k < s->n_parts; k++) r->units += units_of(&s->part[k]);
-    r->per_task = r->units / (r->w->threads * 6) + 1;
-    anm_pool_run(r->pool, linear_task, r, (r->units + r->per_task - 1) / r->per_task);
+    anm_pool_run(r->pool, linear_task, r, r->pool ? threads : 1);
 }
 
 /* ---- attention ---- */
 
-static void attend_task(void *ctx, uint32_t task, unsigned thread)
+/* Heads [first, first + n) of row i, which share a key head. */
+static void attend(const run *r, int32_t i, int32_t first, int32_t n, unsigned thread)
 {
-    const run *r = ctx;
     const anm_plan_step *s = r->step;
-    int32_t i = (int32_t)(task / (uint32_t)s->n_groups), g = (int32_t)(task % (uint32_t)s->n_groups);
-    int32_t row = r->w->row[i], h0 = s->group[g], head = s->kv_head[h0];
+    int32_t row = r->w->row[i], head = s->kv_head[first];
     const anm_kv *kv = r->kv;
-    anm_attend a = {.heads = s->group[g + 1] - h0,
+    anm_attend a = {.heads = n,
                     .head_dim = (int32_t)s->size,
                     .f16 = kv->fp16,
                     .scale = s->factor,
@@ -312,11 +356,45 @@ static void attend_task(void *ctx, uint32_t task, unsigned thread)
                     .fresh = r->w->fresh + row * r->w->rows,
                     .n_fresh = r->w->n_fresh[row],
                     .scores = r->w->scores + (int64_t)thread * r->w->scores_per_thread};
-    for (int32_t h = 0; h < a.heads; h++) {
-        a.q[h] = row_of(r, s->in, i) + s->q_off[h0 + h];
-        a.out[h] = row_of(r, s->out, i) + (h0 + h) * s->size;
+    for (int32_t h = 0; h < n; h++) {
+        a.q[h] = row_of(r, s->in, i) + s->q_off[first + h];
+        a.out[h] = row_of(r, s->out, i) + (first + h) * s->size;
     }
     r->p->k->attend(&a);
+}
+
+static void attend_task(void *ctx, uint32_t task, unsigned thread)
+{
+    const run *r = ctx;
+    const anm_plan_step *s = r->step;
+    uint32_t groups = (uint32_t)s->n_groups, t = task < r->whole_groups ? task : r->whole_groups, head = task - t;
+    for (;; t++) {
+        const int32_t *group = &s->group[t % groups];
+        uint32_t heads = (uint32_t)(group[1] - group[0]);
+        if (task < r->whole_groups) {
+            attend(r, (int32_t)(t / groups), group[0], (int32_t)heads, thread);
+            return;
+        }
+        if (head < heads) {
+            attend(r, (int32_t)(t / groups), group[0] + (int32_t)head, 1, thread);
+            return;
+        }
+        head -= heads;
+    }
+}
+
+/* Heads that share keys read them once, together. Where there are few such groups, as for a single row, those that do not
+ * go evenly into the threads are done head by head, so that no thread has a whole group more than another. */
+static void attention(run *r, const anm_plan_step *s)
+{
+    uint32_t threads = r->pool ? r->w->threads : 1, groups = (uint32_t)(r->n * s->n_groups), tasks = groups;
+    r->step = s;
+    r->whole_groups = groups < FEW_GROUPS * threads ? groups - groups % threads : groups;
+    for (uint32_t t = r->whole_groups; t < groups; t++) {
+        const int32_t *group = &s->group[t % (uint32_t)s->n_groups];
+        tasks += (uint32_t)(group[1] - group[0]) - 1;
+    }
+    anm_pool_run(r->pool, attend_task, r, tasks);
 }
 
 /* ---- the whole ---- */
@@ -398,8 +476,7 @@ void anm_plan_run(float *logits, const anm_plan *p, anm_plan_work *w, anm_kv *kv
             took(rows->times, next->part[0].out == ANM_BUF_LOGITS ? ANM_TIME_HEAD : ANM_TIME_LINEARS, 2 * end + 1);
         }
         if (next && next->kind == ANM_STEP_ATTEND) {
-            r.step = next;
-            anm_pool_run(pool, attend_task, &r, (uint32_t)(r.n * next->n_groups));
+            attention(&r, next);
             took(rows->times, ANM_TIME_ATTENTION, 2 * end + 1);
         }
         i = next ? end + 1 : end;

@@ -7,6 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Rows of a step where a plan runs it, though the graph has fewer: what a step costs besides its rows (the weights that it
+ * reads, the threads' meetings) is shared by more of them; beyond this there is little left to share. */
+enum { STEP_ROWS = 128 };
+
 struct anm_engine {
     anm_loaded l;
     anm_precision precision;
@@ -44,6 +48,14 @@ static int mark_ranges(anm_engine *e, anm_error *err)
     return rc;
 }
 
+/* The map's pages of what is packed leave the process, so that it never holds the file and the packed weights together. */
+static void done_with(void *ctx, const uint8_t *data, size_t n)
+{
+    const anm_map *map = ctx;
+    uintptr_t at = (uintptr_t)data, base = (uintptr_t)map->data;
+    if (map->data && at >= base && at - base < map->size) anm_map_done_with(map, at - base, n);
+}
+
 /* The wide method's plan computes the narrow one too where both are the same but for their rows, as they should be. */
 static int make_plans(anm_engine *e, anm_error *err)
 {
@@ -52,7 +64,10 @@ static int make_plans(anm_engine *e, anm_error *err)
                                          : e->precision == ANM_PRECISION_PRECISE ? ANM_ACT_INT8X2
                                                                                  : ANM_ACT_F32,
                           .kernels = e->kernels,
-                          .pool = e->pool};
+                          .pool = e->pool,
+                          .rows = e->l.info.evicts ? 0 : STEP_ROWS, /* evicting goes by the graph's rows */
+                          .done_with = done_with,
+                          .ctx = &e->l.map};
     int rc = anm_plan_new(&e->plan[ANM_METHOD_WIDE], wide, &opts, &e->why);
     if (!rc && (e->l.n_methods == 1 || anm_plan_fits(e->plan[ANM_METHOD_WIDE], narrow)))
         e->plan[ANM_METHOD_DECODE] = e->plan[ANM_METHOD_WIDE];
@@ -61,6 +76,7 @@ static int make_plans(anm_engine *e, anm_error *err)
     if (!rc) anm_map_done_with(&e->l.map, 0, e->l.map.size);
     if (rc == ANM_ERR_UNSUPPORTED && e->why.code) return 0; /* no plan fits: the interpreter runs anything */
     if (rc && e->why.code) *err = e->why;
+    if (!rc) e->l.info.step_len = anm_plan_most_rows(e->plan[ANM_METHOD_WIDE]);
     return rc;
 }
 
@@ -143,7 +159,7 @@ int anm_state_new(anm_state **out, anm_engine *e, anm_error *err)
     anm_state *s = calloc(1, sizeof *s);
     if (!s) return anm_fail_memory(err, "state");
     s->e = e;
-    int rc = anm_kv_new(&s->kv, &e->l.method[ANM_METHOD_WIDE], err);
+    int rc = anm_kv_new(&s->kv, &e->l.method[ANM_METHOD_WIDE], e->l.info.step_len, err);
     s->kv.evicts = e->l.info.evicts;
     if (!rc && e->layer[0]) {
         s->range.by_layer = calloc((size_t)e->l.info.n_layers + 2, sizeof *s->range.by_layer);
@@ -203,9 +219,9 @@ int64_t anm_state_cached(const anm_state *s)
 
 static int check_step(const anm_engine_info *info, const anm_step *step, anm_error *err)
 {
-    if (step->n < 1 || step->n > info->input_len)
+    if (step->n < 1 || step->n > info->step_len)
         return anm_fail(err, ANM_ERR_USAGE, "a step of %d rows; the program takes 1 to %lld", step->n,
-                        (long long)info->input_len);
+                        (long long)info->step_len);
     for (int32_t i = 0; i < step->n; i++) {
         if (step->token[i] < 0 || step->token[i] >= info->vocab_size)
             return anm_fail(err, ANM_ERR_LIMIT, "token id %d is outside the vocabulary of %lld", step->token[i],

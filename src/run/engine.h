@@ -24,6 +24,7 @@ typedef struct anm_engine_info {
     int64_t max_context;    /* rows of the rotary table */
     int64_t cache_len;      /* entries of the cache that a method takes */
     int64_t input_len;      /* rows of the widest method */
+    int64_t step_len;       /* rows that a step takes at most: as many, or more where the engine can */
     int64_t decode_len;     /* rows of `forward`: 1 in a multifunction file, input_len in a single-method one */
     bool multifunction;
     bool all_logits;        /* the widest method gives logits at every row, not only at the last valid one */
@@ -71,9 +72,9 @@ void anm_state_free(anm_state *s);
 void anm_state_reset(anm_state *s); /* an empty cache */
 int64_t anm_state_cached(const anm_state *s);
 
-/* One pass over up to input_len rows. */
+/* One pass over up to step_len rows. */
 typedef struct anm_step {
-    int32_t n;            /* rows, 1 … input_len */
+    int32_t n;            /* rows, 1 … step_len */
     const int32_t *token; /* [n], each in [0, vocab_size) */
     const int32_t *pos;   /* [n] rows of the rotary table, each in [0, max_context) */
     const uint8_t *see;   /* [n * n]: row i attends to row j of this pass where see[i * n + j]; NULL: causal (j <= i) */

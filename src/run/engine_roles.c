@@ -287,7 +287,7 @@ int anm_loaded_share(anm_loaded *l, anm_error *err)
         m->fp16_cache = info->fp16_cache;
     }
     const anm_method *wide = &l->method[ANM_METHOD_WIDE];
-    info->input_len = wide->rows;
+    info->input_len = info->step_len = wide->rows;
     info->decode_len = l->method[ANM_METHOD_DECODE].rows;
     info->all_logits = wide->logits_rows == wide->rows;
     if (info->decode_len > info->input_len)

@@ -20,10 +20,19 @@ double anm_rng_uniform(anm_rng *r)
 
 int32_t anm_argmax(const float *logits, int64_t n)
 {
-    int64_t best = -1;
+    /* The greatest by lanes that do not wait for each other, then where it stands first. NaN is greater than nothing. */
+    enum { LANES = 32 };
+    float most[LANES], all = -INFINITY;
+    for (int k = 0; k < LANES; k++) most[k] = -INFINITY;
+    for (int64_t i = 0; i + LANES <= n; i += LANES)
+        for (int k = 0; k < LANES; k++) most[k] = logits[i + k] > most[k] ? logits[i + k] : most[k];
+    for (int64_t i = n - n % LANES; i < n; i++)
+        if (logits[i] > all) all = logits[i];
+    for (int k = 0; k < LANES; k++)
+        if (most[k] > all) all = most[k];
     for (int64_t i = 0; i < n; i++)
-        if (best < 0 ? !isnan(logits[i]) : logits[i] > logits[best]) best = i;
-    return (int32_t)best;
+        if (logits[i] == all) return (int32_t)i;
+    return -1; /* nothing but NaN */
 }
 
 struct anm_sampler {

@@ -23,8 +23,8 @@ int anm_session_new(anm_session **out, anm_llm *m, anm_error *err)
     const anm_engine_info *info = s->info;
     int64_t reach = info->cache_len + info->input_len;
     s->capacity = info->evicts || info->max_context < reach ? info->max_context : reach;
-    s->chunk = (int32_t)info->input_len;
-    size_t rows = (size_t)info->input_len;
+    s->chunk = (int32_t)info->step_len;
+    size_t rows = (size_t)info->step_len;
     s->ids = calloc((size_t)s->capacity + rows, sizeof *s->ids);
     s->logits = calloc((size_t)info->vocab_size, sizeof *s->logits);
     s->token = calloc(rows, sizeof *s->token);
@@ -159,7 +159,7 @@ static int feed(float *rows, anm_session *s, const int32_t *ids, size_t n, anm_e
     size_t vocab = (size_t)s->info->vocab_size;
     s->have_logits = false;
     while (n) {
-        int32_t tail = anm_session_put_tail(s), take = (int32_t)s->info->input_len - tail;
+        int32_t tail = anm_session_put_tail(s), take = (int32_t)s->info->step_len - tail;
         if (take > s->chunk) take = s->chunk;
         if ((size_t)take > n) take = (int32_t)n;
         for (int32_t i = 0; i < take; i++) {

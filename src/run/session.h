@@ -35,7 +35,7 @@ struct anm_session {
     anm_state *state;
     anm_sampler *sampler;
     int64_t capacity; /* positions that can be used: max_context, unless the cache is shorter */
-    int32_t chunk;    /* the most tokens of one step when feeding; input_len */
+    int32_t chunk;    /* the most tokens of one step when feeding; step_len */
     int32_t *ids; /* [capacity + input_len] the tokens fed; a lookahead step writes its guesses behind them */
     int64_t fed;
     float *logits; /* [vocab_size] after the last token fed */

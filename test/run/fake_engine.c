@@ -44,6 +44,7 @@ int anm_engine_open(anm_engine **out, const char *path, const anm_engine_opts *o
                                 .max_context = context,
                                 .cache_len = cache,
                                 .input_len = input,
+                                .step_len = input,
                                 .decode_len = multi ? 1 : input,
                                 .multifunction = multi,
                                 .all_logits = all,

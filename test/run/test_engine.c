@@ -70,7 +70,7 @@ static answer run(const char *path, anm_engine_opts opts, int chunk)
     answer a = {.vocab = info->vocab_size, .count = PROMPT * (size_t)info->vocab_size,
                 .planned = !anm_engine_unplanned(e) && !opts.interpret};
     a.logits = calloc(a.count, sizeof *a.logits);
-    if (chunk > info->input_len) chunk = (int)info->input_len;
+    if (chunk > info->step_len) chunk = (int)info->step_len;
     for (int at = 0; at < PROMPT; at += chunk) {
         int32_t token[TOKENS_MAX], pos[TOKENS_MAX];
         uint8_t want[TOKENS_MAX];
@@ -249,6 +249,9 @@ static void test_one_answer(void **state)
             answer a = run(program[i], alone, 1), b = run(program[i], alone, 4), c = run(program[i], many, 32);
             same_answer(&a, &b, program[i], "the chunk");
             same_answer(&a, &c, program[i], "the number of threads");
+            free_answer(&c);
+            c = run(program[i], many, 1);
+            same_answer(&a, &c, program[i], "the number of threads for one row");
             setenv("ANEMONE_ISA", "plain", 1);
             answer d = run(program[i], alone, 7);
             unsetenv("ANEMONE_ISA");
@@ -364,6 +367,7 @@ static void test_wrong_steps(void **state)
     const anm_engine_info *info = anm_engine_get_info(e);
     assert_int_equal(info->vocab_size, 300);
     assert_int_equal(info->input_len, 5);
+    assert_true(info->step_len >= 5);
     assert_int_equal(info->cache_len, 59);
     assert_int_equal(info->max_context, 64);
     assert_true(info->all_logits && info->fp16_cache && !info->multifunction);
@@ -371,7 +375,7 @@ static void test_wrong_steps(void **state)
     float y[300];
     int32_t token[6] = {0}, pos[6] = {0};
     uint8_t see[4] = {1, 1, 1, 0};
-    anm_step step = {6, token, pos, NULL, NULL};
+    anm_step step = {(int32_t)info->step_len + 1, token, pos, NULL, NULL};
     assert_int_equal(anm_state_step(y, s, &step, &err), ANM_ERR_USAGE);
     step.n = 1;
     token[0] = 300;

@@ -31,7 +31,7 @@ static size_t run(float *out, const char *path, anm_precision p, bool interpret,
     if (anm_state_new(&s, e, &err)) fail_msg("%s", err.text);
     int64_t vocab = anm_engine_get_info(e)->vocab_size;
     assert_true(vocab <= VOCAB_MAX);
-    if (chunk > anm_engine_get_info(e)->input_len) chunk = (int)anm_engine_get_info(e)->input_len;
+    if (chunk > anm_engine_get_info(e)->step_len) chunk = (int)anm_engine_get_info(e)->step_len;
     for (int at = 0; at < ROWS; at += chunk) {
         int32_t token[ROWS], pos[ROWS];
         uint8_t want[ROWS];
