@@ -17,6 +17,8 @@
 
 enum {
     SERIAL_ROWS = 4, /* fewer rows than this are not worth waking the others for */
+    MANY_UNITS = 4,  /* tiles (or pairs of them) that a thread takes at a time where there are many rows */
+    NEAR_BYTES = 20 << 10, /* of int8 that stay in the first-level cache with their scales and a tile */
     FEW_GROUPS = 8,  /* a thread's groups of heads, from which on one more or less does not count */
 };
 
@@ -52,6 +54,7 @@ typedef struct run {
     int32_t n;                 /* rows still computed */
     const anm_plan_step *step; /* LINEAR, ATTEND; or the first of the row by row ones */
     const anm_plan_step *end, *quantise;
+    int32_t block;            /* LINEAR: rows that go through some tiles together */
     uint32_t whole_groups;    /* ATTEND: so many groups of heads are one task each, the others' heads are one each */
 } run;
 
@@ -270,33 +273,30 @@ static void tile(const run *r, float *out, const anm_linear_part *part, int64_t 
     else k->wf_f32(out, &part->packed.wf, t, x, stride, n);
 }
 
-/* Sixteen outputs (or what is left of them) of all rows. */
-static void unit(const run *r, const anm_linear_part *part, int64_t u)
+/* Sixteen outputs (or what is left of them) of rows [first, first + n), at most ANM_ROWS_MAX. */
+static void unit(const run *r, const anm_linear_part *part, int64_t u, int32_t first, int32_t n)
 {
     float y[2 * ANM_ROWS_MAX * ANM_TILE];
     int64_t at = u * ANM_TILE, left = part->spec.rows - at;
     int32_t cols = left < ANM_TILE ? (int32_t)left : ANM_TILE;
-    for (int32_t first = 0; first < r->n; first += ANM_ROWS_MAX) {
-        int32_t n = r->n - first < ANM_ROWS_MAX ? r->n - first : ANM_ROWS_MAX;
-        if (part->spec.n_up) {
-            float *up = y + ANM_ROWS_MAX * ANM_TILE;
-            tile(r, y, part, 2 * u, first, n);
-            tile(r, up, part, 2 * u + 1, first, n);
-            r->p->k->silu_mul(y, y, up, n * ANM_TILE);
-        } else {
-            tile(r, y, part, u, first, n);
+    if (part->spec.n_up) {
+        float *up = y + ANM_ROWS_MAX * ANM_TILE;
+        tile(r, y, part, 2 * u, first, n);
+        tile(r, up, part, 2 * u + 1, first, n);
+        r->p->k->silu_mul(y, y, up, n * ANM_TILE);
+    } else {
+        tile(r, y, part, u, first, n);
+    }
+    for (int32_t i = 0; i < n; i++) {
+        float *out = row_of(r, part->out, first + i) + at, *from = y + i * ANM_TILE;
+        if (part->spec.bias)
+            for (int32_t k = 0; k < cols; k++) from[k] += part->spec.bias[at + k];
+        if (part->add >= 0) {
+            const float *add = row_of(r, part->add, first + i) + part->add_off + at;
+            for (int32_t k = 0; k < cols; k++) from[k] += add[k];
         }
-        for (int32_t i = 0; i < n; i++) {
-            float *out = row_of(r, part->out, first + i) + at, *from = y + i * ANM_TILE;
-            if (part->spec.bias)
-                for (int32_t k = 0; k < cols; k++) from[k] += part->spec.bias[at + k];
-            if (part->add >= 0) {
-                const float *add = row_of(r, part->add, first + i) + part->add_off + at;
-                for (int32_t k = 0; k < cols; k++) from[k] += add[k];
-            }
-            if (cols == ANM_TILE) memcpy(out, from, ANM_TILE * sizeof *out); /* a size that the compiler knows: no call */
-            else memcpy(out, from, (size_t)cols * sizeof *out);
-        }
+        if (cols == ANM_TILE) memcpy(out, from, ANM_TILE * sizeof *out); /* a size that the compiler knows: no call */
+        else memcpy(out, from, (size_t)cols * sizeof *out);
     }
 }
 
@@ -305,23 +305,39 @@ static uint32_t units_of(const anm_linear_part *part)
     return (uint32_t)((part->spec.rows + ANM_TILE - 1) / ANM_TILE);
 }
 
-/* The unit `u` of all parts' units. */
-static void unit_of_all(const run *r, uint32_t u)
+/* Units [u, end) of all parts' units: for some rows all of them, then for the next rows, so that the rows, which each unit
+ * takes anew, stay in the first-level cache. */
+static void some_units(const run *r, uint32_t u, uint32_t end)
 {
-    const anm_linear_part *part = r->step->part;
-    while (u >= units_of(part)) u -= units_of(part++);
-    unit(r, part, u);
+    for (int32_t first = 0; first < r->n; first += r->block) {
+        int32_t n = r->n - first < r->block ? r->n - first : r->block;
+        const anm_linear_part *part = r->step->part;
+        uint32_t base = 0;
+        for (uint32_t k = u; k < end; k++) {
+            while (k - base >= units_of(part)) base += units_of(part++);
+            unit(r, part, k - base, first, n);
+        }
+    }
 }
 
 static void linear_task(void *ctx, uint32_t i, unsigned thread)
 {
     (void)i;
     const run *r = ctx;
+    uint32_t many = r->n > r->block ? MANY_UNITS : 1;
     for (unsigned k = 0, at = thread; k < r->w->threads; k++, at = at + 1 < r->w->threads ? at + 1 : 0) {
         lane *l = &r->w->lane[at];
         uint32_t u;
-        while ((u = atomic_fetch_add_explicit(&l->next, 1, memory_order_relaxed)) < l->end) unit_of_all(r, u);
+        while ((u = atomic_fetch_add_explicit(&l->next, many, memory_order_relaxed)) < l->end)
+            some_units(r, u, l->end - u < many ? l->end : u + many);
     }
+}
+
+/* As many rows as stay in the first-level cache: eight of them share a look at the weights in any case. */
+static int32_t block_of_rows(const anm_plan_step *s)
+{
+    int64_t rows = NEAR_BYTES / (s->part->spec.cols + 1) / 8 * 8;
+    return rows < 8 ? 8 : rows > ANM_ROWS_MAX ? ANM_ROWS_MAX : (int32_t)rows;
 }
 
 static void linear(run *r, const anm_plan_step *s)
@@ -333,6 +349,7 @@ static void linear(run *r, const anm_plan_step *s)
         r->w->lane[t].end = (uint32_t)((uint64_t)units * (t + 1) / threads);
     }
     r->step = s;
+    r->block = block_of_rows(s);
     anm_pool_run(r->pool, linear_task, r, r->pool ? threads : 1);
 }
 
