@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # A short front for Meson and Ninja. `make` alone lists what can be done.
 .DEFAULT_GOAL := help
-.PHONY: help build demo check check-san check-tsan analyze soak fuzz-coverage faults check-arm64 check-macos bench bench-export bench-lookahead bench-accuracy bench-quality bench-token fuzz format install clean
+.PHONY: help build demo check check-san check-tsan analyze soak fuzz-coverage faults check-arm64 check-macos bench bench-export bench-lookahead bench-accuracy bench-quality bench-run bench-token fuzz format install clean
 
 SECONDS_PER_TARGET ?= $(or $(TIME),60)
 MINUTES ?= 60
