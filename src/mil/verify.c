@@ -157,7 +157,7 @@ static int check_names(checker *c)
     for (uint32_t i = 0; i < c->n_all && !bad; i++) {
         const char *name = c->all[i]->name;
         size_t k = (size_t)anm_mil_hash(name, strlen(name)) & (room - 1);
-        for (; at[k] && strcmp(at[k]->name, name); k = (k + 1) & (room - 1)) {}
+        for (; at[k] && strcmp(at[k]->name, name) != 0; k = (k + 1) & (room - 1)) {}
         if (at[k]) bad = FAIL(c, "two values are named %%%s", name);
         at[k] = c->all[i];
     }
