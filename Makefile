@@ -62,8 +62,8 @@ bench-lookahead: build ## lookahead beside plain decoding on ten prompts; MODEL=
 bench-accuracy: build ## what rounding activations costs on a text; MODEL=FILE.pte, TOKENIZER=FILE, TEXT=FILE
 	@python3 tools/bench_accuracy.py build/anemone $(or $(MODEL),$(error MODEL=FILE.pte is missing)) $(or $(TOKENIZER),$(error TOKENIZER=FILE is missing)) $(or $(TEXT),$(error TEXT=FILE is missing))
 
-bench-quality: build ## the tables of docs/quality.md: SmolLM2 rounded and calibrated, on three texts (half an hour); WINDOWS=32
-	@python3 tools/bench_quality.py build/anemone $$(tools/fetch-smollm2.sh) --dir build/bench --windows $(or $(WINDOWS),32)
+bench-quality: build ## the tables of docs/quality.md: SmolLM2 rounded and calibrated, on three texts (an hour); WINDOWS=32, EFFORT=high
+	@python3 tools/bench_quality.py build/anemone $$(tools/fetch-smollm2.sh) --dir build/bench --windows $(or $(WINDOWS),32) --options '$(if $(EFFORT),--calibrate_effort $(EFFORT))'
 
 bench-run: build ## files run beside llama.cpp, which it builds first (many minutes, once): SmolLM2 if ./demo fetched it, a random 1B model
 	@mkdir -p build/bench
