@@ -159,6 +159,7 @@ static anm_mil_value *last_slice(hand *h, anm_mil_value *x, int64_t begin, int64
 {
     anm_mil_builder *b = &h->b;
     int rank = x->type.rank;
+    if (!rank) return x; /* what stands for an op that could not be made has no shape */
     int64_t lo[ANM_MIL_MAX_RANK] = {0}, hi[ANM_MIL_MAX_RANK], by[ANM_MIL_MAX_RANK];
     bool open[ANM_MIL_MAX_RANK];
     for (int i = 0; i < rank; i++) {
@@ -214,10 +215,16 @@ static anm_mil_value *wobble(hand *h, anm_mil_value *x)
 
 /* ---- parts of a decoder ---- */
 
+/* What stands for an op that could not be made has no shape: 1. */
+static int64_t last_dim(const anm_mil_value *x)
+{
+    return x->type.rank ? x->type.dim[x->type.rank - 1] : 1;
+}
+
 static anm_mil_value *linear(hand *h, anm_mil_value *x, int64_t rows)
 {
     anm_mil_value *part[3];
-    int64_t cols = x->type.dim[x->type.rank - 1];
+    int64_t cols = last_dim(x);
     uint32_t n = 1 + (rows > 3 ? pick(h, 6) % 3 : 0);
     for (uint32_t i = 0; i < n; i++) {
         int64_t some = i + 1 < n ? rows / n : rows - rows / n * (n - 1);
@@ -233,7 +240,7 @@ static anm_mil_value *linear(hand *h, anm_mil_value *x, int64_t rows)
 static anm_mil_value *norm(hand *h, anm_mil_value *x)
 {
     anm_mil_builder *b = &h->b;
-    int64_t n = x->type.dim[x->type.rank - 1], one[ANM_MIL_MAX_RANK];
+    int64_t n = last_dim(x), one[ANM_MIL_MAX_RANK];
     anm_mil_value *y, *s, *by = x;
     float least = pick(h, 3) == 2 ? 1.5f : 1e-3f; /* one that counts, or one as norms have it */
     anm_mil_value *small = number(h, least);

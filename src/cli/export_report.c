@@ -59,9 +59,10 @@ static int score_file(scoring *s, const char *name, const char *path, bool tempo
 /* The same export without calibration, under a name that goes when it is measured. */
 static int score_rounded(scoring *s, anm_error *err)
 {
-    char *path = malloc(strlen(s->job->outputs[0].path) + sizeof ".rounded");
+    const size_t size = strlen(s->job->outputs[0].path) + sizeof ".rounded";
+    char *path = malloc(size);
     if (!path) return anm_fail_memory(err, "a file's name");
-    sprintf(path, "%s.rounded", s->job->outputs[0].path);
+    snprintf(path, size, "%s.rounded", s->job->outputs[0].path);
     anm_export_output output = {path, s->job->outputs[0].max_context_len};
     anm_export_job job = *s->job;
     anm_export_report ignored;

@@ -196,7 +196,7 @@ static int read_manifest(char path[256], const anm_dir_file *file, anm_error *er
     json_t *entry = root ? json_object_get(json_object_get(m, "itemInfoEntries"), root) : NULL;
     const char *name = json_string_value(json_object_get(entry, "path"));
     if (!name || strlen(name) >= 256) rc = anm_fail(err, ANM_ERR_FORMAT, "package: its manifest names no model");
-    else strcpy(path, name);
+    else memcpy(path, name, strlen(name) + 1);
     json_decref(m);
     return rc;
 }
@@ -216,8 +216,7 @@ int anm_package_read(anm_package *out, const anm_dir *dir, anm_error *err)
     char tail[256 + sizeof data_name], path[256];
     int rc = read_manifest(path, manifest, err);
     if (rc) return rc;
-    strcpy(tail, data_name);
-    strcat(tail, path);
+    snprintf(tail, sizeof tail, "%s%s", data_name, path);
     const anm_dir_file *model = find(dir, manifest->path, folder, tail);
     if (!model) return anm_fail(err, ANM_ERR_FORMAT, "package: the model that its manifest names is missing");
     const char *slash = strrchr(model->path, '/');
