@@ -19,6 +19,17 @@ static atomic_bool measuring;
 static atomic_int_fast64_t held;
 static size_t input;
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#endif
+
+#if defined(SANITIZED) || defined(ANM_FUZZ_LIBC) /* what sees allocations */
+
 static void took(size_t n)
 {
     if (!atomic_load(&measuring)) return;
@@ -34,13 +45,6 @@ static void gave(size_t n)
     if (atomic_load(&measuring)) atomic_fetch_sub(&held, (int64_t)n);
 }
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
 #endif
 
 #if defined(SANITIZED)
