@@ -36,6 +36,7 @@ typedef struct solve {
     float *work, *push;  /* [rows, n] what is left of W; [rows, BLOCK] minus the errors of the block */
     float *hr, *hq;      /* [rows, n] H times what is left, and H times the integers, for refine */
     uint32_t *group_of;  /* [n] the scale that each column shares, by our order */
+    uint32_t *member;    /* [n] the columns, group after group, by our order */
     float *scale, *base_scale, *best_scale; /* [rows, groups], the caller's groups */
     signed char *q, *best_q;                /* [rows, n], in activation order */
     double *loss, *best_loss;               /* [rows] */
@@ -171,6 +172,33 @@ static void fit_row(void *ctx, uint32_t i, unsigned thread)
     s->scale[i] = now;
 }
 
+/* The same for each group in turn, the others standing still: s += (q_g . hr) / (q_g H q_g), where q_g are the integers of
+ * the group alone. hq is room for H q_g. */
+static void fit_groups_of_row(void *ctx, uint32_t i, unsigned thread)
+{
+    (void)thread;
+    const solve *s = ctx;
+    const size_t n = s->n, width = n / s->groups;
+    const signed char *q = s->q + (size_t)i * n;
+    float *hr = s->hr + (size_t)i * n, *hq = s->hq + (size_t)i * n, *scale = s->scale + (size_t)i * s->groups;
+    for (size_t g = 0; g < s->groups; g++) {
+        const uint32_t *member = s->member + g * width;
+        double qr = 0, qq = 0;
+        memset(hq, 0, n * sizeof *hq);
+        for (size_t m = 0; m < width; m++) {
+            const float *h = s->b->h + member[m] * n, by = q[member[m]];
+            if (by == 0) continue;
+            qr += (double)by * (double)hr[member[m]];
+            for (size_t c = 0; c < n; c++) hq[c] += by * h[c];
+        }
+        for (size_t m = 0; m < width; m++) qq += (double)q[member[m]] * (double)hq[member[m]];
+        if (!(qq > 0)) continue;
+        float was = scale[g], now = fit_type((float)(was + qr / qq), s->o);
+        for (size_t c = 0; c < n; c++) hr[c] -= (now - was) * hq[c];
+        scale[g] = now;
+    }
+}
+
 /* hq from H w, after the integers moved. */
 static void refit_row(void *ctx, uint32_t i, unsigned thread)
 {
@@ -210,7 +238,7 @@ static int refine(solve *s, anm_pool *pool, anm_error *err)
     if (!rc && fit) rc = times_h(s->hq, s, integers, pool, err);
     for (int round = 0; round < s->o->rounds && !rc; round++) {
         if (fit && round) anm_pool_run(pool, refit_row, s, (uint32_t)s->rows);
-        if (fit) anm_pool_run(pool, fit_row, s, (uint32_t)s->rows);
+        anm_pool_run(pool, fit ? fit_row : fit_groups_of_row, s, (uint32_t)s->rows);
         anm_pool_run(pool, refine_row, s, (uint32_t)s->rows);
     }
     return rc;
@@ -326,7 +354,7 @@ static int solve_rows(solve *s, double *rounding, anm_pool *pool, anm_error *err
 static bool take(solve *s, size_t rows)
 {
     size_t n = s->n, groups = s->groups;
-    s->group_of = malloc(n * sizeof *s->group_of);
+    s->group_of = malloc(2 * n * sizeof *s->group_of);
     s->w = malloc(rows * n * sizeof *s->w);
     s->work = malloc(rows * n * sizeof *s->work);
     s->hr = malloc(rows * n * sizeof *s->hr);
@@ -336,6 +364,7 @@ static bool take(solve *s, size_t rows)
     s->q = malloc(2 * rows * n);
     s->loss = malloc(2 * rows * sizeof *s->loss);
     if (!s->group_of || !s->w || !s->work || !s->hr || !s->hq || !s->push || !s->scale || !s->q || !s->loss) return false;
+    s->member = s->group_of + n;
     s->best_scale = s->scale + rows * groups;
     s->base_scale = s->best_scale + rows * groups;
     s->best_q = s->q + rows * n;
@@ -358,6 +387,9 @@ int anm_gptq(signed char *q, float *scale, const float *w, size_t rows, const an
     int rc = find_not_finite(w, rows, n, err);
     if (!rc && !take(&s, rows < most ? rows : most)) rc = anm_fail_memory(err, "error-compensated rounding");
     for (size_t j = 0; j < n && !rc; j++) s.group_of[j] = (uint32_t)(basis->order[j] / group);
+    for (size_t g = 0, at = 0; g < groups && !rc; g++)
+        for (size_t j = 0; j < n; j++)
+            if (s.group_of[j] == g) s.member[at++] = (uint32_t)j;
     for (size_t at = 0; at < rows && !rc; at += s.rows) {
         s.rows = rows - at < most ? rows - at : most;
         s.given = w + at * n;

@@ -173,6 +173,38 @@ static void never_worse_than_rounding_and_threads_do_not_matter(void **state)
     free(h), free(w), free(scale), free(scale2), free(q), free(q2);
 }
 
+/* With rounds enough that integers stand still, no scale can be made better for the integers that it has: moving any
+ * group's by the least-squares step would gain next to nothing of the row's error. */
+static void scales_fit_their_integers(void **state)
+{
+    (void)state;
+    enum { N = 96, ROWS = 20 };
+    static double h[N * N];
+    static float w[ROWS * N], scale[ROWS * 3];
+    static signed char q[ROWS * N];
+    anm_error err;
+    for (size_t group = 32; group <= N; group += 64) {
+        statistics(h, N, 300);
+        for (int i = 0; i < ROWS * N; i++) w[i] = uniform();
+        anm_gptq_opts o = {.low = -8, .high = 7, .group = group, .tries = 1, .rounds = 12};
+        anm_gptq_report rep;
+        size_t dead, groups = N / group;
+        assert_int_equal(round_with(q, scale, w, ROWS, N, h, 1e-6, &o, &rep, &dead, NULL, &err), 0);
+        for (size_t r = 0; r < ROWS; r++)
+            for (size_t g = 0; g < groups; g++) {
+                double qr = 0, qq = 0; /* q_g H (w - s q), q_g H q_g */
+                for (size_t i = g * group; i < (g + 1) * group; i++)
+                    for (size_t j = 0; j < N; j++) {
+                        double left = (double)w[r * N + j] - (double)scale[r * groups + j / group] * q[r * N + j];
+                        qr += q[r * N + i] * h[i * N + j] * left;
+                        if (j / group == g) qq += q[r * N + i] * h[i * N + j] * q[r * N + j];
+                    }
+                double gain = qr * qr / qq, error = row_error(w + r * N, q + r * N, scale + r * groups, group, N, h);
+                assert_true(gain <= 0.002 * error);
+            }
+    }
+}
+
 static void refuses_what_is_not_finite(void **state)
 {
     (void)state;
@@ -200,6 +232,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equals_the_dense_solution),
         cmocka_unit_test(never_worse_than_rounding_and_threads_do_not_matter),
+        cmocka_unit_test(scales_fit_their_integers),
         cmocka_unit_test(refuses_what_is_not_finite),
     };
     return cmocka_run_group_tests_name("calib", tests, NULL, NULL);
