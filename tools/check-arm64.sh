@@ -66,6 +66,7 @@ tools/build.sh "$dir/out" --cross-file "$dir/cross.txt" -Dwerror=true
 # Scripts start the program themselves, under several names: it becomes a script that starts the emulator.
 for exe in $(find "$dir/out" -type f -perm -u+x ! -path '*/meson-private/*' ! -name '*.so*' ! -name '*.elf'); do
     case $(head -c 4 "$exe") in *ELF) ;; *) continue ;; esac
+    [ "$(od -An -tx1 -j18 -N1 "$exe")" = " b7" ] || continue # a tool of the build, for this machine
     mv "$exe" "$exe.elf"
     printf '#!/bin/sh\nexec qemu-aarch64 -0 "$0" -L "%s" "%s.elf" "$@"\n' "$root" "$exe" >"$exe"
     chmod +x "$exe"
