@@ -36,7 +36,7 @@ typedef struct solve {
     float *work, *push;  /* [rows, n] what is left of W; [rows, BLOCK] minus the errors of the block */
     float *hr, *hq;      /* [rows, n] H times what is left, and H times the integers, for refine */
     uint32_t *group_of;  /* [n] the scale that each column shares, by our order */
-    uint32_t *member;    /* [n] the columns, group after group, by our order */
+    uint32_t *member;    /* [n] where the caller's columns are in our order, and so group after group */
     float *scale, *base_scale, *best_scale; /* [rows, groups], the caller's groups */
     signed char *q, *best_q;                /* [rows, n], in activation order */
     double *loss, *best_loss;               /* [rows] */
@@ -386,10 +386,10 @@ int anm_gptq(signed char *q, float *scale, const float *w, size_t rows, const an
     *report = (anm_gptq_report){.most = -1};
     int rc = find_not_finite(w, rows, n, err);
     if (!rc && !take(&s, rows < most ? rows : most)) rc = anm_fail_memory(err, "error-compensated rounding");
-    for (size_t j = 0; j < n && !rc; j++) s.group_of[j] = (uint32_t)(basis->order[j] / group);
-    for (size_t g = 0, at = 0; g < groups && !rc; g++)
-        for (size_t j = 0; j < n; j++)
-            if (s.group_of[j] == g) s.member[at++] = (uint32_t)j;
+    for (size_t j = 0; j < n && !rc; j++) {
+        s.group_of[j] = (uint32_t)(basis->order[j] / group);
+        s.member[basis->order[j]] = (uint32_t)j;
+    }
     for (size_t at = 0; at < rows && !rc; at += s.rows) {
         s.rows = rows - at < most ? rows - at : most;
         s.given = w + at * n;
