@@ -7,6 +7,7 @@
 #define ANM_KERNEL_ARM_NEON_H
 
 #include "kernel/kernels.h"
+#include "kernel/rows.h"
 
 #include <arm_neon.h>
 #include <string.h>
@@ -91,18 +92,13 @@ static inline __attribute__((always_inline)) void anm_neon_q4_q8(float *out, con
     const uint8_t *t = w->data + (size_t)tile * w->tile_bytes;
     while (rows > 0) {
         int m = rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
-#define ROWS(M)                                                                                                        \
-    case M:                                                                                                            \
-        if (w->scales == ANM_SCALES_ROW) anm_neon_rows(out, w, t, x, row, M, ANM_SCALES_ROW, dot);                     \
-        else if (w->scales == ANM_SCALES_GROUP_F16) anm_neon_rows(out, w, t, x, row, M, ANM_SCALES_GROUP_F16, dot);    \
-        else anm_neon_rows(out, w, t, x, row, M, ANM_SCALES_GROUP_F32, dot);                                           \
-        break
+#define CALL(M, kind) anm_neon_rows(out, w, t, x, row, M, kind, dot)
         switch (m) {
-            ROWS(4);
-            ROWS(2);
-            ROWS(1);
+            ANM_ROWS_CASE(4, w->scales, CALL);
+            ANM_ROWS_CASE(2, w->scales, CALL);
+            ANM_ROWS_CASE(1, w->scales, CALL);
         }
-#undef ROWS
+#undef CALL
         out += m * ANM_TILE;
         row += m;
         rows -= m;

@@ -3,6 +3,7 @@
 #include "base/bytes.h"
 #include "kernel/kernels.h"
 #include "kernel/vexp.h"
+#include "kernel/x86/rows256.h"
 
 #include <immintrin.h>
 #include <string.h>
@@ -122,16 +123,6 @@ void anm_k_quantize_avx2(int8_t *q, float *scale, int32_t *offset, const float *
 
 /* ---- 4-bit weights ---- */
 
-enum { AHEAD = 2048 }; /* bytes: weights are asked for this long before they are used; the caches do not look as far */
-
-/* Scales of half a tile: rows 8 * half and up. */
-static inline __m256 half_scales(anm_scales kind, const uint8_t *tile, int64_t g, int half)
-{
-    const uint8_t *s = tile + anm_q4_scales_at(kind, g);
-    if (kind == ANM_SCALES_GROUP_F16) return _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(const void *)(s + half * 16)));
-    return _mm256_load_ps((const float *)(const void *)s + half * 8);
-}
-
 /*
  * Half a tile (8 rows) by M activation rows. Weights are 0 to 15 and activations -127 to 127, so a pair of products is
  * at most 3810 and the eight of a group stay within 16 bits: 30480.
@@ -152,8 +143,8 @@ static inline __attribute__((always_inline)) void q4_q8_rows(float *out, const a
             __m256i p0 = _mm256_load_si256((const __m256i *)(const void *)(nib + 64 * j));
             __m256i p1 = _mm256_load_si256((const __m256i *)(const void *)(nib + 64 * j + 64));
             if (half == 0) {
-                _mm_prefetch((const char *)nib + AHEAD + 64 * j, _MM_HINT_T0);
-                _mm_prefetch((const char *)nib + AHEAD + 64 * j + 64, _MM_HINT_T0);
+                _mm_prefetch((const char *)nib + ANM_256_AHEAD + 64 * j, _MM_HINT_T0);
+                _mm_prefetch((const char *)nib + ANM_256_AHEAD + 64 * j + 64, _MM_HINT_T0);
             }
             __m256i v0 = _mm256_and_si256(p0, low), v1 = _mm256_and_si256(_mm256_srli_epi16(p0, 4), low);
             __m256i v2 = _mm256_and_si256(p1, low), v3 = _mm256_and_si256(_mm256_srli_epi16(p1, 4), low);
@@ -167,7 +158,7 @@ static inline __attribute__((always_inline)) void q4_q8_rows(float *out, const a
                 acc[r] = _mm256_add_epi16(acc[r], d0);
             }
         }
-        __m256 ws = grouped ? half_scales(kind, t, g, half) : _mm256_setzero_ps();
+        __m256 ws = grouped ? anm_256_scales(kind, t, g, half) : _mm256_setzero_ps();
         for (int r = 0; r < M; r++) {
             int64_t at = (row + r) * x->groups + g;
             __m256i dot = _mm256_add_epi32(_mm256_madd_epi16(acc[r], ones), _mm256_set1_epi32(x->offset[at]));
@@ -185,27 +176,7 @@ static inline __attribute__((always_inline)) void q4_q8_rows(float *out, const a
 
 void anm_k_q4_q8_avx2(float *out, const anm_q4 *w, int64_t tile, const anm_q8 *x, int32_t row, int32_t rows)
 {
-    const uint8_t *t = w->data + (size_t)tile * w->tile_bytes;
-    while (rows > 0) {
-        int m = rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
-        for (int half = 0; half < 2; half++) {
-#define ROWS(M)                                                                                                        \
-    case M:                                                                                                            \
-        if (w->scales == ANM_SCALES_ROW) q4_q8_rows(out, w, t, half, x, row, M, ANM_SCALES_ROW);                       \
-        else if (w->scales == ANM_SCALES_GROUP_F16) q4_q8_rows(out, w, t, half, x, row, M, ANM_SCALES_GROUP_F16);      \
-        else q4_q8_rows(out, w, t, half, x, row, M, ANM_SCALES_GROUP_F32);                                             \
-        break
-            switch (m) {
-                ROWS(4);
-                ROWS(2);
-                ROWS(1);
-            }
-#undef ROWS
-        }
-        out += m * ANM_TILE;
-        row += m;
-        rows -= m;
-    }
+    anm_256_q4_q8(out, w, tile, x, row, rows, q4_q8_rows);
 }
 
 static inline __attribute__((always_inline)) void q4_f32_rows(float *out, const anm_q4 *w, const uint8_t *t, int half,
@@ -214,10 +185,10 @@ static inline __attribute__((always_inline)) void q4_f32_rows(float *out, const 
     const __m256i low = _mm256_set1_epi32(15), eight = _mm256_set1_epi32(8);
     __m256 total[4];
     for (int r = 0; r < M; r++) total[r] = _mm256_setzero_ps();
-    __m256 ws = half_scales(w->scales, t, 0, half);
+    __m256 ws = anm_256_scales(w->scales, t, 0, half);
     for (int64_t g = 0; g < w->groups; g++) {
         const uint8_t *nib = t + anm_q4_nibbles_at(w->scales, g) + 32 * half;
-        if (w->scales != ANM_SCALES_ROW) ws = half_scales(w->scales, t, g, half);
+        if (w->scales != ANM_SCALES_ROW) ws = anm_256_scales(w->scales, t, g, half);
         __m256 sum[4];
         for (int r = 0; r < M; r++) sum[r] = _mm256_setzero_ps();
         int64_t left = w->cols - g * ANM_GROUP;

@@ -2,22 +2,13 @@
 /* Products of int8 with AVX-VNNI, on processors that have it and no AVX-512: as avx2.c, half a tile (8 rows) at a time. */
 #include "base/bytes.h"
 #include "kernel/kernels.h"
+#include "kernel/x86/rows256.h"
 
 #include <immintrin.h>
-
-enum { AHEAD = 2048 }; /* bytes: weights are asked for this long before they are used; the caches do not look as far */
 
 static inline __m256i four(const int8_t *q)
 {
     return _mm256_set1_epi32((int32_t)anm_ld32(q));
-}
-
-/* Scales of rows 8 * half and up. */
-static inline __m256 half_scales(anm_scales kind, const uint8_t *tile, int64_t g, int half)
-{
-    const uint8_t *s = tile + anm_q4_scales_at(kind, g);
-    if (kind == ANM_SCALES_GROUP_F16) return _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(const void *)(s + half * 16)));
-    return _mm256_load_ps((const float *)(const void *)s + half * 8);
 }
 
 /* Half a tile by `M` activation rows; M and kind are constants where this is inlined. */
@@ -37,8 +28,8 @@ static inline __attribute__((always_inline)) void q4_q8_rows(float *out, const a
             __m256i p0 = _mm256_load_si256((const __m256i *)(const void *)(nib + 64 * j));
             __m256i p1 = _mm256_load_si256((const __m256i *)(const void *)(nib + 64 * j + 64));
             if (half == 0) {
-                _mm_prefetch((const char *)nib + AHEAD + 64 * j, _MM_HINT_T0);
-                _mm_prefetch((const char *)nib + AHEAD + 64 * j + 64, _MM_HINT_T0);
+                _mm_prefetch((const char *)nib + ANM_256_AHEAD + 64 * j, _MM_HINT_T0);
+                _mm_prefetch((const char *)nib + ANM_256_AHEAD + 64 * j + 64, _MM_HINT_T0);
             }
             __m256i v0 = _mm256_and_si256(p0, low), v1 = _mm256_and_si256(_mm256_srli_epi16(p0, 4), low);
             __m256i v2 = _mm256_and_si256(p1, low), v3 = _mm256_and_si256(_mm256_srli_epi16(p1, 4), low);
@@ -50,7 +41,7 @@ static inline __attribute__((always_inline)) void q4_q8_rows(float *out, const a
                 dot[r] = _mm256_dpbusd_avx_epi32(dot[r], v3, four(q + 12));
             }
         }
-        __m256 ws = grouped ? half_scales(kind, t, g, half) : _mm256_setzero_ps();
+        __m256 ws = grouped ? anm_256_scales(kind, t, g, half) : _mm256_setzero_ps();
         for (int r = 0; r < M; r++) {
             __m256 s = _mm256_set1_ps(x->scale[at + r * x->groups]);
             if (grouped) s = _mm256_mul_ps(s, ws);
@@ -58,34 +49,14 @@ static inline __attribute__((always_inline)) void q4_q8_rows(float *out, const a
         }
     }
     for (int r = 0; r < M; r++) {
-        __m256 s = grouped ? sum[r] : _mm256_mul_ps(sum[r], half_scales(ANM_SCALES_ROW, t, 0, half));
+        __m256 s = grouped ? sum[r] : _mm256_mul_ps(sum[r], anm_256_scales(ANM_SCALES_ROW, t, 0, half));
         _mm256_storeu_ps(out + r * ANM_TILE + 8 * half, s);
     }
 }
 
 void anm_k_q4_q8_avxvnni(float *out, const anm_q4 *w, int64_t tile, const anm_q8 *x, int32_t row, int32_t rows)
 {
-    const uint8_t *t = w->data + (size_t)tile * w->tile_bytes;
-    while (rows > 0) {
-        int m = rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
-        for (int half = 0; half < 2; half++) {
-#define ROWS(M)                                                                                                        \
-    case M:                                                                                                            \
-        if (w->scales == ANM_SCALES_ROW) q4_q8_rows(out, w, t, half, x, row, M, ANM_SCALES_ROW);                       \
-        else if (w->scales == ANM_SCALES_GROUP_F16) q4_q8_rows(out, w, t, half, x, row, M, ANM_SCALES_GROUP_F16);      \
-        else q4_q8_rows(out, w, t, half, x, row, M, ANM_SCALES_GROUP_F32);                                             \
-        break
-            switch (m) {
-                ROWS(4);
-                ROWS(2);
-                ROWS(1);
-            }
-#undef ROWS
-        }
-        out += m * ANM_TILE;
-        row += m;
-        rows -= m;
-    }
+    anm_256_q4_q8(out, w, tile, x, row, rows, q4_q8_rows);
 }
 
 /* ---- the most that can be multiplied ---- */

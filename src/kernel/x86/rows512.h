@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "kernel/kernels.h"
+#include "kernel/rows.h"
 
 #include <immintrin.h>
 
@@ -71,23 +72,18 @@ static inline __attribute__((always_inline)) void anm_512_q4_q8(float *out, cons
     const uint8_t *t = w->data + (size_t)tile * w->tile_bytes;
     while (rows > 0) {
         int m = rows < 8 ? rows : 8; /* a few rows in one go: a guess's */
-#define ROWS(M)                                                                                                        \
-    case M:                                                                                                            \
-        if (w->scales == ANM_SCALES_ROW) anm_512_rows(out, w, t, x, row, M, ANM_SCALES_ROW, dot);                      \
-        else if (w->scales == ANM_SCALES_GROUP_F16) anm_512_rows(out, w, t, x, row, M, ANM_SCALES_GROUP_F16, dot);     \
-        else anm_512_rows(out, w, t, x, row, M, ANM_SCALES_GROUP_F32, dot);                                            \
-        break
+#define CALL(M, kind) anm_512_rows(out, w, t, x, row, M, kind, dot)
         switch (m) {
-            ROWS(8);
-            ROWS(7);
-            ROWS(6);
-            ROWS(5);
-            ROWS(4);
-            ROWS(3);
-            ROWS(2);
-            ROWS(1);
+            ANM_ROWS_CASE(8, w->scales, CALL);
+            ANM_ROWS_CASE(7, w->scales, CALL);
+            ANM_ROWS_CASE(6, w->scales, CALL);
+            ANM_ROWS_CASE(5, w->scales, CALL);
+            ANM_ROWS_CASE(4, w->scales, CALL);
+            ANM_ROWS_CASE(3, w->scales, CALL);
+            ANM_ROWS_CASE(2, w->scales, CALL);
+            ANM_ROWS_CASE(1, w->scales, CALL);
         }
-#undef ROWS
+#undef CALL
         out += m * ANM_TILE;
         row += m;
         rows -= m;
