@@ -34,10 +34,10 @@ check-arm64: ## build for 64-bit Arm, run every test under qemu, the kernels' on
 analyze: ## gcc's analyzer and clang-tidy over every source (ten minutes); ONLY=src/ckpt for a part
 	@tools/analyze.sh $(ONLY)
 
-soak: build ## generate for MINUTES=60 with a sliding context: does memory stay, and speed? MODEL=FILE.pte for another model
+soak: build ## generate for MINUTES=60 with a sliding context: does memory stay, and speed? MODEL=FILE.pte for another model, THREADS=1
 	@[ -n "$(MODEL)" ] || [ -f build/soak.pte ] || build/anemone export -q -c models/tiny/tiny.gguf -o build/soak.pte --linear_quantize b4w
 	@ninja -C build tools/soak >/dev/null
-	@build/tools/soak $(or $(MODEL),build/soak.pte) $(MINUTES)
+	@build/tools/soak $(or $(MODEL),build/soak.pte) $(MINUTES) $(THREADS)
 
 check-macos: ## compile every source for macOS on Apple silicon (compile only)
 	@tools/check-macos.sh
