@@ -51,6 +51,7 @@ bool anm_dtype_size(anm_dtype t, uint64_t n, uint64_t *bytes)
 {
     unsigned block = anm_dtype_block(t), size = anm_dtype_bytes(t);
     if (!size) return false;
+    if (block == 1) return anm_mul_u64(n, size, bytes);
     if (anm_dtype_class(t) == 'q' && n % block) return false;
     return anm_mul_u64(n / block + (n % block != 0), size, bytes);
 }

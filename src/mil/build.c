@@ -15,12 +15,20 @@
 /* ---- tables ---- */
 
 static const struct {
-    const char *name, *params;
+    const char *name;
+    int n;
+    anm_mil_slot slots[ANM_MIL_MAX_SLOTS];
 } op_table[ANM_OP_COUNT] = {
-    {"", ""},
-#define ANM_OP(id, name, params, rule) {name, params},
+    {"", 0, {{0}}},
+#define ONE(id) {ANM_P_##id, false, false},
+#define MAY(id) {ANM_P_##id, true, false},
+#define LIST(id) {ANM_P_##id, false, true},
+#define ANM_OP(id, name, params, rule) {name, sizeof((anm_mil_slot[]){params}) / sizeof(anm_mil_slot), {params}},
 #include "mil/ops.def"
 #undef ANM_OP
+#undef ONE
+#undef MAY
+#undef LIST
 };
 
 static const struct {
@@ -50,29 +58,19 @@ const char *anm_mil_param_name(anm_mil_param p)
     return param_table[(unsigned)p < ANM_P_COUNT ? p : ANM_P_END].name;
 }
 
-static anm_mil_param param_of(const char *name, size_t n)
+anm_mil_param anm_mil_param_of_name(const char *name)
 {
+    size_t n = strlen(name);
     for (unsigned p = 1; p < ANM_P_COUNT; p++)
         if (param_table[p].n == n && memcmp(param_table[p].name, name, n) == 0) return (anm_mil_param)p;
     return ANM_P_END;
 }
 
-anm_mil_param anm_mil_param_of_name(const char *name)
+int anm_mil_op_slots(anm_mil_opcode op, const anm_mil_slot **slots)
 {
-    return param_of(name, strlen(name));
-}
-
-int anm_mil_op_slots(anm_mil_opcode op, anm_mil_slot slots[ANM_MIL_MAX_SLOTS])
-{
-    int n = 0;
-    if ((unsigned)op >= ANM_OP_COUNT) return 0;
-    for (const char *s = op_table[op].params; *s && n < ANM_MIL_MAX_SLOTS; n++) {
-        size_t len = strcspn(s, "?* ");
-        slots[n] =
-            (anm_mil_slot){.param = param_of(s, len), .optional = s[len] == '?', .list = s[len] == '*'};
-        s += len + strspn(s + len, "?* ");
-    }
-    return n;
+    unsigned k = (unsigned)op < ANM_OP_COUNT ? op : ANM_OP_FOREIGN;
+    *slots = op_table[k].slots;
+    return op_table[k].n;
 }
 
 /* ---- types ---- */
@@ -300,8 +298,8 @@ static void op_link(anm_mil_function *fn, anm_mil_op *before, anm_mil_op *op)
  * last. */
 static bool args_copy(anm_arena *arena, anm_mil_op *op, uint32_t n, const anm_mil_arg *args)
 {
-    anm_mil_slot slots[ANM_MIL_MAX_SLOTS];
-    int n_slots = anm_mil_op_slots(op->code, slots);
+    const anm_mil_slot *slots;
+    int n_slots = anm_mil_op_slots(op->code, &slots);
     op->args = anm_arena_array(arena, n, sizeof *op->args);
     bool *done = anm_arena_array(arena, n, sizeof *done);
     if (!op->args || !done) return false;

@@ -743,15 +743,15 @@ int anm_mil_infer(anm_mil_type *outs, const anm_mil_op *op, anm_error *err)
 #include "mil/ops.def"
 #undef ANM_OP
     };
-    anm_mil_slot slots[ANM_MIL_MAX_SLOTS];
+    const anm_mil_slot *slots;
     const char *name = anm_mil_op_name(op->code);
-    anm_error why = {.code = 0};
+    anm_error why; /* what a rule says of itself, if one fails */
     rule r = {.op = op, .out = outs, .err = &why};
 
     if (op->code == ANM_OP_FOREIGN || (unsigned)op->code >= ANM_OP_COUNT)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: an op that anemone does not know",
                         op->foreign ? op->foreign : "?");
-    int n = anm_mil_op_slots(op->code, slots);
+    int n = anm_mil_op_slots(op->code, &slots);
     for (int s = 0; s < n; s++)
         if (!slots[s].optional && !anm_mil_arg_of(op, slots[s].param))
             return anm_fail(err, ANM_ERR_FORMAT, "%s: %s is missing", name,

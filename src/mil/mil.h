@@ -65,7 +65,7 @@ typedef struct anm_mil_slot {
 
 /* The parameters of `op` in their order; the number of them (0 for ANM_OP_FOREIGN). */
 enum { ANM_MIL_MAX_SLOTS = 8 };
-int anm_mil_op_slots(anm_mil_opcode op, anm_mil_slot slots[ANM_MIL_MAX_SLOTS]);
+int anm_mil_op_slots(anm_mil_opcode op, const anm_mil_slot **slots);
 
 /* The bytes of a constant: here (`data`), or made later by whoever writes the file (`source`, see quant/).
  * 4-bit values are packed two in a byte, low half first; a bool is a byte; a string its characters. All

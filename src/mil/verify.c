@@ -3,21 +3,21 @@
  * Every rule that later stages trust, checked in one walk over each function (and a table of its names).
  * Side tables are by value id; what a rule says about types is in infer.c.
  */
-#include "mil/hash.h"
 #include "mil/mil.h"
 #include "mil/rules.h"
 #include "base/bytes.h"
 
 #include <stdlib.h>
 #include <string.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 typedef struct checker {
     const anm_mil_function *fn;
     bool strict;
     const anm_mil_value **seen; /* by id: the value that has it */
     bool *defined;              /* by id: it may be used */
-    const anm_mil_value **all;  /* every value that was seen */
-    uint32_t n_all;
+    uint32_t n_seen;
     anm_mil_type *types; /* of the results of one op */
     uint32_t room;
     anm_error *err;
@@ -62,7 +62,7 @@ static int meet(checker *c, const anm_mil_value *v)
     if (c->seen[v->id] == v) return 0;
     if (c->seen[v->id]) return FAIL(c, "%%%s and %%%s have one id", c->seen[v->id]->name, v->name);
     c->seen[v->id] = v;
-    c->all[c->n_all++] = v;
+    c->n_seen++;
     if (check_type(c, v)) return -1;
     if (!v->constant) return 0;
     if (v->def) return FAIL(c, "%%%s: both a constant and an op's result", v->name);
@@ -91,8 +91,8 @@ static int use(checker *c, const anm_mil_value *v)
 /* Arguments stand in the order of ops.def; that each is allowed and none is missing, infer.c says. */
 static int check_order(checker *c, const anm_mil_op *op)
 {
-    anm_mil_slot slots[ANM_MIL_MAX_SLOTS];
-    int n = anm_mil_op_slots(op->code, slots), at = 0;
+    const anm_mil_slot *slots;
+    int n = anm_mil_op_slots(op->code, &slots), at = 0;
     for (uint32_t a = 0; a < op->n_args; a++) {
         int s = 0;
         while (s < n && slots[s].param != op->args[a].param)
@@ -145,21 +145,28 @@ static int check_op(checker *c, const anm_mil_op *op)
     return check_order(c, op) || check_results(c, op) ? -1 : 0;
 }
 
-/* No two values have one name: a table of them, at most half full. */
+/* No two values have one name: a table of them, at most half full. Its hash is seeded with an address, so that nobody can
+ * prepare a file whose names collide. */
 static int check_names(checker *c)
 {
+    typedef struct place {
+        uint32_t hash, id; /* id 0: free, else one more than the value's */
+    } place;
+    uint64_t seed = (uintptr_t)c;
     size_t room = 16;
-    while (room / 2 < c->n_all)
+    while (room / 2 < c->n_seen)
         room *= 2;
-    const anm_mil_value **at = calloc(room, sizeof *at);
+    place *at = calloc(room, sizeof *at);
     if (!at) return anm_fail_memory(c->err, "the verifier");
     int bad = 0;
-    for (uint32_t i = 0; i < c->n_all && !bad; i++) {
-        const char *name = c->all[i]->name;
-        size_t k = (size_t)anm_mil_hash(name, strlen(name)) & (room - 1);
-        for (; at[k] && strcmp(at[k]->name, name) != 0; k = (k + 1) & (room - 1)) {}
-        if (at[k]) bad = FAIL(c, "two values are named %%%s", name);
-        at[k] = c->all[i];
+    for (uint32_t i = 0; i < c->fn->n_values && !bad; i++) {
+        if (!c->seen[i]) continue;
+        const char *name = c->seen[i]->name;
+        uint32_t hash = (uint32_t)XXH3_64bits_withSeed(name, strlen(name), seed);
+        size_t k = hash & (room - 1);
+        for (; at[k].id && (at[k].hash != hash || strcmp(c->seen[at[k].id - 1]->name, name)); k = (k + 1) & (room - 1)) {}
+        if (at[k].id) bad = FAIL(c, "two values are named %%%s", name);
+        at[k] = (place){hash, i + 1};
     }
     free(at);
     return bad;
@@ -192,11 +199,9 @@ static int check_function(const anm_mil_function *fn, bool strict, anm_error *er
     checker c = {.fn = fn, .strict = strict, .err = err};
     c.seen = calloc(n, sizeof *c.seen);
     c.defined = calloc(n, sizeof *c.defined);
-    c.all = calloc(n, sizeof *c.all);
-    int bad = c.seen && c.defined && c.all ? check_body(&c) : anm_fail_memory(err, "the verifier");
+    int bad = c.seen && c.defined ? check_body(&c) : anm_fail_memory(err, "the verifier");
     free(c.seen);
     free(c.defined);
-    free(c.all);
     free(c.types);
     return bad;
 }

@@ -16,8 +16,8 @@ static void tables_name_each_other(void **state)
 {
     (void)state;
     for (int op = 1; op < ANM_OP_COUNT; op++) {
-        anm_mil_slot slots[ANM_MIL_MAX_SLOTS];
-        int n = anm_mil_op_slots((anm_mil_opcode)op, slots);
+        const anm_mil_slot *slots;
+        int n = anm_mil_op_slots((anm_mil_opcode)op, &slots);
         assert_int_equal(anm_mil_op_of_name(anm_mil_op_name((anm_mil_opcode)op)), op);
         assert_in_range(n, 1, ANM_MIL_MAX_SLOTS - 1);
         for (int i = 0; i < n; i++)
