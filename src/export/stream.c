@@ -19,7 +19,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { TILE_VALUES = 1 << 17, PROGRESS_STEP = 8 << 20 };
+enum { TILE_VALUES = 1 << 19, PROGRESS_STEP = 8 << 20 };
 
 /* What tiles are made of: a weight, or a rotary table. Either has rows and two parts. */
 typedef struct source {

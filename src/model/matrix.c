@@ -5,7 +5,7 @@
 
 /* Rows of a part of a weight. A NaN or an infinity in it would spread over everything that is computed from it, and through
  * a scale over its whole row: it is refused by name. */
-static int part_rows(float *out, const anm_tensor *t, int64_t row, int64_t rows, anm_error *err)
+static int finite_rows(float *out, const anm_tensor *t, int64_t row, int64_t rows, anm_error *err)
 {
     int rc = anm_tensor_rows_f32(out, t, row, rows, err);
     if (rc) return rc;
@@ -24,8 +24,10 @@ static int part_rows(float *out, const anm_tensor *t, int64_t row, int64_t rows,
     return 0;
 }
 
+typedef int rows_fn(float *out, const anm_tensor *t, int64_t row, int64_t rows, anm_error *err);
+
 /* Row `row` in the order of the parts. */
-static int read_row(float *out, const anm_matrix *m, int64_t row, anm_error *err)
+static int read_row(float *out, const anm_matrix *m, int64_t row, rows_fn *part_rows, anm_error *err)
 {
     if (m->split_dim == 0) {
         int64_t each = m->rows / m->n_parts;
@@ -50,7 +52,7 @@ static int64_t row_in_halves(int64_t row, int64_t head_dim)
 
 /* A vector of heads in halves (a bias, a norm of heads): each head is read as a matrix of pairs, whose two
  * columns are the halves. */
-static int read_halved_vector(float *out, const anm_matrix *m, anm_error *err)
+static int read_halved_vector(float *out, const anm_matrix *m, rows_fn *part_rows, anm_error *err)
 {
     const anm_tensor *t = m->part[0];
     int64_t head_dim = m->cols / m->unpermute_heads, half = head_dim / 2, step = t->stride[0];
@@ -68,19 +70,39 @@ static int read_halved_vector(float *out, const anm_matrix *m, anm_error *err)
     return rc;
 }
 
-int anm_matrix_rows_f32(float *out, const anm_matrix *m, int64_t row, int64_t rows, anm_error *err)
+static int read_rows(float *out, const anm_matrix *m, int64_t row, int64_t rows, rows_fn *part_rows, anm_error *err)
 {
     if (row < 0 || rows < 0 || row > m->rows || rows > m->rows - row)
         return anm_fail(err, ANM_ERR_USAGE, "rows %lld to %lld of a weight that has %lld", (long long)row,
                         (long long)(row + rows), (long long)m->rows);
     if (!rows) return 0;
     bool vector = m->part[0]->rank == 1;
-    if (m->unpermute_heads && vector) return read_halved_vector(out, m, err);
+    if (m->unpermute_heads && vector) return read_halved_vector(out, m, part_rows, err);
     if (!m->unpermute_heads && m->n_parts == 1) return part_rows(out, m->part[0], row, rows, err);
 
     int64_t head_dim = m->unpermute_heads ? m->rows / m->unpermute_heads : 0;
     int rc = 0;
     for (int64_t r = row; !rc && r < row + rows; r++, out += m->cols)
-        rc = read_row(out, m, head_dim ? row_in_halves(r, head_dim) : r, err);
+        rc = read_row(out, m, head_dim ? row_in_halves(r, head_dim) : r, part_rows, err);
     return rc;
+}
+
+int anm_matrix_rows_f32(float *out, const anm_matrix *m, int64_t row, int64_t rows, anm_error *err)
+{
+    return read_rows(out, m, row, rows, finite_rows, err);
+}
+
+int anm_matrix_rows_unchecked(float *out, const anm_matrix *m, int64_t row, int64_t rows, anm_error *err)
+{
+    return read_rows(out, m, row, rows, anm_tensor_rows_f32, err);
+}
+
+const uint8_t *anm_matrix_bytes(const anm_matrix *m, int64_t row, int64_t rows, size_t *n)
+{
+    const anm_tensor *t = m->part[0];
+    if (m->n_parts != 1 || m->unpermute_heads || t->rank != 2 || t->stride[1] != 1 || t->stride[0] != m->cols) return NULL;
+    if (row < 0 || rows < 0 || row > m->rows || rows > m->rows - row) return NULL;
+    size_t block = anm_dtype_block(t->dtype), bytes = anm_dtype_bytes(t->dtype), cols = (size_t)m->cols;
+    *n = (size_t)rows * cols / block * bytes;
+    return t->data + (size_t)row * cols / block * bytes;
 }

@@ -39,8 +39,12 @@ typedef struct anm_matrix {
     const anm_made *made;       /* NULL, or what calibration made of it: the parts are then of no use */
 } anm_matrix;
 
-/* Rows [row, row + rows) as fp32 into out[rows * cols]. */
+/* Rows [row, row + rows) as fp32 into out[rows * cols]. A NaN or an infinity is refused, named with its tensor and place. */
 int anm_matrix_rows_f32(float *out, const anm_matrix *m, int64_t row, int64_t rows, anm_error *err);
+/* The same for who will see NaNs and infinities for himself: they are passed on. */
+int anm_matrix_rows_unchecked(float *out, const anm_matrix *m, int64_t row, int64_t rows, anm_error *err);
+/* The *n bytes of these rows where they lie in one run in the checkpoint, to be fetched ahead of use; or else NULL. */
+const uint8_t *anm_matrix_bytes(const anm_matrix *m, int64_t row, int64_t rows, size_t *n);
 
 typedef struct anm_layer {
     anm_matrix attention_norm, wq, wk, wv, wo, bq, bk, bv, q_norm, k_norm, ffn_norm, w1, w2, w3;

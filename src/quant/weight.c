@@ -39,16 +39,43 @@ static int64_t row_of_matrix(const anm_weight *w, int64_t row)
     return w->halves ? row_in_pairs(w->row + row, w->halves) : w->row + row;
 }
 
-static int read_rows(float *x, const anm_weight *w, int64_t row, int64_t n, anm_error *err)
+typedef int rows_fn(float *out, const anm_matrix *m, int64_t row, int64_t rows, anm_error *err);
+
+static int read_rows(float *x, const anm_weight *w, int64_t row, int64_t n, rows_fn *read, anm_error *err)
 {
-    if (!w->halves) return anm_matrix_rows_f32(x, w->matrix, w->row + row, n, err);
+    if (!w->halves) return read(x, w->matrix, w->row + row, n, err);
     int rc = 0;
     for (int64_t r = 0; r < n && !rc; r++, x += w->matrix->cols)
-        rc = anm_matrix_rows_f32(x, w->matrix, row_of_matrix(w, row + r), 1, err);
+        rc = read(x, w->matrix, row_of_matrix(w, row + r), 1, err);
     return rc;
 }
 
-/* fp16 that the rounding above made infinite: the scale of n values each, or the values themselves. */
+/* The bytes that the next step will read. They are asked for while this one computes, a little with each scale: memory would
+ * stand idle otherwise, and no processor looks ahead over the end of a page. */
+typedef struct ahead {
+    const uint8_t *p;
+    size_t n;
+} ahead;
+
+static ahead look_ahead(const anm_weight *w, int64_t row, int64_t n)
+{
+    ahead a = {0};
+    if (!w->halves && n > 0) a.p = anm_matrix_bytes(w->matrix, w->row + row, n, &a.n);
+    return a;
+}
+
+/* Asks for a part in so many of what is left. */
+static void fetch(ahead *a, size_t parts)
+{
+    enum { LINE = 64 };
+    if (!a->p) return;
+    size_t n = a->n / parts;
+    for (size_t i = 0; i < n; i += LINE) __builtin_prefetch(a->p + i);
+    a->p += n;
+    a->n -= n;
+}
+
+/* fp16 that rounding made infinite: the scale of n values each, or the values themselves. */
 static int check_range(const float *x, size_t n, const anm_weight *w, int64_t row, size_t each, anm_error *err)
 {
     const float most = w->type == ANM_DT_F16 ? 65520 : INFINITY; /* from here on fp16 is infinite */
@@ -97,8 +124,9 @@ int anm_weight_make(uint8_t *data, uint8_t *scale, const anm_weight *w, int64_t 
     for (int64_t r = 0; r < n; r += few) {
         int64_t now = n - r < few ? n - r : few;
         size_t count = (size_t)(now * cols);
+        /* A scale shows whether all of its values are finite: only values themselves are looked at one by one. */
         if (made) copy_made(q, scales, w, row + r, now);
-        else rc = read_rows(x, w, row + r, now, err);
+        else rc = read_rows(x, w, row + r, now, w->bits ? anm_matrix_rows_unchecked : anm_matrix_rows_f32, err);
         if (rc) goto done;
         uint8_t *to = data + anm_weight_offset(w, ANM_WEIGHT_DATA, r);
         if (!w->bits) {
@@ -107,7 +135,14 @@ int anm_weight_make(uint8_t *data, uint8_t *scale, const anm_weight *w, int64_t 
             continue;
         }
         size_t group = (size_t)w->group, groups = count / group;
-        for (size_t g = 0; g < groups && !made; g++) scales[g] = quantise(q + g * group, x + g * group, group, w->bits);
+        ahead next = look_ahead(w, row + r + now, made ? 0 : n - r - now < few ? n - r - now : few);
+        bool finite = true;
+        for (size_t g = 0; g < groups && !made; g++) {
+            fetch(&next, groups - g);
+            scales[g] = quantise(q + g * group, x + g * group, group, w->bits);
+            finite &= isfinite(scales[g]) != 0;
+        }
+        if (!finite && (rc = read_rows(x, w, row + r, now, anm_matrix_rows_f32, err))) goto done;
         if ((rc = check_range(scales, groups, w, row + r, group, err))) goto done;
         put_floats(scale + anm_weight_offset(w, ANM_WEIGHT_SCALE, r), scales, groups, w->type);
         if (w->bits == 4) anm_pack_int4(to, q, count);
