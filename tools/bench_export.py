@@ -155,8 +155,8 @@ def bench(exe, copy, checkpoint, params, rounds, folder, original):
         c = median(seconds["copy"])
         for kind in kinds:
             t = median(seconds[kind])
-            line = f"  {kind:13} {'with fsync' if sync else 'no fsync':10}  {t:6.2f} s ({min(seconds[kind]):.2f} to {max(seconds[kind]):.2f})"
-            line += f"   copy {c:6.2f} s   ratio {t / c:4.2f}   RssAnon {most[kind]:.0f} MiB"
+            line = f"  {kind:13} {'with fsync' if sync else 'no fsync':10}  {t:6.3f} s ({min(seconds[kind]):.3f} to {max(seconds[kind]):.3f})"
+            line += f"   copy {c:6.3f} s   ratio {t / c:4.2f}   RssAnon {most[kind]:.0f} MiB"
             if kind == "multifunction":
                 line += f"   {t / median(seconds['single']):4.2f} of single"
             if original and not sync:

@@ -61,4 +61,18 @@ bool anm_tensor_readable(const anm_tensor *t);
  * that the file declares (blocked types as the `gguf` package dequantises them). F64 rounds. */
 int anm_tensor_rows_f32(float *out, const anm_tensor *t, int64_t row, int64_t rows, anm_error *err);
 
+/* 32 values side by side that share two numbers: value i is step * index[i] + base in fp32, the product exact, the sum rounded
+ * once; index is 0 to 15. What Q4_0, Q4_1 and Q4_K are made of, and all that has to be looked at to round them. */
+enum { ANM_LEVELS = 16, ANM_LEVEL_RUN = 32 };
+typedef struct anm_levels {
+    float step, base;
+    uint8_t index[ANM_LEVEL_RUN];
+} anm_levels;
+
+/* Is it of one of these types? */
+bool anm_tensor_has_levels(const anm_tensor *t);
+
+/* Rows [row, row + rows) of such a tensor, which has them: out[rows * columns / 32]. */
+void anm_tensor_rows_levels(anm_levels *out, const anm_tensor *t, int64_t row, int64_t rows);
+
 #endif

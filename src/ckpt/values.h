@@ -19,4 +19,17 @@ anm_values_fn *anm_values_best(void);
 anm_values_fn anm_values_avx2;
 #endif
 
+/* Of the K types' blocks: the scale and minimum, 6 bits each, of group g in [0, 8), packed in 12 bytes: four of each whole, then the
+ * other four in nibbles with their upper pairs above the first ones. */
+static inline void anm_packed_scale(const uint8_t *s, int g, unsigned *scale, unsigned *min)
+{
+    if (g < 4) {
+        *scale = s[g] & 63u;
+        *min = s[g + 4] & 63u;
+    } else {
+        *scale = (s[g + 4] & 15u) | (s[g - 4] >> 6 << 4);
+        *min = (unsigned)(s[g + 4] >> 4) | (s[g] >> 6 << 4);
+    }
+}
+
 #endif

@@ -104,19 +104,6 @@ static void q3_k(float *restrict out, const uint8_t *restrict p)
     }
 }
 
-/* The scale and minimum, 6 bits each, of group g in [0, 8), packed in 12 bytes: four of each whole, then the
- * other four in nibbles with their upper pairs above the first ones. */
-static void packed_scale(const uint8_t *s, int g, unsigned *scale, unsigned *min)
-{
-    if (g < 4) {
-        *scale = s[g] & 63u;
-        *min = s[g + 4] & 63u;
-    } else {
-        *scale = (s[g + 4] & 15u) | (s[g - 4] >> 6 << 4);
-        *min = (unsigned)(s[g + 4] >> 4) | (s[g] >> 6 << 4);
-    }
-}
-
 /* 8 groups of 32; nibbles: 32 bytes hold two runs of 32. */
 static void q4_k(float *restrict out, const uint8_t *restrict p)
 {
@@ -124,7 +111,7 @@ static void q4_k(float *restrict out, const uint8_t *restrict p)
     const uint8_t *q = p + 16;
     for (int g = 0; g < 8; g++) {
         unsigned scale, min;
-        packed_scale(p + 4, g, &scale, &min);
+        anm_packed_scale(p + 4, g, &scale, &min);
         float ds = d * (float)scale, dm = dmin * (float)min;
         for (int i = 0; i < 32; i++)
             out[g * 32 + i] = ds * (float)(q[g / 2 * 32 + i] >> (g % 2 * 4) & 15) - dm;
@@ -138,7 +125,7 @@ static void q5_k(float *restrict out, const uint8_t *restrict p)
     const uint8_t *high = p + 16, *q = p + 48;
     for (int g = 0; g < 8; g++) {
         unsigned scale, min;
-        packed_scale(p + 4, g, &scale, &min);
+        anm_packed_scale(p + 4, g, &scale, &min);
         float ds = d * (float)scale, dm = dmin * (float)min;
         for (int i = 0; i < 32; i++) {
             int v = (q[g / 2 * 32 + i] >> (g % 2 * 4) & 15) | (high[i] >> g & 1) << 4;

@@ -97,10 +97,15 @@ int anm_matrix_rows_unchecked(float *out, const anm_matrix *m, int64_t row, int6
     return read_rows(out, m, row, rows, anm_tensor_rows_f32, err);
 }
 
+const anm_tensor *anm_matrix_tensor(const anm_matrix *m)
+{
+    return m->n_parts == 1 && !m->unpermute_heads && m->part[0]->rank == 2 ? m->part[0] : NULL;
+}
+
 const uint8_t *anm_matrix_bytes(const anm_matrix *m, int64_t row, int64_t rows, size_t *n)
 {
-    const anm_tensor *t = m->part[0];
-    if (m->n_parts != 1 || m->unpermute_heads || t->rank != 2 || t->stride[1] != 1 || t->stride[0] != m->cols) return NULL;
+    const anm_tensor *t = anm_matrix_tensor(m);
+    if (!t || t->stride[1] != 1 || t->stride[0] != m->cols) return NULL;
     if (row < 0 || rows < 0 || row > m->rows || rows > m->rows - row) return NULL;
     size_t block = anm_dtype_block(t->dtype), bytes = anm_dtype_bytes(t->dtype), cols = (size_t)m->cols;
     *n = (size_t)rows * cols / block * bytes;

@@ -43,6 +43,8 @@ typedef struct anm_matrix {
 int anm_matrix_rows_f32(float *out, const anm_matrix *m, int64_t row, int64_t rows, anm_error *err);
 /* The same for who will see NaNs and infinities for himself: they are passed on. */
 int anm_matrix_rows_unchecked(float *out, const anm_matrix *m, int64_t row, int64_t rows, anm_error *err);
+/* The tensor whose rows are the matrix's, in their order; NULL where they are put together from several or reordered. */
+const anm_tensor *anm_matrix_tensor(const anm_matrix *m);
 /* The *n bytes of these rows where they lie in one run in the checkpoint, to be fetched ahead of use; or else NULL. */
 const uint8_t *anm_matrix_bytes(const anm_matrix *m, int64_t row, int64_t rows, size_t *n);
 

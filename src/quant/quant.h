@@ -26,6 +26,11 @@ typedef float anm_round_fn(int8_t *q, const float *x, size_t n, unsigned bits);
 anm_round_fn *anm_round_plain(bool fp16);
 anm_round_fn *anm_round_best(bool fp16);
 
+/* The same for values that come as `n` runs of 32 with levels: a level is rounded once, and all of its values with it. */
+typedef float anm_round_levels_fn(int8_t *q, const anm_levels *x, size_t n, unsigned bits);
+anm_round_levels_fn *anm_round_levels_plain(bool fp16);
+anm_round_levels_fn *anm_round_levels_best(bool fp16);
+
 /* Packs 4-bit integers two in a byte, the first in the low half; an odd last one stands alone. */
 void anm_pack_int4(uint8_t *out, const int8_t *q, size_t n);
 

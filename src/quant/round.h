@@ -10,11 +10,13 @@ float anm_round_inverse(float scale, bool fp16);
 
 #if defined(__x86_64__)
 anm_round_fn anm_round_avx2_f16, anm_round_avx2_f32, anm_round_avx512_f16, anm_round_avx512_f32;
+anm_round_levels_fn anm_round_levels_avx2_f16, anm_round_levels_avx2_f32;
 /* Converts as many of the `n` values as fill whole vectors; returns how many. */
 size_t anm_floats_to_f16_avx2(uint8_t *out, const float *x, size_t n);
 size_t anm_pack_int4_avx2(uint8_t *out, const int8_t *q, size_t n);
 #elif defined(__aarch64__)
 anm_round_fn anm_round_neon_f16, anm_round_neon_f32;
+anm_round_levels_fn anm_round_levels_neon_f16, anm_round_levels_neon_f32;
 size_t anm_floats_to_f16_neon(uint8_t *out, const float *x, size_t n);
 size_t anm_pack_int4_neon(uint8_t *out, const int8_t *q, size_t n);
 #endif

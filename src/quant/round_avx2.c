@@ -86,6 +86,67 @@ float anm_round_avx2_f32(int8_t *q, const float *x, size_t n, unsigned bits)
     return quantise(q, x, n, bits, false);
 }
 
+/* Eight levels from number `from` on, as integers. */
+static inline __m256i level_codes(const anm_levels *x, float from, __m256 by, bool fp16)
+{
+    const __m256 number = _mm256_add_ps(_mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_ps(from));
+    __m256 v = _mm256_add_ps(_mm256_mul_ps(number, _mm256_set1_ps(x->step)), _mm256_set1_ps(x->base));
+    if (fp16) v = round_f16(v);
+    v = _mm256_mul_ps(v, by);
+    if (fp16) v = round_f16(v);
+    return _mm256_cvtps_epi32(v);
+}
+
+/* The least byte of 32 that are all below 16. */
+static inline float least_byte(__m256i x)
+{
+    __m128i v = _mm_min_epu8(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    v = _mm_min_epu8(v, _mm_srli_epi16(v, 8)); /* of each pair, with a zero above it */
+    return (float)(_mm_cvtsi128_si32(_mm_minpos_epu16(v)) & (ANM_LEVELS - 1)); /* above it stands its place */
+}
+
+static inline float quantise_levels(int8_t *q, const anm_levels *x, size_t n, unsigned bits, bool fp16)
+{
+    const __m128 magnitude = _mm_castsi128_ps(_mm_set1_epi32(0x7fffffff));
+    __m128i top = _mm_setzero_si128();
+    for (size_t k = 0; k < n; k++) {
+        __m256i index = _mm256_loadu_si256((const __m256i *)x[k].index);
+        float least = least_byte(index), most = ANM_LEVELS - 1 - least_byte(_mm256_xor_si256(index, _mm256_set1_epi8(ANM_LEVELS - 1)));
+        __m128 ends = _mm_mul_ps(_mm_setr_ps(least, most, least, most), _mm_set1_ps(x[k].step));
+        ends = _mm_and_ps(_mm_add_ps(ends, _mm_set1_ps(x[k].base)), magnitude);
+        top = _mm_max_epi32(top, _mm_castps_si128(ends)); /* as integers: a NaN is above infinity */
+    }
+    top = _mm_max_epi32(top, _mm_srli_epi64(top, 32));
+    float amax = _mm_cvtss_f32(_mm_castsi128_ps(top));
+    float scale = anm_round_scale(fp16 ? round_one(amax) : amax, bits, fp16);
+    if (!(scale <= FLT_MAX)) {
+        memset(q, 0, n * ANM_LEVEL_RUN);
+        return scale;
+    }
+    const __m256 by = _mm256_set1_ps(anm_round_inverse(scale, fp16));
+    const int low = -(1 << (bits - 1)), high = -low - 1;
+    const __m128i lows = _mm_set1_epi8((char)low), highs = _mm_set1_epi8((char)high);
+    for (size_t k = 0; k < n; k++) {
+        __m256i both = _mm256_packs_epi32(level_codes(x + k, 0, by, fp16), level_codes(x + k, ANM_LEVELS / 2, by, fp16));
+        both = _mm256_permute4x64_epi64(both, 0xd8); /* the pack works within 128-bit halves */
+        __m128i codes = _mm_packs_epi16(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+        codes = _mm_min_epi8(_mm_max_epi8(codes, lows), highs);
+        __m256i index = _mm256_loadu_si256((const __m256i *)x[k].index);
+        _mm256_storeu_si256((__m256i *)(q + k * ANM_LEVEL_RUN), _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(codes), index));
+    }
+    return scale;
+}
+
+float anm_round_levels_avx2_f16(int8_t *q, const anm_levels *x, size_t n, unsigned bits)
+{
+    return quantise_levels(q, x, n, bits, true);
+}
+
+float anm_round_levels_avx2_f32(int8_t *q, const anm_levels *x, size_t n, unsigned bits)
+{
+    return quantise_levels(q, x, n, bits, false);
+}
+
 size_t anm_floats_to_f16_avx2(uint8_t *out, const float *x, size_t n)
 {
     size_t i = 0;

@@ -70,6 +70,60 @@ float anm_round_neon_f32(int8_t *q, const float *x, size_t n, unsigned bits)
     return quantise(q, x, n, bits, false);
 }
 
+/* Four levels from number `from` on, as integers. */
+static inline int32x4_t level_codes(const anm_levels *x, float from, float32x4_t by, bool fp16)
+{
+    static const float first[4] = {0, 1, 2, 3};
+    float32x4_t number = vaddq_f32(vld1q_f32(first), vdupq_n_f32(from));
+    return nearest(vaddq_f32(vmulq_n_f32(number, x->step), vdupq_n_f32(x->base)), by, fp16);
+}
+
+static inline uint32_t magnitude(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, 4);
+    return u & 0x7fffffffu;
+}
+
+static inline float quantise_levels(int8_t *q, const anm_levels *x, size_t n, unsigned bits, bool fp16)
+{
+    uint32_t most = 0;
+    for (size_t k = 0; k < n; k++) {
+        uint8x16_t a = vld1q_u8(x[k].index), b = vld1q_u8(x[k].index + 16);
+        float first = (float)vminvq_u8(vminq_u8(a, b)) * x[k].step, last = (float)vmaxvq_u8(vmaxq_u8(a, b)) * x[k].step;
+        uint32_t u = magnitude(first + x[k].base), v = magnitude(last + x[k].base);
+        most = u > most ? u : most;
+        most = v > most ? v : most;
+    }
+    float amax;
+    memcpy(&amax, &most, 4);
+    float scale = anm_round_scale(round_one(amax, fp16), bits, fp16);
+    if (!(scale <= FLT_MAX)) {
+        memset(q, 0, n * ANM_LEVEL_RUN);
+        return scale;
+    }
+    const float32x4_t by = vdupq_n_f32(anm_round_inverse(scale, fp16));
+    const int8_t low = (int8_t)-(1 << (bits - 1)), high = (int8_t)(-1 - low);
+    for (size_t k = 0; k < n; k++) {
+        int16x8_t a = vcombine_s16(vqmovn_s32(level_codes(x + k, 0, by, fp16)), vqmovn_s32(level_codes(x + k, 4, by, fp16)));
+        int16x8_t b = vcombine_s16(vqmovn_s32(level_codes(x + k, 8, by, fp16)), vqmovn_s32(level_codes(x + k, 12, by, fp16)));
+        int8x16_t codes = vcombine_s8(vqmovn_s16(a), vqmovn_s16(b));
+        codes = vminq_s8(vmaxq_s8(codes, vdupq_n_s8(low)), vdupq_n_s8(high));
+        for (int i = 0; i < ANM_LEVEL_RUN; i += 16) vst1q_s8(q + k * ANM_LEVEL_RUN + i, vqtbl1q_s8(codes, vld1q_u8(x[k].index + i)));
+    }
+    return scale;
+}
+
+float anm_round_levels_neon_f16(int8_t *q, const anm_levels *x, size_t n, unsigned bits)
+{
+    return quantise_levels(q, x, n, bits, true);
+}
+
+float anm_round_levels_neon_f32(int8_t *q, const anm_levels *x, size_t n, unsigned bits)
+{
+    return quantise_levels(q, x, n, bits, false);
+}
+
 size_t anm_floats_to_f16_neon(uint8_t *out, const float *x, size_t n)
 {
     size_t i = 0;

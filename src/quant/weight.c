@@ -100,6 +100,72 @@ static void copy_made(int8_t *q, float *scales, const anm_weight *w, int64_t row
     }
 }
 
+/* What a few rows pass through on their way. */
+typedef struct room {
+    float *x;           /* their values … */
+    anm_levels *levels; /* … or levels, where the tensor has them: a quarter of the bytes, and half of the arithmetic */
+    int8_t *q;
+    float *scale;
+} room;
+
+/* The tensor whose levels can be rounded in place of its values. */
+static const anm_tensor *leveled(const anm_weight *w)
+{
+    const anm_tensor *t = anm_matrix_tensor(w->matrix);
+    return w->bits && t && anm_tensor_has_levels(t) && w->group % ANM_LEVEL_RUN == 0 ? t : NULL;
+}
+
+static bool take_room(room *m, const anm_weight *w, size_t rows)
+{
+    size_t n = rows * (size_t)w->matrix->cols;
+    m->x = malloc(n * sizeof *m->x);
+    if (!w->bits) return m->x;
+    m->q = malloc(n);
+    m->scale = malloc(n / (size_t)w->group * sizeof *m->scale);
+    if (leveled(w) && !(m->levels = malloc(n / ANM_LEVEL_RUN * sizeof *m->levels))) return false;
+    return m->x && m->q && m->scale;
+}
+
+static void give_room(room *m)
+{
+    free(m->x);
+    free(m->levels);
+    free(m->q);
+    free(m->scale);
+}
+
+static int read_few(room *m, const anm_weight *w, int64_t row, int64_t n, anm_error *err)
+{
+    if (!m->levels) return read_rows(m->x, w, row, n, anm_matrix_rows_unchecked, err);
+    size_t each = (size_t)w->matrix->cols / ANM_LEVEL_RUN;
+    if (!w->halves) anm_tensor_rows_levels(m->levels, leveled(w), w->row + row, n);
+    else
+        for (int64_t r = 0; r < n; r++) anm_tensor_rows_levels(m->levels + (size_t)r * each, leveled(w), row_of_matrix(w, row + r), 1);
+    return 0;
+}
+
+/* Integers and scales of rows [row, row + n), while the `more` rows behind them are fetched. */
+static int round_rows(room *m, const anm_weight *w, int64_t row, int64_t n, int64_t more, anm_error *err)
+{
+    const bool fp16 = w->type == ANM_DT_F16;
+    const size_t group = (size_t)w->group, groups = (size_t)(n * w->matrix->cols) / group;
+    anm_round_fn *quantise = anm_round_best(fp16);
+    anm_round_levels_fn *quantise_levels = anm_round_levels_best(fp16);
+    int rc = read_few(m, w, row, n, err);
+    if (rc) return rc;
+    ahead next = look_ahead(w, row + n, more);
+    bool finite = true;
+    for (size_t g = 0; g < groups; g++) {
+        fetch(&next, groups - g);
+        int8_t *q = m->q + g * group;
+        if (m->levels) m->scale[g] = quantise_levels(q, m->levels + g * group / ANM_LEVEL_RUN, group / ANM_LEVEL_RUN, w->bits);
+        else m->scale[g] = quantise(q, m->x + g * group, group, w->bits);
+        finite &= isfinite(m->scale[g]) != 0;
+    }
+    /* A scale shows whether all of its values are finite; where one is not, the value is found and named. */
+    return finite ? 0 : read_rows(m->x, w, row, n, anm_matrix_rows_f32, err);
+}
+
 int anm_weight_make(uint8_t *data, uint8_t *scale, const anm_weight *w, int64_t row, int64_t n, anm_error *err)
 {
     const anm_made *made = w->matrix->made;
@@ -108,49 +174,27 @@ int anm_weight_make(uint8_t *data, uint8_t *scale, const anm_weight *w, int64_t 
     int64_t cols = w->matrix->cols, few = FEW / cols / ANM_WEIGHT_ROW_STEP * ANM_WEIGHT_ROW_STEP;
     if (few < ANM_WEIGHT_ROW_STEP) few = ANM_WEIGHT_ROW_STEP;
     if (few > n) few = n;
-    anm_round_fn *quantise = anm_round_best(w->type == ANM_DT_F16);
-    size_t most = (size_t)few * (size_t)cols;
-    float *x = malloc(most * sizeof *x), *scales = NULL;
-    int8_t *q = NULL;
-    int rc = 0;
-    if (w->bits) {
-        q = malloc(most);
-        scales = malloc((size_t)(few * (cols / w->group)) * sizeof *scales);
-    }
-    if (!x || (w->bits && (!q || !scales))) {
-        rc = anm_fail_memory(err, "a weight");
-        goto done;
-    }
-    for (int64_t r = 0; r < n; r += few) {
-        int64_t now = n - r < few ? n - r : few;
+    room m = {0};
+    int rc = take_room(&m, w, (size_t)few) ? 0 : anm_fail_memory(err, "a weight");
+    for (int64_t r = 0, now; r < n && !rc; r += now) {
+        now = n - r < few ? n - r : few;
         size_t count = (size_t)(now * cols);
-        /* A scale shows whether all of its values are finite: only values themselves are looked at one by one. */
-        if (made) copy_made(q, scales, w, row + r, now);
-        else rc = read_rows(x, w, row + r, now, w->bits ? anm_matrix_rows_unchecked : anm_matrix_rows_f32, err);
-        if (rc) goto done;
         uint8_t *to = data + anm_weight_offset(w, ANM_WEIGHT_DATA, r);
         if (!w->bits) {
-            if ((rc = check_range(x, count, w, row + r, 1, err))) goto done;
-            put_floats(to, x, count, w->type);
+            rc = read_rows(m.x, w, row + r, now, anm_matrix_rows_f32, err);
+            if (!rc) rc = check_range(m.x, count, w, row + r, 1, err);
+            if (!rc) put_floats(to, m.x, count, w->type);
             continue;
         }
         size_t group = (size_t)w->group, groups = count / group;
-        ahead next = look_ahead(w, row + r + now, made ? 0 : n - r - now < few ? n - r - now : few);
-        bool finite = true;
-        for (size_t g = 0; g < groups && !made; g++) {
-            fetch(&next, groups - g);
-            scales[g] = quantise(q + g * group, x + g * group, group, w->bits);
-            finite &= isfinite(scales[g]) != 0;
-        }
-        if (!finite && (rc = read_rows(x, w, row + r, now, anm_matrix_rows_f32, err))) goto done;
-        if ((rc = check_range(scales, groups, w, row + r, group, err))) goto done;
-        put_floats(scale + anm_weight_offset(w, ANM_WEIGHT_SCALE, r), scales, groups, w->type);
-        if (w->bits == 4) anm_pack_int4(to, q, count);
-        else memcpy(to, q, count);
+        if (made) copy_made(m.q, m.scale, w, row + r, now);
+        else rc = round_rows(&m, w, row + r, now, n - r - now < few ? n - r - now : few, err);
+        if (!rc) rc = check_range(m.scale, groups, w, row + r, group, err);
+        if (rc) break;
+        put_floats(scale + anm_weight_offset(w, ANM_WEIGHT_SCALE, r), m.scale, groups, w->type);
+        if (w->bits == 4) anm_pack_int4(to, m.q, count);
+        else memcpy(to, m.q, count);
     }
-done:
-    free(x);
-    free(q);
-    free(scales);
+    give_room(&m);
     return rc;
 }

@@ -564,6 +564,34 @@ static void vector_values_equal_plain(void **state)
     }
 }
 
+/* Any bytes of the types that have levels: a level is the value, bit for bit but for a zero's sign. */
+static void levels_are_values(void **state)
+{
+    (void)state;
+    enum { ROWS = 40, COLS = 512 };
+    static uint8_t raw[ROWS * COLS];
+    static float x[ROWS * COLS];
+    static anm_levels l[ROWS * COLS / ANM_LEVEL_RUN];
+    uint32_t s = 11;
+    for (size_t i = 0; i < sizeof raw; i++) raw[i] = (uint8_t)((s = s * 1664525u + 1013904223u) >> 24);
+    int seen = 0;
+    for (anm_dtype d = 1; d < ANM_DT_COUNT; d++) {
+        const anm_tensor t = {.name = "t", .file = "f", .dtype = d, .rank = 2, .shape = {ROWS, COLS}, .stride = {COLS, 1}, .data = raw};
+        if (!anm_tensor_has_levels(&t)) continue;
+        seen++;
+        anm_error err;
+        assert_int_equal(anm_tensor_rows_f32(x, &t, 1, ROWS - 1, &err), 0);
+        anm_tensor_rows_levels(l, &t, 1, ROWS - 1);
+        for (size_t i = 0; i < (ROWS - 1) * COLS; i++) {
+            const anm_levels *of = l + i / ANM_LEVEL_RUN;
+            assert_in_range(of->index[i % ANM_LEVEL_RUN], 0, ANM_LEVELS - 1);
+            float product = of->step * (float)of->index[i % ANM_LEVEL_RUN], value = product + of->base;
+            assert_true(value == x[i] || (value != value && x[i] != x[i]));
+        }
+    }
+    assert_int_equal(seen, 3);
+}
+
 static int tidy(void **state)
 {
     static const char *const names[] = {"wide.pth", "empty", "text", "i.json", "mutated", "cut", "changed"};
@@ -584,6 +612,7 @@ int main(void)
         cmocka_unit_test(zip64_is_read),
         cmocka_unit_test(blocks_are_exact),
         cmocka_unit_test(vector_values_equal_plain),
+        cmocka_unit_test(levels_are_values),
         cmocka_unit_test(every_half_is_exact),
         cmocka_unit_test(metadata_is_read),
         cmocka_unit_test(files_are_found),

@@ -115,6 +115,45 @@ static void vector_equals_plain(void **state)
     }
 }
 
+/* Levels rounded once each are their values rounded one by one, in plain and in vector form. */
+static void levels_round_as_values(void **state)
+{
+    (void)state;
+    enum { RUNS = 5, MOST = RUNS * ANM_LEVEL_RUN };
+    uint32_t s = 7;
+    for (int turn = 0; turn < 6000; turn++) {
+        size_t runs = 1 + (size_t)turn % RUNS, n = runs * ANM_LEVEL_RUN;
+        anm_levels l[RUNS];
+        float x[MOST];
+        int8_t a[MOST], b[MOST], c[MOST];
+        for (size_t k = 0; k < runs; k++) {
+            uint16_t half[2];
+            for (int i = 0; i < 2; i++) {
+                s = s * 1664525u + 1013904223u;
+                uint32_t e = (uint32_t)(turn / 41 % 24) + (s >> 20 & 7u); /* exponents near one that wanders; now and then any half at all */
+                half[i] = (uint16_t)(turn % 64 ? (s >> 8 & 0x83ffu) | e << 10 : s >> 16);
+            }
+            l[k].step = anm_f16_to_f32(half[0]);
+            l[k].base = turn % 3 ? anm_f16_to_f32(half[1]) : -8 * l[k].step;
+            for (int i = 0; i < ANM_LEVEL_RUN; i++) {
+                s = s * 1664525u + 1013904223u;
+                uint8_t first = (uint8_t)(turn / 7 % ANM_LEVELS), span = (uint8_t)(1 + turn / 113 % ANM_LEVELS);
+                l[k].index[i] = (uint8_t)((first + (s >> 24) % span) % ANM_LEVELS);
+                float product = l[k].step * (float)l[k].index[i];
+                x[k * ANM_LEVEL_RUN + (size_t)i] = product + l[k].base;
+            }
+        }
+        for (unsigned bits = 4; bits <= 8; bits += 4)
+            for (int fp16 = 0; fp16 < 2; fp16++) {
+                float u = anm_round_plain(fp16)(a, x, n, bits), v = anm_round_levels_plain(fp16)(b, l, runs, bits);
+                float w = anm_round_levels_best(fp16)(c, l, runs, bits);
+                assert_true((u == v || (u != u && v != v)) && (u == w || (u != u && w != w)));
+                assert_memory_equal(a, b, n);
+                assert_memory_equal(a, c, n);
+            }
+    }
+}
+
 static void packs_low_half_first(void **state)
 {
     (void)state;
@@ -136,6 +175,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rounds_as_torchao),
         cmocka_unit_test(vector_equals_plain),
+        cmocka_unit_test(levels_round_as_values),
         cmocka_unit_test(packs_low_half_first),
     };
     return cmocka_run_group_tests_name("quant", tests, NULL, NULL);
