@@ -13,7 +13,8 @@ void anm_buf_free(anm_buf *b)
     *b = (anm_buf){0};
 }
 
-void *anm_buf_grow(anm_buf *b, size_t n)
+/* Where `n` more bytes go; they and the 0 behind them have room. NULL when memory is out. */
+static uint8_t *reserve(anm_buf *b, size_t n)
 {
     if (b->bad) return NULL;
     if (n > SIZE_MAX / 4 || b->size > SIZE_MAX / 4) {
@@ -32,15 +33,22 @@ void *anm_buf_grow(anm_buf *b, size_t n)
         b->room = room;
     }
     uint8_t *at = b->data + b->size;
-    memset(at, 0, n + 1);
     b->size += n;
     return at;
 }
 
+void *anm_buf_grow(anm_buf *b, size_t n)
+{
+    uint8_t *at = reserve(b, n);
+    return at ? memset(at, 0, n + 1) : NULL;
+}
+
 void anm_buf_put(anm_buf *b, const void *data, size_t n)
 {
-    void *p = anm_buf_grow(b, n);
-    if (p && n) memcpy(p, data, n);
+    uint8_t *at = reserve(b, n);
+    if (!at) return;
+    if (n) memcpy(at, data, n);
+    at[n] = 0;
 }
 
 void anm_buf_puts(anm_buf *b, const char *s)

@@ -85,9 +85,11 @@ void anm_pb_put_string(anm_buf *b, uint32_t field, const char *s)
     anm_pb_put_bytes(b, field, s, strlen(s));
 }
 
+/* One byte is left for the length, which is enough for most messages; longer ones are moved when they are closed. */
 size_t anm_pb_open(anm_buf *b, uint32_t field)
 {
     anm_pb_put_varint(b, (uint64_t)field << 3 | ANM_PB_BYTES);
+    anm_buf_u8(b, 0);
     return b->size;
 }
 
@@ -96,7 +98,9 @@ void anm_pb_close(anm_buf *b, size_t mark)
     if (b->bad) return;
     uint8_t length[10];
     size_t n = b->size - mark, w = varint_of(length, n);
-    if (!anm_buf_grow(b, w)) return;
-    memmove(b->data + mark + w, b->data + mark, n);
-    memcpy(b->data + mark, length, w);
+    if (w > 1) {
+        if (!anm_buf_grow(b, w - 1)) return;
+        memmove(b->data + mark + w - 1, b->data + mark, n);
+    }
+    memcpy(b->data + mark - 1, length, w);
 }

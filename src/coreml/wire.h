@@ -46,7 +46,8 @@ void anm_pb_put_int(anm_buf *b, uint32_t field, uint64_t v); /* a varint field; 
 void anm_pb_put_bytes(anm_buf *b, uint32_t field, const void *data, size_t n);
 void anm_pb_put_string(anm_buf *b, uint32_t field, const char *s);
 
-/* A nested message: everything put between open and close. Close moves the content by the length's size. */
+/* A nested message: everything put between open and close. Close moves the content where its length needs
+ * more than one byte. */
 size_t anm_pb_open(anm_buf *b, uint32_t field);
 void anm_pb_close(anm_buf *b, size_t mark);
 
