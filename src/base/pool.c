@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -19,25 +20,42 @@
 #define RELAX() ((void)0)
 #endif
 
-enum { SPINS = 20000 }; /* about 50 to 500 microseconds, by processor */
+enum { SPINS = 20000, /* about 50 to 500 microseconds, by processor */
+       LINE = 64,
+       ASK = 4 }; /* lines of memory asked for in one turn of waiting */
+
+/* What a thread tells the others, on a cache line of its own; and what it alone knows, on another. */
+typedef struct seat {
+    /* Twice the turn of the loop that it is inside of, or was inside of last; and 1 while it may be inside. */
+    _Atomic uint32_t inside;
+    uint8_t apart[LINE - sizeof(uint32_t)];
+    anm_ahead ahead;
+    uint8_t apart2[LINE - sizeof(anm_ahead)];
+} seat;
 
 struct anm_pool {
+    /* One loop, and the gate, on the line that workers look at while they wait: what the caller writes comes to them in one
+     * piece. The gate: how many loops there were, twice, and OPEN while the present one may be joined. The caller waits
+     * for those only who sit inside: a worker that the system keeps from running, on a busy machine, is not waited for. */
+    _Atomic uint32_t gate;
+    uint32_t n;
+    anm_pool_fn *fn;
+    anm_pool_each_fn *each; /* instead of fn */
+    void *ctx;
+    uint8_t apart[LINE - 2 * sizeof(uint32_t) - 3 * sizeof(void *)];
+    _Atomic uint32_t next; /* the next index to take */
+    uint8_t apart2[LINE - sizeof(uint32_t)];
+    seat *seat; /* [threads] */
+    void *seat_memory;
     unsigned threads, started;
     pthread_t *thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    /* One loop: written by the caller before the gate opens. */
-    anm_pool_fn *fn;
-    void *ctx;
-    uint32_t n;
-    _Atomic uint32_t next; /* the next index to take */
-    /* The gate: how many loops there were (upper half), whether the present one may be joined (OPEN), and how many
-     * workers have joined it. The caller waits for these only: a worker that the system keeps from running, on a busy
-     * machine, has joined nothing and is not waited for. */
-    _Atomic uint64_t gate;
     _Atomic uint32_t asleep;
     _Atomic int quit;
 };
+
+#define OPEN 1u
 
 typedef struct worker_start {
     anm_pool *pool;
@@ -46,65 +64,84 @@ typedef struct worker_start {
 
 static void take(anm_pool *p, unsigned thread)
 {
+    if (p->each) {
+        p->each(p->ctx, thread);
+        return;
+    }
     uint32_t i;
     while ((i = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed)) < p->n) p->fn(p->ctx, i, thread);
 }
 
-#define OPEN ((uint64_t)1 << 31)
-
-static uint32_t turn_of(uint64_t gate)
+/* One turn of waiting: with memory to ask for, that. */
+static void idle(seat *s)
 {
-    return (uint32_t)(gate >> 32);
+    anm_ahead_ask(&s->ahead, ASK);
+    RELAX();
 }
 
 /* Until there is another loop than the one `seen`. */
-static void wait_turn(anm_pool *p, uint32_t seen)
+static void wait_turn(anm_pool *p, seat *own, uint32_t seen)
 {
     for (int s = 0; s < SPINS; s++) {
-        if (turn_of(atomic_load_explicit(&p->gate, memory_order_acquire)) != seen) return;
-        RELAX();
+        if ((atomic_load_explicit(&p->gate, memory_order_acquire) & ~OPEN) != seen) return;
+        idle(own);
     }
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->asleep, 1);
-    while (turn_of(atomic_load(&p->gate)) == seen) pthread_cond_wait(&p->wake, &p->lock);
+    while ((atomic_load(&p->gate) & ~OPEN) == seen) pthread_cond_wait(&p->wake, &p->lock);
     atomic_fetch_sub(&p->asleep, 1);
     pthread_mutex_unlock(&p->lock);
 }
 
-/* Joins the present loop if it is still open; the loop is remembered as seen either way. */
-static bool join(anm_pool *p, uint32_t *seen)
-{
-    uint64_t g = atomic_load_explicit(&p->gate, memory_order_acquire);
-    do {
-        *seen = turn_of(g);
-        if (!(g & OPEN)) return false;
-    } while (!atomic_compare_exchange_weak_explicit(&p->gate, &g, g + 1, memory_order_acquire, memory_order_acquire));
-    return true;
-}
-
+/*
+ * A worker sits down first and looks then whether the gate is still open; the caller closes the gate first and looks then
+ * who sits. Both in the one order that all threads agree on, so that one of the two sees the other.
+ */
 static void *work(void *arg)
 {
     worker_start s = *(worker_start *)arg;
     free(arg);
+    seat *own = &s.pool->seat[s.index];
     uint32_t seen = 0;
     for (;;) {
-        wait_turn(s.pool, seen);
+        wait_turn(s.pool, own, seen);
         if (atomic_load(&s.pool->quit)) return NULL;
-        if (!join(s.pool, &seen)) continue;
-        take(s.pool, s.index);
-        atomic_fetch_sub_explicit(&s.pool->gate, 1, memory_order_release);
+        atomic_store(&own->inside, seen | 1);
+        uint32_t gate = atomic_load(&s.pool->gate);
+        seen = gate & ~OPEN;
+        if (gate & OPEN) take(s.pool, s.index);
+        atomic_store_explicit(&own->inside, seen, memory_order_release);
     }
 }
 
 /* Opens the gate for the next loop (`open`: OPEN), or only moves it on (0). Nobody is inside. */
-static void next_turn(anm_pool *p, uint64_t open)
+static void next_turn(anm_pool *p, uint32_t open)
 {
-    uint64_t g = atomic_load_explicit(&p->gate, memory_order_relaxed);
-    atomic_store(&p->gate, (uint64_t)(turn_of(g) + 1) << 32 | open);
+    uint32_t g = atomic_load_explicit(&p->gate, memory_order_relaxed);
+    atomic_store(&p->gate, ((g & ~OPEN) + 2) | open);
     if (atomic_load(&p->asleep)) {
         pthread_mutex_lock(&p->lock);
         pthread_cond_broadcast(&p->wake);
         pthread_mutex_unlock(&p->lock);
+    }
+}
+
+static void run(anm_pool *p)
+{
+    next_turn(p, OPEN);
+    take(p, 0);
+    /* All is taken: nobody needs to join any more, and those who did finish theirs. */
+    uint32_t turn = atomic_load_explicit(&p->gate, memory_order_relaxed) & ~OPEN;
+    bool closed = false;
+    for (unsigned t = 1; t <= p->started; t++) {
+        seat *at = &p->seat[t];
+        if (atomic_load_explicit(&at->inside, memory_order_acquire) == turn) continue; /* was here, and is through */
+        if (!closed) atomic_store(&p->gate, turn);
+        closed = true;
+        for (unsigned s = 0; atomic_load(&at->inside) & 1; s++) {
+            if (s < SPINS) idle(&p->seat[0]);
+            else sched_yield(); /* more threads than processors: let the others finish */
+        }
     }
 }
 
@@ -114,18 +151,28 @@ void anm_pool_run(anm_pool *p, anm_pool_fn *fn, void *ctx, uint32_t n)
         for (uint32_t i = 0; i < n; i++) fn(ctx, i, 0);
         return;
     }
+    p->each = NULL;
     p->fn = fn;
     p->ctx = ctx;
     p->n = n;
     atomic_store_explicit(&p->next, 0, memory_order_relaxed);
-    next_turn(p, OPEN);
-    take(p, 0);
-    /* All indices are taken: nobody needs to join any more, and those who did finish theirs. */
-    uint64_t g = atomic_fetch_and_explicit(&p->gate, ~(uint64_t)OPEN, memory_order_acquire);
-    for (unsigned s = 0; (g & (OPEN - 1)) != 0; s++, g = atomic_load_explicit(&p->gate, memory_order_acquire)) {
-        if (s < SPINS) RELAX();
-        else sched_yield(); /* more threads than processors: let the others finish */
+    run(p);
+}
+
+void anm_pool_each(anm_pool *p, anm_pool_each_fn *fn, void *ctx)
+{
+    if (!p || p->started == 0) {
+        fn(ctx, 0);
+        return;
     }
+    p->each = fn;
+    p->ctx = ctx;
+    run(p);
+}
+
+anm_ahead *anm_pool_ahead(anm_pool *p, unsigned thread)
+{
+    return &p->seat[thread].ahead;
 }
 
 static unsigned processors(void)
@@ -144,13 +191,16 @@ static unsigned processors(void)
 int anm_pool_new(anm_pool **out, unsigned threads, anm_error *err)
 {
     *out = NULL;
-    anm_pool *p = calloc(1, sizeof *p);
+    anm_pool *p = aligned_alloc(LINE, (sizeof *p + LINE - 1) / LINE * LINE);
     if (!p) return anm_fail_memory(err, "thread pool");
+    memset(p, 0, sizeof *p);
     p->threads = threads ? threads : processors();
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
     p->thread = calloc(p->threads, sizeof *p->thread);
-    if (!p->thread) {
+    p->seat_memory = calloc((size_t)p->threads + 1, sizeof *p->seat);
+    p->seat = (seat *)(void *)((uint8_t *)p->seat_memory + (LINE - (uintptr_t)p->seat_memory % LINE));
+    if (!p->thread || !p->seat_memory) {
         anm_pool_free(p);
         return anm_fail_memory(err, "thread pool");
     }
@@ -189,6 +239,7 @@ void anm_pool_free(anm_pool *p)
     pthread_mutex_destroy(&p->lock);
     pthread_cond_destroy(&p->wake);
     free(p->thread);
+    free(p->seat_memory);
     free(p);
 }
 

@@ -6,6 +6,7 @@
 #ifndef ANM_BASE_POOL_H
 #define ANM_BASE_POOL_H
 
+#include "base/ahead.h"
 #include "base/error.h"
 
 typedef struct anm_pool anm_pool;
@@ -20,5 +21,14 @@ unsigned anm_pool_threads(const anm_pool *p);
  * on the caller. Not to be called from inside fn, nor from two threads at once on one pool. */
 typedef void anm_pool_fn(void *ctx, uint32_t i, unsigned thread);
 void anm_pool_run(anm_pool *p, anm_pool_fn *fn, void *ctx, uint32_t n);
+
+/* Calls fn(ctx, thread) on the caller, and on every other thread that comes in time, once each; returns when all who came
+ * are done. fn shares out its work by itself: when the caller's fn returns, nothing must be left that nobody took. For
+ * loops that are too short for more. */
+typedef void anm_pool_each_fn(void *ctx, unsigned thread);
+void anm_pool_each(anm_pool *p, anm_pool_each_fn *fn, void *ctx);
+
+/* What a thread asks memory for while it waits for the others or for the next loop. Set by the thread itself, inside fn. */
+anm_ahead *anm_pool_ahead(anm_pool *p, unsigned thread);
 
 #endif

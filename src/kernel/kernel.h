@@ -10,6 +10,7 @@
 #ifndef ANM_KERNEL_KERNEL_H
 #define ANM_KERNEL_KERNEL_H
 
+#include "base/ahead.h"
 #include "base/cpu.h"
 #include "base/error.h"
 
@@ -103,6 +104,9 @@ typedef struct anm_attend {
     const int32_t *fresh; /* n_fresh indices, ascending */
     int32_t n_fresh;
     float *scores; /* scratch: heads * (cached + n_fresh rounded up to 16) */
+    /* Where keys and values come from memory, and are not multiplied by many rows: what else may be asked for on the way.
+     * Else NULL. */
+    anm_ahead *ahead;
 } anm_attend;
 
 /* out = x * mul / (sqrt(max(sum_scale * sum(x^2) + inner + peak * max(x^2), floor)) + outer) * weight, over n values. */

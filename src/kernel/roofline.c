@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { LINE = 64, AHEAD = 2048, PRODUCTS = 65536, OPERANDS = 8192, TIMES = 256 };
+enum { LINE = 64, PRODUCTS = 65536, OPERANDS = 8192, TIMES = 256 };
 
 struct anm_roof {
     const anm_kernels *k;
@@ -63,9 +63,6 @@ static void read_share(void *ctx, uint32_t i, unsigned thread)
     uint64_t sum[8] = {0};
     for (size_t line = from; line < to; line++) {
         const uint8_t *p = r->data + line * LINE;
-#if defined(__GNUC__)
-        __builtin_prefetch(p + AHEAD); /* as the kernels do: the caches do not look as far */
-#endif
         for (int k = 0; k < 8; k++) {
             uint64_t v;
             memcpy(&v, p + 8 * k, 8);

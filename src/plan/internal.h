@@ -84,6 +84,8 @@ typedef struct anm_plan_step {
     /* LINEAR */
     anm_linear_part *part;
     uint32_t n_parts;
+    bool feeds_q8; /* LINEAR, ATTEND: what it makes is wanted by the linear behind alone, as int8 */
+    const struct anm_plan_step *after; /* LINEAR: the next one; the last one's is the first */
     /* ROPE: the first and second of pair i lie at first + i * pair, second + i * pair of a head, and likewise in the
      * output; the second one's angle is in column i + column2. */
     int64_t first, second, pair, out_second, out_pair, column2;

@@ -2,6 +2,7 @@
 /* A conversation's keys and values. The type is the file's, so a value is rounded once, whichever way it is used. */
 #include "base/bytes.h"
 #include "base/half.h"
+#include "base/large.h"
 #include "plan/method.h"
 
 #include <stdlib.h>
@@ -22,18 +23,19 @@ int anm_kv_new(anm_kv *kv, const anm_method *m, int64_t rows, anm_error *err)
                 anm_mul_size(per_row, (size_t)kv->cache_len, &cache) &&
                 anm_mul_size(per_row, (size_t)kv->most_rows, &fresh);
     if (fits) {
-        kv->cache = calloc(cache ? cache : 1, 1);
+        kv->memory = anm_large_new(cache ? cache : 1, &kv->cache);
         kv->fresh = calloc(fresh ? fresh : 1, 1);
     }
-    if (kv->cache && kv->fresh) return 0;
+    if (kv->memory && kv->fresh) return 0;
     anm_kv_free(kv);
     return anm_fail_memory(err, "key-value cache");
 }
 
 void anm_kv_free(anm_kv *kv)
 {
-    free(kv->cache);
+    free(kv->memory);
     free(kv->fresh);
+    kv->memory = NULL;
     kv->cache = kv->fresh = NULL;
 }
 

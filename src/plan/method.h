@@ -29,6 +29,7 @@ typedef struct anm_kv {
     bool fp16;
     int64_t layers, heads, head_dim, cache_len, most_rows;
     size_t element; /* bytes: 2 or 4 */
+    void *memory; /* that the cache lies in */
     uint8_t *cache, *fresh;
     int64_t cached; /* entries in use */
     bool evicts;    /* when it is full, new entries take the places of the oldest (the deprecated form) */

@@ -56,6 +56,33 @@ static int pack_all(anm_plan *p, const anm_plan_opts *opts, anm_error *err)
     return 0;
 }
 
+/* Is the result of step i, as int8, what the linear behind it takes, and does nobody else want it? */
+static bool feeds_q8(const anm_plan *p, int32_t i)
+{
+    const anm_plan_step *s = &p->step[i], *next = s + 1;
+    bool linear = s->kind == ANM_STEP_LINEAR;
+    if (p->activations != ANM_ACT_INT8 || i + 1 == p->n_steps || i + 1 == p->tail || next->kind != ANM_STEP_LINEAR) return false;
+    if (linear ? s->n_parts != 1 : s->kind != ANM_STEP_ATTEND || s->size % ANM_GROUP != 0) return false;
+    int32_t out = linear ? s->part->out : s->out;
+    int64_t width = linear ? s->part->spec.rows : s->heads * s->size;
+    if (out < 0 || next->in != out || next->in_off != 0 || p->buf[out].last != i + 1) return false;
+    for (uint32_t k = 0; k < next->n_parts; k++)
+        if (!next->part[k].packed.is_q4 || next->part[k].spec.cols != width || next->part[k].add == out) return false;
+    return true;
+}
+
+static void link_steps(anm_plan *p)
+{
+    for (int32_t i = 0; i < p->n_steps; i++) p->step[i].feeds_q8 = feeds_q8(p, i);
+    const anm_plan_step *after = NULL;
+    for (int32_t i = 2 * p->n_steps - 1; i >= 0; i--) { /* twice, so that the last one sees the first */
+        anm_plan_step *s = &p->step[i % p->n_steps];
+        if (s->kind != ANM_STEP_LINEAR) continue;
+        s->after = after;
+        after = s;
+    }
+}
+
 int anm_plan_new(anm_plan **out, const anm_method *m, const anm_plan_opts *opts, anm_error *err)
 {
     *out = NULL;
@@ -66,6 +93,7 @@ int anm_plan_new(anm_plan **out, const anm_method *m, const anm_plan_opts *opts,
     p->rows = opts->rows > m->rows ? opts->rows : m->rows;
     int rc = anm_plan_lower(p, m, NULL, err);
     if (!rc) rc = pack_all(p, opts, err);
+    if (!rc) link_steps(p);
     if (rc) {
         anm_plan_free(p);
         return rc;

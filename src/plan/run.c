@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Running a plan. Steps that treat each row alone are run together, row by row; a linear's rows are quantised at the
- * end of that; its tiles are shared out among the threads, each tile for all rows; attention is shared out by row and
+ * end of that, or by what made them where nothing is between; its tiles are shared out among the threads, each tile for all rows; attention is shared out by row and
  * key head. No result depends on how the work was shared.
  *
  * Of a linear's tiles each thread has a run of neighbours, which it takes one by one, so that it reads memory in one
@@ -19,13 +19,17 @@ enum {
     SERIAL_ROWS = 4, /* fewer rows than this are not worth waking the others for */
     MANY_UNITS = 4,  /* tiles (or pairs of them) that a thread takes at a time where there are many rows */
     NEAR_BYTES = 20 << 10, /* of int8 that stay in the first-level cache with their scales and a tile */
+    MANY_ROWS = 4,   /* rows that a thread takes at a time */
     FEW_GROUPS = 8,  /* a thread's groups of heads, from which on one more or less does not count */
+    AHEAD_ROWS = 4,  /* with more rows than these the processor has more to do than memory */
+    AHEAD_BYTES = 192 << 10, /* of a thread's next weights that are asked for before their time; its own cache holds them */
+    AHEAD_LINES = 64, /* of these while the caller's thread does a row's steps */
 };
 
-/* A thread's share of a linear: units [next, end) are still to be taken, by whom ever. On a cache line of its own. */
+/* A thread's share of a loop: the next unit to be taken of it, by whom ever; its upper half says of which loop that holds,
+ * of others nothing is taken yet. So nobody has to set it before. On a cache line of its own. */
 typedef struct lane {
-    _Atomic uint32_t next;
-    uint32_t end;
+    _Atomic uint64_t next;
     uint8_t apart[56];
 } lane;
 
@@ -35,16 +39,23 @@ struct anm_plan_work {
     unsigned threads;
     float *act;  /* the arena of activations */
     anm_q8 q8;   /* the rows that the next linear takes; INT8X2: two for each, the second what the first leaves */
+    anm_q8 q8_next; /* likewise: where a step leaves its result as the linear behind it takes it */
     float *left; /* [threads][widest_in]: what a row's first int8 leave */
     float *scores;
     int32_t *fresh, *n_fresh; /* [rows][rows], [rows]: which fresh entries each row sees */
     int32_t *row;             /* [rows]: which row of the step the i-th computed one is */
     lane *lane;               /* [threads] */
+    uint32_t turn;            /* loops so far */
+    anm_ahead alone;          /* without a pool: what is asked for meanwhile */
     void *memory;
 };
 
 /* One run: what the threads see. */
-typedef struct run {
+typedef struct run run;
+/* Units [from, end) of a loop. */
+typedef void loop_fn(const run *r, uint32_t from, uint32_t end, unsigned thread);
+
+struct run {
     const anm_plan *p;
     anm_plan_work *w;
     anm_kv *kv;
@@ -54,9 +65,13 @@ typedef struct run {
     int32_t n;                 /* rows still computed */
     const anm_plan_step *step; /* LINEAR, ATTEND; or the first of the row by row ones */
     const anm_plan_step *end, *quantise;
+    const anm_plan_step *after; /* LINEAR: the next one; else NULL */
+    loop_fn *fn; /* the loop: what is done to its units, how many there are and are taken at a time, its number */
+    uint32_t units, many, turn;
     int32_t block;            /* LINEAR: rows that go through some tiles together */
+    bool to_q8;               /* LINEAR, ATTEND: the result goes to q8_next, for the linear that takes it */
     uint32_t whole_groups;    /* ATTEND: so many groups of heads are one task each, the others' heads are one each */
-} run;
+};
 
 int anm_plan_work_new(anm_plan_work **out, const anm_plan *p, const anm_pool *pool, anm_error *err)
 {
@@ -71,6 +86,9 @@ int anm_plan_work_new(anm_plan_work **out, const anm_plan *p, const anm_pool *po
     w->scores_per_thread = (p->m->cache_len + p->rows + 31) / 16 * 16 * ANM_HEADS_MAX;
     /* One block, parts 64 bytes apart. */
     size_t size[] = {(size_t)p->row_floats * rows * sizeof(float),
+                     groups * ANM_GROUP * q8_rows,
+                     groups * q8_rows * sizeof(float),
+                     groups * q8_rows * sizeof(int32_t),
                      groups * ANM_GROUP * q8_rows,
                      groups * q8_rows * sizeof(float),
                      groups * q8_rows * sizeof(int32_t),
@@ -93,16 +111,14 @@ int anm_plan_work_new(anm_plan_work **out, const anm_plan *p, const anm_pool *po
     }
     uint8_t *base = (uint8_t *)w->memory + (64 - (uintptr_t)w->memory % 64) - 64; /* parts begin at 64 or behind */
     w->act = (float *)(void *)(base + at[0]);
-    w->q8.groups = (int64_t)groups;
-    w->q8.q = (int8_t *)(base + at[1]);
-    w->q8.scale = (float *)(void *)(base + at[2]);
-    w->q8.offset = (int32_t *)(void *)(base + at[3]);
-    w->scores = (float *)(void *)(base + at[4]);
-    w->fresh = (int32_t *)(void *)(base + at[5]);
-    w->n_fresh = (int32_t *)(void *)(base + at[6]);
-    w->row = (int32_t *)(void *)(base + at[7]);
-    w->left = (float *)(void *)(base + at[8]);
-    w->lane = (lane *)(void *)(base + at[9]);
+    w->q8 = (anm_q8){(int64_t)groups, (int8_t *)(base + at[1]), (float *)(void *)(base + at[2]), (int32_t *)(void *)(base + at[3])};
+    w->q8_next = (anm_q8){(int64_t)groups, (int8_t *)(base + at[4]), (float *)(void *)(base + at[5]), (int32_t *)(void *)(base + at[6])};
+    w->scores = (float *)(void *)(base + at[7]);
+    w->fresh = (int32_t *)(void *)(base + at[8]);
+    w->n_fresh = (int32_t *)(void *)(base + at[9]);
+    w->row = (int32_t *)(void *)(base + at[10]);
+    w->left = (float *)(void *)(base + at[11]);
+    w->lane = (lane *)(void *)(base + at[12]);
     *out = w;
     return 0;
 }
@@ -123,6 +139,77 @@ static float *row_of(const run *r, int32_t buf, int64_t i)
 {
     if (buf == ANM_BUF_LOGITS) return r->logits + i * r->p->m->vocab_size;
     return r->w->act + r->p->buf[buf].off * r->w->rows + i * stride_of(r, buf);
+}
+
+/* ---- sharing out ---- */
+
+static uint32_t units_of(const anm_linear_part *part)
+{
+    return (uint32_t)((part->spec.rows + ANM_TILE - 1) / ANM_TILE);
+}
+
+/* The first unit of a thread's share of `units`. */
+static uint32_t share_from(uint32_t units, unsigned thread, unsigned threads)
+{
+    return (uint32_t)((uint64_t)units * thread / threads);
+}
+
+/* Takes some units of a thread's share; returns how many. */
+static uint32_t take_units(const run *r, uint32_t *first, unsigned of)
+{
+    _Atomic uint64_t *next = &r->w->lane[of].next;
+    uint32_t start = share_from(r->units, of, r->w->threads), end = share_from(r->units, of + 1, r->w->threads), n;
+    uint64_t v = atomic_load_explicit(next, memory_order_relaxed);
+    do {
+        *first = v >> 32 == r->turn ? (uint32_t)v : start;
+        if (*first >= end) return 0;
+        n = end - *first < r->many ? end - *first : r->many;
+    } while (!atomic_compare_exchange_weak_explicit(next, &v, (uint64_t)r->turn << 32 | (*first + n), memory_order_relaxed,
+                                                    memory_order_relaxed));
+    return n;
+}
+
+static anm_ahead *ahead_of(const run *r, unsigned thread)
+{
+    return r->pool ? anm_pool_ahead(r->pool, thread) : &r->w->alone;
+}
+
+/* What this thread takes first of the next linear, for the time in which it waits or is busy with other things. */
+static void look_ahead(const run *r, unsigned thread)
+{
+    const anm_plan_step *s = r->after;
+    anm_ahead *a = ahead_of(r, thread);
+    a->at = a->end = NULL;
+    if (r->n > AHEAD_ROWS) return;
+    uint32_t units = 0, k = 0;
+    for (uint32_t i = 0; i < s->n_parts; i++) units += units_of(&s->part[i]);
+    uint32_t u = share_from(units, thread, r->w->threads);
+    while (u >= units_of(&s->part[k])) u -= units_of(&s->part[k++]);
+    const anm_packed *p = &s->part[k].packed;
+    const uint8_t *data = p->is_q4 ? p->q4.data : p->wf.data;
+    size_t tile = p->is_q4 ? p->q4.tile_bytes : p->wf.tile_bytes;
+    a->at = data + (size_t)u * (s->part[k].spec.n_up ? 2 : 1) * tile;
+    a->end = data + p->size - a->at > AHEAD_BYTES ? a->at + AHEAD_BYTES : data + p->size;
+}
+
+static void take_part(void *ctx, unsigned thread)
+{
+    const run *r = ctx;
+    uint32_t u, n;
+    for (unsigned k = 0, at = thread; k < r->w->threads; k++, at = at + 1 < r->w->threads ? at + 1 : 0)
+        while ((n = take_units(r, &u, at)) != 0) r->fn(r, u, u + n, thread);
+    if (r->after) look_ahead(r, thread);
+}
+
+/* Every thread takes its own share, then what others have left of theirs. So a thread reads the same weights, keys and
+ * values from token to token, which its caches may still hold, and its own rows. */
+static void loop(run *r, loop_fn *fn, uint32_t units, uint32_t many)
+{
+    r->fn = fn;
+    r->units = units;
+    r->many = many;
+    r->turn = ++r->w->turn;
+    anm_pool_each(r->pool, take_part, r);
 }
 
 /* ---- steps that treat each row alone ---- */
@@ -232,11 +319,12 @@ static void quantise_row(const run *r, const anm_plan_step *s, int32_t i, unsign
     r->p->k->quantize(to->q + at * ANM_GROUP, to->scale + at, to->offset + at, left, n);
 }
 
-static void row_task(void *ctx, uint32_t i, unsigned thread)
+static void some_rows(const run *r, uint32_t from, uint32_t end, unsigned thread)
 {
-    const run *r = ctx;
-    for (const anm_plan_step *s = r->step; s < r->end; s++) run_row(r, s, (int32_t)i);
-    if (r->quantise) quantise_row(r, r->quantise, (int32_t)i, thread);
+    for (int32_t i = (int32_t)from; i < (int32_t)end; i++) {
+        for (const anm_plan_step *s = r->step; s < r->end; s++) run_row(r, s, i);
+        if (r->quantise) quantise_row(r, r->quantise, i, thread);
+    }
 }
 
 /* ---- linears ---- */
@@ -273,14 +361,13 @@ static void tile(const run *r, float *out, const anm_linear_part *part, int64_t 
     else k->wf_f32(out, &part->packed.wf, t, x, stride, n);
 }
 
-/* Sixteen outputs (or what is left of them) of rows [first, first + n), at most ANM_ROWS_MAX. */
-static void unit(const run *r, const anm_linear_part *part, int64_t u, int32_t first, int32_t n)
+/* The 16 outputs of unit u (or what is left of them) for rows [first, first + n), at most ANM_ROWS_MAX: to y, [n][16]. */
+static void unit(const run *r, float *y, const anm_linear_part *part, int64_t u, int32_t first, int32_t n)
 {
-    float y[2 * ANM_ROWS_MAX * ANM_TILE];
-    int64_t at = u * ANM_TILE, left = part->spec.rows - at;
-    int32_t cols = left < ANM_TILE ? (int32_t)left : ANM_TILE;
+    int64_t at = u * ANM_TILE;
+    int32_t cols = part->spec.rows - at < ANM_TILE ? (int32_t)(part->spec.rows - at) : ANM_TILE;
     if (part->spec.n_up) {
-        float *up = y + ANM_ROWS_MAX * ANM_TILE;
+        float up[ANM_ROWS_MAX * ANM_TILE];
         tile(r, y, part, 2 * u, first, n);
         tile(r, up, part, 2 * u + 1, first, n);
         r->p->k->silu_mul(y, y, up, n * ANM_TILE);
@@ -288,48 +375,67 @@ static void unit(const run *r, const anm_linear_part *part, int64_t u, int32_t f
         tile(r, y, part, u, first, n);
     }
     for (int32_t i = 0; i < n; i++) {
-        float *out = row_of(r, part->out, first + i) + at, *from = y + i * ANM_TILE;
+        float *from = y + i * ANM_TILE;
         if (part->spec.bias)
             for (int32_t k = 0; k < cols; k++) from[k] += part->spec.bias[at + k];
         if (part->add >= 0) {
             const float *add = row_of(r, part->add, first + i) + part->add_off + at;
             for (int32_t k = 0; k < cols; k++) from[k] += add[k];
         }
-        if (cols == ANM_TILE) memcpy(out, from, ANM_TILE * sizeof *out); /* a size that the compiler knows: no call */
-        else memcpy(out, from, (size_t)cols * sizeof *out);
     }
 }
 
-static uint32_t units_of(const anm_linear_part *part)
+static void unit_to_rows(const run *r, const anm_linear_part *part, int64_t u, int32_t first, int32_t n)
 {
-    return (uint32_t)((part->spec.rows + ANM_TILE - 1) / ANM_TILE);
+    float y[ANM_ROWS_MAX * ANM_TILE];
+    unit(r, y, part, u, first, n);
+    int64_t left = part->spec.rows - u * ANM_TILE;
+    for (int32_t i = 0; i < n; i++) {
+        float *out = row_of(r, part->out, first + i) + u * ANM_TILE, *from = y + i * ANM_TILE;
+        if (left >= ANM_TILE) memcpy(out, from, ANM_TILE * sizeof *out); /* a size that the compiler knows: no call */
+        else memcpy(out, from, (size_t)left * sizeof *out);
+    }
 }
 
-/* Units [u, end) of all parts' units: for some rows all of them, then for the next rows, so that the rows, which each unit
- * takes anew, stay in the first-level cache. */
-static void some_units(const run *r, uint32_t u, uint32_t end)
+/* A row's outputs [at, at + n), of `width` in all, as the linear behind takes them; `at` begins a group. */
+static void to_next(const run *r, const float *x, int64_t width, int32_t row, int64_t at, int64_t n)
 {
+    const anm_q8 *to = &r->w->q8_next;
+    int64_t g = row * ((width + ANM_GROUP - 1) / ANM_GROUP) + at / ANM_GROUP;
+    r->p->k->quantize(to->q + g * ANM_GROUP, to->scale + g, to->offset + g, x, n);
+}
+
+/* Two units, which make one group of the next linear's inputs (or the last of them, which may be alone). */
+static void pair_to_q8(const run *r, const anm_linear_part *part, int64_t pair, int32_t first, int32_t n)
+{
+    float y[2][ANM_ROWS_MAX * ANM_TILE], group[ANM_GROUP];
+    int64_t left = part->spec.rows - pair * ANM_GROUP;
+    unit(r, y[0], part, 2 * pair, first, n);
+    if (left > ANM_TILE) unit(r, y[1], part, 2 * pair + 1, first, n);
+    for (int32_t i = 0; i < n; i++) {
+        memcpy(group, y[0] + i * ANM_TILE, ANM_TILE * sizeof *group);
+        memcpy(group + ANM_TILE, y[1] + i * ANM_TILE, ANM_TILE * sizeof *group);
+        to_next(r, group, part->spec.rows, first + i, pair * ANM_GROUP, left < ANM_GROUP ? left : ANM_GROUP);
+    }
+}
+
+/* Units [u, end) of all parts' units (or pairs of them): for some rows all of them, then for the next rows, so that the
+ * rows, which each unit takes anew, stay in the first-level cache. */
+static void some_units(const run *r, uint32_t u, uint32_t end, unsigned thread)
+{
+    (void)thread;
     for (int32_t first = 0; first < r->n; first += r->block) {
         int32_t n = r->n - first < r->block ? r->n - first : r->block;
         const anm_linear_part *part = r->step->part;
         uint32_t base = 0;
         for (uint32_t k = u; k < end; k++) {
+            if (r->to_q8) {
+                pair_to_q8(r, part, k, first, n);
+                continue;
+            }
             while (k - base >= units_of(part)) base += units_of(part++);
-            unit(r, part, k - base, first, n);
+            unit_to_rows(r, part, k - base, first, n);
         }
-    }
-}
-
-static void linear_task(void *ctx, uint32_t i, unsigned thread)
-{
-    (void)i;
-    const run *r = ctx;
-    uint32_t many = r->n > r->block ? MANY_UNITS : 1;
-    for (unsigned k = 0, at = thread; k < r->w->threads; k++, at = at + 1 < r->w->threads ? at + 1 : 0) {
-        lane *l = &r->w->lane[at];
-        uint32_t u;
-        while ((u = atomic_fetch_add_explicit(&l->next, many, memory_order_relaxed)) < l->end)
-            some_units(r, u, l->end - u < many ? l->end : u + many);
     }
 }
 
@@ -342,15 +448,15 @@ static int32_t block_of_rows(const anm_plan_step *s)
 
 static void linear(run *r, const anm_plan_step *s)
 {
-    uint32_t units = 0, threads = r->w->threads;
+    uint32_t units = 0;
     for (uint32_t k = 0; k < s->n_parts; k++) units += units_of(&s->part[k]);
-    for (uint32_t t = 0; t < threads; t++) {
-        atomic_store_explicit(&r->w->lane[t].next, (uint32_t)((uint64_t)units * t / threads), memory_order_relaxed);
-        r->w->lane[t].end = (uint32_t)((uint64_t)units * (t + 1) / threads);
-    }
     r->step = s;
+    r->after = s->after;
     r->block = block_of_rows(s);
-    anm_pool_run(r->pool, linear_task, r, r->pool ? threads : 1);
+    uint32_t many = r->n > r->block ? MANY_UNITS : 1;
+    if (r->to_q8) loop(r, some_units, (units + 1) / 2, (many + 1) / 2);
+    else loop(r, some_units, units, many);
+    r->after = NULL;
 }
 
 /* ---- attention ---- */
@@ -372,46 +478,64 @@ static void attend(const run *r, int32_t i, int32_t first, int32_t n, unsigned t
                     .cached = kv->cached,
                     .fresh = r->w->fresh + row * r->w->rows,
                     .n_fresh = r->w->n_fresh[row],
-                    .scores = r->w->scores + (int64_t)thread * r->w->scores_per_thread};
+                    .scores = r->w->scores + (int64_t)thread * r->w->scores_per_thread,
+                    .ahead = r->n > AHEAD_ROWS ? NULL : ahead_of(r, thread)};
     for (int32_t h = 0; h < n; h++) {
         a.q[h] = row_of(r, s->in, i) + s->q_off[first + h];
         a.out[h] = row_of(r, s->out, i) + (first + h) * s->size;
     }
     r->p->k->attend(&a);
+    for (int32_t h = 0; r->to_q8 && h < n; h++) to_next(r, a.out[h], s->heads * s->size, i, (first + h) * s->size, s->size);
 }
 
-static void attend_task(void *ctx, uint32_t task, unsigned thread)
+/* Task u of attention(). Each thread's share of them has its part of the whole groups first, then of the single heads. */
+static void attend_task(const run *r, uint32_t u, unsigned thread)
 {
-    const run *r = ctx;
     const anm_plan_step *s = r->step;
-    uint32_t groups = (uint32_t)s->n_groups, t = task < r->whole_groups ? task : r->whole_groups, head = task - t;
+    uint32_t groups = (uint32_t)s->n_groups, whole = r->whole_groups, threads = r->w->threads, of = 0, t = u, head = 0;
+    if (whole != r->units) {
+        while (u >= share_from(r->units, of + 1, threads)) of++;
+        t = u - share_from(r->units, of, threads);
+        if (t < whole / threads) {
+            t += share_from(whole, of, threads);
+        } else {
+            head = t - whole / threads + share_from(r->units - whole, of, threads);
+            t = whole;
+        }
+    }
     for (;; t++) {
         const int32_t *group = &s->group[t % groups];
         uint32_t heads = (uint32_t)(group[1] - group[0]);
-        if (task < r->whole_groups) {
-            attend(r, (int32_t)(t / groups), group[0], (int32_t)heads, thread);
+        int32_t row = (int32_t)(t / groups);
+        if (t < whole) {
+            attend(r, row, group[0], (int32_t)heads, thread);
             return;
         }
         if (head < heads) {
-            attend(r, (int32_t)(t / groups), group[0] + (int32_t)head, 1, thread);
+            attend(r, row, group[0] + (int32_t)head, 1, thread);
             return;
         }
         head -= heads;
     }
 }
 
+static void some_heads(const run *r, uint32_t from, uint32_t end, unsigned thread)
+{
+    for (uint32_t task = from; task < end; task++) attend_task(r, task, thread);
+}
+
 /* Heads that share keys read them once, together. Where there are few such groups, as for a single row, those that do not
  * go evenly into the threads are done head by head, so that no thread has a whole group more than another. */
 static void attention(run *r, const anm_plan_step *s)
 {
-    uint32_t threads = r->pool ? r->w->threads : 1, groups = (uint32_t)(r->n * s->n_groups), tasks = groups;
+    uint32_t threads = r->w->threads, groups = (uint32_t)(r->n * s->n_groups), tasks = groups;
     r->step = s;
     r->whole_groups = groups < FEW_GROUPS * threads ? groups - groups % threads : groups;
     for (uint32_t t = r->whole_groups; t < groups; t++) {
         const int32_t *group = &s->group[t % (uint32_t)s->n_groups];
         tasks += (uint32_t)(group[1] - group[0]) - 1;
     }
-    anm_pool_run(r->pool, attend_task, r, tasks);
+    loop(r, some_heads, tasks, 1);
 }
 
 /* ---- the whole ---- */
@@ -484,9 +608,18 @@ void anm_plan_run(float *logits, const anm_plan *p, anm_plan_work *w, anm_kv *kv
         r.step = &p->step[i];
         r.end = &p->step[end];
         r.quantise = NULL;
-        for (uint32_t k = 0; next && next->kind == ANM_STEP_LINEAR && k < next->n_parts; k++)
+        bool is_q8 = end == i && r.to_q8; /* as the step before has left it */
+        if (is_q8) {
+            anm_q8 t = w->q8;
+            w->q8 = w->q8_next;
+            w->q8_next = t;
+        }
+        for (uint32_t k = 0; !is_q8 && next && next->kind == ANM_STEP_LINEAR && k < next->n_parts; k++)
             if (by_q8(&r, &next->part[k])) r.quantise = next;
-        if (end > i || r.quantise) anm_pool_run(r.n < SERIAL_ROWS ? NULL : pool, row_task, &r, (uint32_t)r.n);
+        if (r.n <= AHEAD_ROWS) anm_ahead_ask(ahead_of(&r, 0), AHEAD_LINES);
+        if ((end > i || r.quantise) && r.n < SERIAL_ROWS) some_rows(&r, 0, (uint32_t)r.n, 0);
+        else if (end > i || r.quantise) loop(&r, some_rows, (uint32_t)r.n, MANY_ROWS);
+        r.to_q8 = next && next->feeds_q8;
         took(rows->times, p->step[i].kind == ANM_STEP_EMBED ? ANM_TIME_EMBEDDING : ANM_TIME_ROWS, 2 * i);
         if (next && next->kind == ANM_STEP_LINEAR) {
             linear(&r, next);

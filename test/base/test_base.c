@@ -114,6 +114,42 @@ static void pool_runs_every_index_once(void **state)
     }
 }
 
+typedef struct {
+    _Atomic uint32_t next, done;
+    uint32_t n;
+    _Atomic uint32_t came[8];
+    anm_pool *pool;
+    uint8_t memory[1000];
+} shared;
+
+static void take_some(void *ctx, unsigned thread)
+{
+    shared *s = ctx;
+    atomic_fetch_add(&s->came[thread], 1);
+    while (atomic_fetch_add(&s->next, 1) < s->n) atomic_fetch_add(&s->done, 1);
+    *anm_pool_ahead(s->pool, thread) = (anm_ahead){s->memory, s->memory + sizeof s->memory};
+}
+
+/* The caller always comes, the others once or not at all; and whoever came is through. */
+static void pool_shares_a_loop(void **state)
+{
+    (void)state;
+    anm_error err;
+    for (unsigned threads = 1; threads <= 5; threads++) {
+        shared s = {0};
+        assert_int_equal(anm_pool_new(&s.pool, threads, &err), 0);
+        for (s.n = 0; s.n < 2000; s.n++) {
+            s.next = s.done = 0;
+            for (unsigned t = 0; t < threads; t++) s.came[t] = 0;
+            anm_pool_each(s.pool, take_some, &s);
+            assert_int_equal(s.done, s.n);
+            assert_int_equal(s.came[0], 1);
+            for (unsigned t = 1; t < threads; t++) assert_true(s.came[t] <= 1);
+        }
+        anm_pool_free(s.pool);
+    }
+}
+
 /* More than what is handed to the disk at once, in pieces of any size, from the end to the front. */
 static void early_writing_changes_nothing(void **state)
 {
@@ -197,6 +233,7 @@ int main(void)
         cmocka_unit_test(cursor_fails_once_and_stays_failed),
         cmocka_unit_test(arena_keeps_its_limit),
         cmocka_unit_test(pool_runs_every_index_once),
+        cmocka_unit_test(pool_shares_a_loop),
         cmocka_unit_test(outfile_is_whole_or_not_there),
         cmocka_unit_test(early_writing_changes_nothing),
     };

@@ -218,8 +218,9 @@ static void check_attend(const anm_kernels *p, const anm_kernels *v)
     int64_t room = (cached + FRESH + 31) / 16 * 16;
     float *q = random_floats(heads * d), *out[2] = {random_floats(heads * d), random_floats(heads * d)},
           *scores = malloc((size_t)(room * heads) * sizeof *scores);
+    anm_ahead ahead = {kv[0], kv[0] + 100}; /* asking changes nothing */
     for (int i = 0; i < 2; i++) {
-        anm_attend a = {heads, d, f16, 0.125f, {0}, {0}, kv[0], kv[1], kv[2], kv[3], cached, fresh, n_fresh, scores};
+        anm_attend a = {heads, d, f16, 0.125f, {0}, {0}, kv[0], kv[1], kv[2], kv[3], cached, fresh, n_fresh, scores, i ? &ahead : NULL};
         for (int32_t h = 0; h < heads; h++) {
             a.q[h] = q + h * d;
             a.out[h] = out[i] + h * d;

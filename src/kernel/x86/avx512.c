@@ -186,6 +186,15 @@ static inline const uint8_t *entry(const anm_attend *a, const uint8_t *cache, co
     return i < a->cached ? cache + (size_t)i * bytes : fresh + (size_t)a->fresh[i - a->cached] * bytes;
 }
 
+/* Where keys and values come from memory: the key some entries on, and this entry's value, which the second sweep takes. */
+static inline void ask(const anm_attend *a, int64_t i, size_t bytes)
+{
+    for (size_t k = 0; k < bytes; k += 64) {
+        _mm_prefetch((const char *)a->k_cache + (size_t)i * bytes + ANM_512_AHEAD + k, _MM_HINT_T0);
+        _mm_prefetch((const char *)a->v_cache + (size_t)i * bytes + k, _MM_HINT_T1);
+    }
+}
+
 /* 16 values of a row from d on; zeros beyond head_dim. */
 static inline __m512 part(const uint8_t *row, int32_t d, __mmask16 k, bool f16)
 {
@@ -220,6 +229,7 @@ static inline __attribute__((always_inline)) void scores16(const anm_attend *a, 
     for (int k = 0; in_registers && k < H * N; k++) q[k] = _mm512_loadu_ps(a->q[k / N] + k % N * 16);
     for (int j = 0; j < m; j++) {
         const uint8_t *row = entry(a, a->k_cache, a->k_fresh, bytes, i + j);
+        if (a->ahead) ask(a, i + j, bytes);
         __m512 s[ANM_HEADS_MAX];
         for (int h = 0; h < H; h++) s[h] = _mm512_setzero_ps();
         for (int k = 0; k < parts; k++) {
@@ -265,6 +275,7 @@ static inline __attribute__((always_inline)) void mix(const anm_attend *a, int32
         for (int k = 0; k < B; k++) sum[h][k] = _mm512_setzero_ps();
     for (int64_t i = 0; i < n; i++) {
         const uint8_t *row = entry(a, a->v_cache, a->v_fresh, bytes, i);
+        if (a->ahead) anm_ahead_ask(a->ahead, 1);
         __m512 v[4];
         for (int k = 0; k < B; k++) v[k] = part(row, d + 16 * k, k < B - 1 ? (__mmask16)0xffff : last, f16);
         for (int h = 0; h < H; h++) {

@@ -12,7 +12,9 @@
 
 #include <immintrin.h>
 
-enum { ANM_512_AHEAD = 2048 }; /* bytes: weights are asked for this long before they are used; the caches do not look as far */
+/* Bytes: how long before they are used weights are asked for, where several rows are multiplied by them. For one row, which
+ * goes over them as fast as memory gives them, the processor reads ahead better by itself. */
+enum { ANM_512_AHEAD = 2048 };
 
 static inline __m512 anm_512_scales(anm_scales kind, const uint8_t *tile, int64_t g)
 {
@@ -43,10 +45,10 @@ static inline __attribute__((always_inline)) void anm_512_rows(float *out, const
     for (int64_t g = 0; g < w->groups; g++) {
         const uint8_t *nib = t + anm_q4_nibbles_at(kind, g);
         __m512i v[8];
-        if (grouped) _mm_prefetch((const char *)t + anm_q4_scales_at(kind, g) + ANM_512_AHEAD, _MM_HINT_T0);
+        if (grouped && M > 1) _mm_prefetch((const char *)t + anm_q4_scales_at(kind, g) + ANM_512_AHEAD, _MM_HINT_T0);
         for (int j = 0; j < 4; j++) {
             __m512i p = _mm512_load_si512(nib + 64 * j);
-            _mm_prefetch((const char *)nib + ANM_512_AHEAD + 64 * j, _MM_HINT_T0);
+            if (M > 1) _mm_prefetch((const char *)nib + ANM_512_AHEAD + 64 * j, _MM_HINT_T0);
             v[2 * j] = _mm512_and_si512(p, low);
             v[2 * j + 1] = _mm512_and_si512(_mm512_srli_epi16(p, 4), low);
         }
