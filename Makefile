@@ -25,7 +25,7 @@ check-san: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 check-tsan: ## the tests in which threads work together, under ThreadSanitizer
 	@tools/check-tsan.sh
 
-faults: build ## every command against each failing allocation and system call, and 200 killed exports (half an hour)
+faults: build ## every command against each failing allocation and system call, and 200 exports killed by each of three signals (half an hour)
 	@build/test/fault/faults build/anemone build/test/fault/failing_malloc.so . every
 
 check-arm64: ## build for 64-bit Arm, run every test under qemu, the kernels' on three kinds of processor

@@ -14,8 +14,9 @@ static void read_tensors(const anm_ckpt *c)
         const anm_tensor *t = anm_ckpt_at(c, 0, i);
         fuzz_read_string(t->name);
         fuzz_read(t->data, t->size);
-        if (t->rank < 1 || t->rank > 2 || t->shape[t->rank - 1] > WIDTH) continue;
+        if (t->rank < 1 || t->shape[t->rank - 1] > WIDTH) continue; /* of more than two it is refused */
         anm_tensor_rows_f32(row, t, t->rank == 2 ? t->shape[0] - 1 : 0, 1, NULL);
+        if (t->rank == 2 && t->shape[0] > 1 && t->shape[1] <= WIDTH / 2) anm_tensor_rows_f32(row, t, t->shape[0] - 2, 2, NULL);
         anm_ckpt_find(c, 0, t->name);
     }
 }

@@ -56,6 +56,7 @@ static void make_talk(talk *t, fuzz_dice *d, const anm_method *m)
 typedef struct way {
     const anm_plan *plan; /* NULL: the interpreter */
     anm_plan_work *work;
+    anm_pool *pool;       /* NULL: one thread */
     const anm_loaded *l;
 } way;
 
@@ -75,7 +76,7 @@ static void speak(answer *out, const way *w, const talk *t, bool singly)
         const anm_step step = {rows, t->token + at, pos, t->sees && !singly ? t->see[i] : NULL, all};
         if (w->plan) {
             const anm_plan_rows r = {rows, step.token, step.pos, step.see, step.want, w->l->cos, w->l->sin, NULL};
-            anm_plan_run(logits, w->plan, w->work, &out->kv, &r, NULL);
+            anm_plan_run(logits, w->plan, w->work, &out->kv, &r, w->pool);
         } else if (anm_interp_step(logits, &out->kv, w->l, m, &step, &(anm_interp_how){0}, &err)) {
             return; /* such as an index that is outside of what it indexes: the program says nothing */
         }
@@ -137,18 +138,19 @@ static void compare(const fuzz_graph *g, const anm_plan *plan, const answer *tru
     }
 }
 
-static void try_plan(fuzz_graph *g, const talk *t, const anm_loaded *l, const anm_kernels *kernels, anm_activations act)
+static void try_plan(fuzz_graph *g, const talk *t, const anm_loaded *l, const anm_kernels *kernels, anm_activations act,
+                     anm_pool *pool)
 {
     static answer truth, moved, other, single;
     const anm_plan_opts opts = {.activations = act, .kernels = kernels};
-    way w = {.l = l};
+    way w = {.l = l, .pool = pool};
     anm_plan *plan;
     anm_error err;
     if (anm_plan_new(&plan, &g->method, &opts, &err)) {
         if (err.code != ANM_ERR_UNSUPPORTED) abort();
         return;
     }
-    if (anm_plan_work_new(&w.work, plan, NULL, &err)) abort();
+    if (anm_plan_work_new(&w.work, plan, pool, &err)) abort();
     w.plan = plan;
     speak(&other, &w, t, false);
     if (!t->sees) {
@@ -170,6 +172,15 @@ static void try_plan(fuzz_graph *g, const talk *t, const anm_loaded *l, const an
     anm_plan_free(plan);
 }
 
+/* Heads are dealt out to three otherwise than done by one. */
+static anm_pool *threads(void)
+{
+    static anm_pool *pool;
+    anm_error err;
+    if (!pool && anm_pool_new(&pool, 3, &err)) abort();
+    return pool;
+}
+
 void fuzz_one(const uint8_t *data, size_t size)
 {
     static const char *const isa[] = {NULL, "plain", "avx2"};
@@ -180,7 +191,8 @@ void fuzz_one(const uint8_t *data, size_t size)
     const anm_kernels *kernels;
     anm_error err;
     const char *force = isa[fuzz_pick(&dice, 3)];
-    anm_activations act = fuzz_pick(&dice, 8) == 7 ? ANM_ACT_INT8 : ANM_ACT_F32;
+    unsigned how = fuzz_pick(&dice, 8);
+    anm_activations act = how == 7 ? ANM_ACT_INT8 : how == 6 ? ANM_ACT_INT8X2 : ANM_ACT_F32;
     if (anm_kernels_choose(&kernels, force, &err) && anm_kernels_choose(&kernels, NULL, &err)) abort();
     if (fuzz_graph_make(&g, &dice) && g.method.cache_len <= MOST_ROWS && g.method.vocab_size <= MOST_VOCAB) {
         make_talk(&t, &dice, &g.method);
@@ -189,7 +201,7 @@ void fuzz_one(const uint8_t *data, size_t size)
         l.cos = g.cos;
         l.sin = g.sin;
         l.table_width = g.method.table_width;
-        try_plan(&g, &t, &l, kernels, act);
+        try_plan(&g, &t, &l, kernels, act, fuzz_pick(&dice, 4) == 3 ? threads() : NULL);
     }
     fuzz_graph_free(&g);
 }

@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-static const char words[] = "The fox's 3 dens, d\xc3\xa9j\xc3\xa0 vu: \xe4\xbd\xa0\xe5\xa5\xbd \xf0\x9f\x98\x80\n\n  <|end|>\xff</s>";
+static const char words[] = "The fox's 3 dens, d\xc3\xa9j\xc3\xa0 vu: \xe4\xbd\xa0\xe5\xa5\xbd \xe1\xbb\x87 \xf0\x9f\x98\x80\n\n  <|end|>\xff</s> ";
 
 static void use(const anm_tokenizer *t)
 {

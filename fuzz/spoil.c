@@ -176,20 +176,52 @@ void fuzz_spoil_dir(uint8_t *data, size_t n, uint64_t *state)
     anm_arena_free(&arena);
 }
 
+/* Small numbers, as counts, indices and sizes are: a word of the flatbuffer that is no text. */
+static void spoil_count(uint8_t *data, uint64_t n, uint64_t *state)
+{
+    for (int i = 0; i < 64 && n >= 4; i++) {
+        uint8_t *at = data + pick(state, n / 4) * 4;
+        if (at[1] || at[2] || at[3]) continue;
+        at[0] = (uint8_t)(pick(state, 4) ? at[0] + (pick(state, 2) ? 1u : 255u) : pick(state, 16));
+        return;
+    }
+}
+
+/* A method's name, a constant's numbers, what a delegate is for, or the name of a function or of data in a reference. */
+static void spoil_method(uint8_t *data, const anm_pte *p, uint64_t *state)
+{
+    const anm_pte_method *m = &p->methods[pick(state, p->n_methods)];
+    const anm_pte_value *v = m->n_values ? &m->values[pick(state, m->n_values)] : NULL;
+    const anm_pte_delegate *d = m->n_delegates ? &m->delegates[pick(state, m->n_delegates)] : NULL;
+    const char *text = pick(state, 2) || !d ? m->name : pick(state, 2) && d->n_specs ? d->specs[0].key : d->id;
+    if (v && v->kind == ANM_PTE_TENSOR && v->data && v->data_size >= 4 && pick(state, 4)) {
+        spoil_count(data + (v->data - data), v->data_size, state);
+    } else if (d && d->size > 4 && !memcmp(d->data, "CMJR", 4) && pick(state, 2)) {
+        spoil_text(data + (d->data - data) + 4, (size_t)d->size - 4, state);
+    } else if (text && *text) {
+        data[(const uint8_t *)text - data + (ptrdiff_t)pick(state, strlen(text))] = (uint8_t)('a' + pick(state, 26));
+    }
+}
+
 void fuzz_spoil_pte(uint8_t *data, size_t n, uint64_t *state)
 {
     anm_pte p;
     anm_error err;
     const anm_pte_delegate *found = NULL;
     uint64_t count = 0, flat = n;
-    if (anm_pte_read(&p, data, n, &err) == 0)
+    bool reads = anm_pte_read(&p, data, n, &err) == 0;
+    if (reads)
         for (size_t i = 0; i < p.n_methods; i++)
             for (size_t k = 0; k < p.methods[i].n_delegates; k++) {
                 const anm_pte_delegate *d = &p.methods[i].delegates[k];
                 if ((uint64_t)(d->data - data) < flat) flat = (uint64_t)(d->data - data);
                 if (pick(state, ++count) == 0) found = d;
             }
-    if (!found || !pick(state, 3)) { /* the flatbuffer's numbers are aligned */
+    if (reads && p.n_methods && !pick(state, 4)) {
+        spoil_method(data, &p, state);
+    } else if (!pick(state, 4)) {
+        spoil_count(data, flat, state);
+    } else if (!found || !pick(state, 3)) { /* the flatbuffer's numbers are aligned */
         for (uint64_t k = 1 + pick(state, 2); k && flat >= 4; k--) {
             uint8_t *at = data + pick(state, flat / 4) * 4;
             if (pick(state, 2)) fuzz_spoil_bytes(at, 4, state);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#undef ANM_ANALYZE /* these are functions here */
 #include "base/error.h"
 
 #include <stdarg.h>

@@ -27,4 +27,11 @@ int anm_fail_memory(anm_error *err, const char *what);
 /* Puts "PREFIX: " before the text of `err`, e.g. the file's name on the way up. Returns err's code. */
 int anm_error_prefix(anm_error *err, const char *prefix);
 
+/* Static analysis sees one source at a time: what these return has to be said where they are called (tools/analyze.sh). */
+#ifdef ANM_ANALYZE
+#define anm_fail(err, code, ...) (anm_fail(err, code, __VA_ARGS__), (code))
+#define anm_fail_at(err, code, offset, ...) (anm_fail_at(err, code, offset, __VA_ARGS__), (code))
+#define anm_fail_memory(err, what) (anm_fail_memory(err, what), (int)ANM_ERR_MEMORY)
+#endif
+
 #endif

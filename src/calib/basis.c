@@ -58,12 +58,14 @@ static void reverse(float *to, const float *from, size_t n)
 static int factor(anm_gptq_basis *b, double mean, double damp, anm_pool *pool, anm_error *err)
 {
     const size_t n = b->n;
-    for (double more = damp > 0 ? 9 * damp : 1e-6;; more *= 10) { /* more damping until the factor exists, each time tenfold */
+    double more = damp > 0 ? 9 * damp : 1e-6;
+    for (;;) { /* more damping until the factor exists, each time tenfold */
         reverse(b->u, b->h, n);
         int rc = anm_cholesky(b->u, n, pool, err);
         if (!rc) break;
         if (rc != ANM_ERR_FORMAT || more > 10) return rc;
         for (size_t i = 0; i < n; i++) b->h[i * n + i] += (float)(more * mean);
+        more *= 10;
     }
     int rc = anm_lower_inverse(b->u, n, pool, err);
     for (size_t i = 0, j = n * n - 1; i < j; i++, j--) {

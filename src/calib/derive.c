@@ -41,7 +41,8 @@ int anm_calibrated_derive(anm_calibrated *c, const anm_model *m, anm_error *err)
         anm_layer *l = &c->model.layers[i];
         anm_matrix *linear[ANM_LINEARS] = {&l->wq, &l->wk, &l->wv, &l->wo, &l->w1, &l->w2, &l->w3};
         *l = m->layers[i];
-        l->attention_norm = l->ffn_norm = norm;
+        l->attention_norm = norm;
+        l->ffn_norm = norm;
         for (int j = 0; j < ANM_LINEARS; j++) linear[j]->made = &c->layer[i][j];
         if (c->value_bias) l->bv = of_tensor(vector(c, i + 2, c->value_bias[i], 1, nk), 1, nk);
     }

@@ -336,7 +336,8 @@ static int solve_rows(solve *s, double *rounding, anm_pool *pool, anm_error *err
     anm_pool_run(pool, scale_rows, s, (uint32_t)s->rows);
     memcpy(s->base_scale, s->scale, s->rows * s->groups * sizeof *s->scale);
     for (int t = 0; t < o->tries; t++) {
-        float factor = 1 + 0.04f * (float)((t + 1) / 2) * (t & 1 ? -1.0f : 1.0f); /* 1, 0.96, 1.04, 0.92, … */
+        int step = (t + 1) / 2;
+        float factor = 1 + 0.04f * (float)step * (t & 1 ? -1.0f : 1.0f); /* 1, 0.96, 1.04, 0.92, … */
         for (size_t i = 0; i < s->rows * s->groups; i++) s->scale[i] = fit_type(s->base_scale[i] * factor, o);
         if ((rc = solve_all(s, pool, err))) return rc;
         keep_better(s);

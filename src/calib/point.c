@@ -39,8 +39,9 @@ int anm_point_add(anm_point *p, const float *x, const float *seen, const float *
                   anm_pool *pool, anm_error *err)
 {
     const size_t n = p->n, most = n > p->out ? n : p->out;
-    float *room = p->cross || weight ? malloc(rows * (n + most) * sizeof *room) : NULL, *other = room ? room + rows * n : NULL;
-    if (!room && (p->cross || weight)) return anm_fail_memory(err, "statistics");
+    bool wanted = p->cross || p->pull || weight;
+    float *room = wanted ? malloc(rows * (n + most) * sizeof *room) : NULL, *other = room ? room + rows * n : NULL;
+    if (wanted && !room) return anm_fail_memory(err, "statistics");
     if (weight) {
         weighted(room, x, NULL, weight, rows, n);
         if (p->cross) weighted(other, seen, x, weight, rows, n);
@@ -129,9 +130,10 @@ static void describe_row(anm_calib_figure *f, const anm_made *m, size_t row, con
     memset(f->weights, 0, sizeof f->weights);
     memset(f->integers, 0, sizeof f->integers);
     f->worst = row;
+    enum { MIDDLE = ANM_CALIB_BINS / 2 };
     for (size_t c = 0; c < cols; c++) {
         float x = w[c] / m->scale[row * (size_t)m->groups + c / group] / (float)(1 << bits) * 16;
-        count(f->weights, (long)floorf(fmaxf(-1e6f, fminf(2 * x + ANM_CALIB_BINS / 2, 1e6f))), ANM_CALIB_BINS);
+        count(f->weights, (long)floorf(fmaxf(-1e6f, fminf(2 * x + MIDDLE, 1e6f))), ANM_CALIB_BINS);
         count(f->integers, (m->q[row * cols + c] + (1 << (bits - 1))) * 16 >> bits, 16);
     }
 }

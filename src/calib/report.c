@@ -242,7 +242,8 @@ static void histogram(anm_buf *b, const anm_calib_figure *f)
     for (int i = 0; i < 16; i++) most = f->integers[i] / 2u > most ? f->integers[i] / 2u : most;
     anm_buf_printf(b, "<svg viewBox=\"0 0 %d %d\">", ANM_CALIB_BINS * EACH + 10, DEEP + 22);
     for (int i = 0; i < 16; i++) { /* integer q covers the weights from q - 1/2 to q + 1/2 */
-        double h = (double)f->integers[i] / 2 / most * DEEP, x = 5 + EACH * (2 * (i - 8) - 1 + ANM_CALIB_BINS / 2);
+        int first = 2 * (i - 8) - 1 + ANM_CALIB_BINS / 2; /* of the bins it covers */
+        double h = (double)f->integers[i] / 2 / most * DEEP, x = 5 + EACH * first;
         anm_buf_printf(b, "<rect class=\"bar\" x=\"%.1f\" y=\"%.1f\" width=\"%d\" height=\"%.1f\"><title>integer %d: %u weights</title></rect>", x + 1, DEEP - h,
                        2 * EACH - 2, h, i - 8, f->integers[i]);
     }

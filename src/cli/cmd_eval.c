@@ -56,9 +56,10 @@ static anm_precision precision_named(const char *name)
 /* "8,32": 8 bits, a scale for every 32. */
 static int read_rounding(anm_rounding *out, const char *text, anm_error *err)
 {
-    int bits, block, end = 0;
-    if (sscanf(text, "%d,%d%n", &bits, &block, &end) == 2 && !text[end] && bits >= 2 && bits <= 24 && block >= 1) {
-        *out = (anm_rounding){bits, block};
+    char *end;
+    long bits = strtol(text, &end, 10), block = *end == ',' ? strtol(end + 1, &end, 10) : 0;
+    if (!*end && bits >= 2 && bits <= 24 && block >= 1 && block <= INT32_MAX) {
+        *out = (anm_rounding){(int32_t)bits, (int32_t)block};
         return 0;
     }
     return anm_fail(err, ANM_ERR_USAGE, "--activations %s: bits (2 to 24) and how many share a scale, as in 8,32", text);

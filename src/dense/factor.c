@@ -119,7 +119,8 @@ int anm_lower_inverse(float *a, size_t n, anm_pool *pool, anm_error *err)
             rc = anm_gemm(r.panel + c * w, w, anm_transposed(a + c * n + c, n), anm_rows(rows + c, n), cols, w, at - c, false, pool, err);
         }
         for (size_t i = 0; i < w; i++) memcpy(rows + i * n + at, r.small + i * NB, w * sizeof *rows);
-        for (size_t i = 0; i < (size_t)NB * NB; i++) r.small[i] = -r.small[i];
+        for (size_t i = 0; i < w; i++)
+            for (size_t j = 0; j < w; j++) r.small[i * NB + j] = -r.small[i * NB + j];
         if (!rc) rc = anm_gemm(rows, n, anm_rows(r.small, NB), anm_rows(r.panel, w), w, at, w, false, pool, err);
     }
     give_back(&r);

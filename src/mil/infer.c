@@ -26,10 +26,16 @@ typedef struct rule {
 
 /* ---- helpers ---- */
 
+/* Of a parameter that ops.def wants: anm_mil_infer has seen that it is there. */
 static const anm_mil_type *type_of(const rule *r, anm_mil_param p)
 {
-    const anm_mil_value *v = anm_mil_arg_of(r->op, p);
-    return v ? &v->type : NULL;
+    return &anm_mil_arg_of(r->op, p)->type;
+}
+
+/* Of one that may be left out: then NULL. */
+static const anm_mil_type *type_if(const rule *r, anm_mil_param p)
+{
+    return anm_mil_arg_of(r->op, p) ? type_of(r, p) : NULL;
 }
 
 static bool one_of(anm_dtype t, const anm_dtype *set)
@@ -273,7 +279,7 @@ static int infer_reduce(rule *r)
 
 static int infer_linear(rule *r)
 {
-    const anm_mil_type *x = type_of(r, ANM_P_X), *w = type_of(r, ANM_P_WEIGHT), *b = type_of(r, ANM_P_BIAS);
+    const anm_mil_type *x = type_of(r, ANM_P_X), *w = type_of(r, ANM_P_WEIGHT), *b = type_if(r, ANM_P_BIAS);
     int64_t k;
     if (want(r, ANM_P_X, floats) || want(r, ANM_P_WEIGHT, floats) || (b && want(r, ANM_P_BIAS, floats)))
         return -1;
@@ -327,7 +333,7 @@ static int infer_attention(rule *r)
 {
     static const anm_dtype masks[] = {ANM_DT_BOOL, ANM_DT_F16, ANM_DT_F32, ANM_DT_NONE};
     const anm_mil_type *q = type_of(r, ANM_P_QUERY), *k = type_of(r, ANM_P_KEY), *v = type_of(r, ANM_P_VALUE),
-                       *mask = type_of(r, ANM_P_ATTN_MASK);
+                       *mask = type_if(r, ANM_P_ATTN_MASK);
     int64_t embed, keys;
     if (want(r, ANM_P_QUERY, floats) || want_same(r, ANM_P_QUERY, ANM_P_KEY) ||
         want_same(r, ANM_P_QUERY, ANM_P_VALUE))
@@ -513,7 +519,7 @@ static int list_type(rule *r, const anm_mil_arg *values, int64_t axis, anm_mil_t
 static int infer_concat(rule *r)
 {
     const anm_mil_arg *values = anm_mil_args_of(r->op, ANM_P_VALUES);
-    int64_t axis, sum = 0;
+    int64_t axis = 0, sum = 0;
     bool interleave = false;
     int rank = values->value[0]->type.rank;
     if (const_int(r, ANM_P_AXIS, &axis) || fix_axis(r, &axis, rank ? rank : 1)) return -1;
@@ -534,7 +540,7 @@ static int infer_concat(rule *r)
 static int infer_stack(rule *r)
 {
     const anm_mil_arg *values = anm_mil_args_of(r->op, ANM_P_VALUES);
-    int64_t axis;
+    int64_t axis = 0;
     if (list_type(r, values, -1, r->out)) return -1;
     if (const_int(r, ANM_P_AXIS, &axis) || fix_axis(r, &axis, r->out->rank + 1)) return -1;
     return insert_dim(r, r->out, (int)axis, values->count);
@@ -544,7 +550,7 @@ static int infer_split(rule *r)
 {
     const anm_mil_type *x = type_of(r, ANM_P_X);
     const anm_mil_value *list = anm_mil_arg_of(r->op, ANM_P_SPLIT_SIZES);
-    int64_t axis, parts = -1, sum = 0;
+    int64_t axis = 0, parts = -1, sum = 0;
     if (want(r, ANM_P_X, plain) || const_int(r, ANM_P_AXIS, &axis) || fix_axis(r, &axis, x->rank)) return -1;
     if (const_int(r, ANM_P_NUM_SPLITS, &parts)) return -1;
     if (list && list->type.rank == 1 && parts < 0) parts = list->type.dim[0];
@@ -711,7 +717,7 @@ static int infer_blockwise(rule *r)
 {
     static const anm_dtype codes[] = {ANM_DT_I4, ANM_DT_U4, ANM_DT_I8, ANM_DT_U8, ANM_DT_NONE};
     const anm_mil_type *data = type_of(r, ANM_P_DATA), *scale = type_of(r, ANM_P_SCALE),
-                       *offset = type_of(r, ANM_P_OFFSET);
+                       *offset = type_if(r, ANM_P_OFFSET);
     if (want(r, ANM_P_DATA, codes) || want(r, ANM_P_SCALE, floats)) return -1;
     for (uint32_t a = 0; a < r->op->n_args; a++)
         if (!r->op->args[a].value[0]->constant)

@@ -264,7 +264,7 @@ static int type(parser *p, anm_mil_type *t)
 static int element(parser *p, anm_dtype t, int64_t i)
 {
     char s[NUMBER_MAX];
-    int64_t v;
+    int64_t v = 0;
     float f;
     peek(p);
     size_t from = p->at;
@@ -340,7 +340,7 @@ static int hex(parser *p)
  * here. */
 static int content(parser *p, const anm_mil_type *t, anm_blob *blob)
 {
-    int64_t n, count, offset;
+    int64_t n, count, offset = 0;
     uint64_t bytes;
     *blob = (anm_blob){0};
     p->bytes.size = 0;

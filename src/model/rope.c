@@ -68,8 +68,8 @@ int anm_rope_rows(float *cos_table, float *sin_table, const anm_model *m, int64_
         for (int64_t i = 0; i < width; i++) {
             float angle =
                 (float)(first + row) * freq[i % half]; /* one table of halves twice, side by side, for use_hf_rope */
-            cos_table[row * width + i] = (float)cos(angle);
-            sin_table[row * width + i] = (float)sin(angle);
+            cos_table[row * width + i] = (float)cos((double)angle);
+            sin_table[row * width + i] = (float)sin((double)angle);
         }
     }
     free(freq);

@@ -61,7 +61,7 @@ static size_t merge_short(anm_merger *m, const anm_pairmap *pairs, int32_t *sym,
 static bool merger_room(anm_merger *m, size_t n)
 {
     if (n <= m->room) return true;
-    if (n > (size_t)INT32_MAX || n > SIZE_MAX / 32) return false;
+    if (n > INT32_MAX) return false; /* so that none of the sizes below overflows */
     anm_merger_free(m);
     size_t room = n + n / 2;
     m->prev = malloc(room * sizeof *m->prev);

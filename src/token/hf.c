@@ -75,10 +75,7 @@ static int set_piece(anm_tokenizer *t, const anm_hf *h, int32_t id, const char *
     int byte = -1;
     for (size_t i = 0; i < h->n_steps; i++) {
         if (h->step[i].kind == ANM_DECODE_STRIP) continue;
-        if (h->step[i].kind == ANM_DECODE_BYTE_FALLBACK && n == 6) {
-            unsigned v;
-            if (memcmp(spell, "<0x", 3) == 0 && spell[5] == '>' && sscanf(spell + 3, "%2X", &v) == 1) byte = (int)v;
-        }
+        if (h->step[i].kind == ANM_DECODE_BYTE_FALLBACK) byte = anm_hf_byte(spell, n);
         kept[n_kept] = h->step[i];
         if (kept[n_kept].kind == ANM_DECODE_METASPACE) kept[n_kept].prefix = false;
         n_kept++;

@@ -59,6 +59,8 @@ int anm_pre_read(anm_pre *p, const json_t *json, anm_arena *a, anm_error *err);
 
 /* ---- decoder (hf_decode.c) ---- */
 
+int anm_hf_byte(const char *spell, size_t n); /* the value of "<0xNN>", or -1 */
+
 typedef enum anm_decode_kind {
     ANM_DECODE_BYTELEVEL,
     ANM_DECODE_REPLACE,

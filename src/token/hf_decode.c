@@ -91,8 +91,7 @@ static void end_string(struct strings *s)
     s->end[s->n++] = s->text.size;
 }
 
-/* The value of "<0xNN>", or -1. */
-static int byte_of(const char *p, size_t n)
+int anm_hf_byte(const char *p, size_t n)
 {
     if (n != 6 || memcmp(p, "<0x", 3) != 0 || p[5] != '>') return -1;
     int v = 0;
@@ -113,7 +112,7 @@ static void byte_fallback(struct strings *to, const struct strings *from)
         size_t start = to->text.size, run = 0;
         for (; i + run < from->n; run++) {
             const char *p = at(from, i + run, &n);
-            int byte = byte_of(p, n);
+            int byte = anm_hf_byte(p, n);
             if (byte < 0) break;
             anm_buf_u8(&to->text, (uint8_t)byte);
         }

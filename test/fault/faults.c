@@ -31,38 +31,37 @@ typedef struct job {
     const char *argv[MOST_ARGS];
     const char *out;
     bool folder;
-    bool slow;  /* even the long form takes a sample */
     bool timed; /* its output holds times, or "?" for a type that there was no memory to spell: not compared */
 } job;
 
 static const job jobs[] = {
-    {"export .pth", {"export", "-q", PTH, "-o", "out.pte", "--threads", "1"}, "out.pte", false, false, false},
-    {"export .pth, multifunction", {"export", "-q", PTH, "-o", "out.pte", "--threads", "2", "--multifunction"}, "out.pte", false, false, false},
-    {"export GGUF", {"export", "-q", "-c", "@test/data/ckpt/llama.gguf", "-o", "out.pte", "--threads", "1", "-E", ""}, "out.pte", false, false, false},
-    {"export a folder of safetensors", {"export", "-q", "-c", "@test/data/ckpt/hf", "-o", "out.pte", "--threads", "1", "-E", ""}, "out.pte", false, false, false},
-    {"export, dumped", {"export", "-q", PTH, "-o", "out.pte", "--dump", "after:build", "--threads", "1"}, "out.pte", false, false, false},
+    {"export .pth", {"export", "-q", PTH, "-o", "out.pte", "--threads", "1"}, "out.pte", false, false},
+    {"export .pth, multifunction", {"export", "-q", PTH, "-o", "out.pte", "--threads", "2", "--multifunction"}, "out.pte", false, false},
+    {"export GGUF", {"export", "-q", "-c", "@test/data/ckpt/llama.gguf", "-o", "out.pte", "--threads", "1", "-E", ""}, "out.pte", false, false},
+    {"export a folder of safetensors", {"export", "-q", "-c", "@test/data/ckpt/hf", "-o", "out.pte", "--threads", "1", "-E", ""}, "out.pte", false, false},
+    {"export, dumped", {"export", "-q", PTH, "-o", "out.pte", "--dump", "after:build", "--threads", "1"}, "out.pte", false, false},
     {"export, calibrated", {"export", "-q", "-c", "@models/tiny/tiny.gguf", "--calibrate", "text.txt", "--calibrate_windows", "1",
-     "-o", "out.pte", "--threads", "1"}, "out.pte", false, true, false},
-    {"run, tokens", {"run", "-m", "small.pte", "--tokens", "1,2,3", ANSWER, "-j", "1"}, NULL, false, false, false},
-    {"run, two threads", {"run", "-m", "multi.pte", "--tokens", "1,2,3", ANSWER, "-j", "2", "--seed", "1"}, NULL, false, false, false},
-    {"run, logits", {"run", "-m", "small.pte", "--tokens", "1,2,3", ANSWER, "-j", "1", "--logits", "out.npy", "--exact"}, "out.npy", false, false, false},
-    {"run, every operation rounded", {"run", "-m", "small.pte", "--tokens", "1,2,3", ANSWER, "-j", "1", "--precision", "fp16"}, NULL, false, false, false},
+     "-o", "out.pte", "--threads", "1"}, "out.pte", false, false},
+    {"run, tokens", {"run", "-m", "small.pte", "--tokens", "1,2,3", ANSWER, "-j", "1"}, NULL, false, false},
+    {"run, two threads", {"run", "-m", "multi.pte", "--tokens", "1,2,3", ANSWER, "-j", "2", "--seed", "1"}, NULL, false, false},
+    {"run, logits", {"run", "-m", "small.pte", "--tokens", "1,2,3", ANSWER, "-j", "1", "--logits", "out.npy", "--exact"}, "out.npy", false, false},
+    {"run, every operation rounded", {"run", "-m", "small.pte", "--tokens", "1,2,3", ANSWER, "-j", "1", "--precision", "fp16"}, NULL, false, false},
     {"run, lookahead", {"run", "-m", "small.pte", "--tokens", "1,2,3", ANSWER, "-j", "1", "--lookahead=always", "--ngram_size", "2",
-     "--window_size", "2", "--n_verifications", "2"}, NULL, false, false, false},
-    {"run, a prompt", {"run", "-m", "tiny.pte", "-t", "@models/tiny/tiny.gguf", "--prompt", "Hello", ANSWER, "-j", "1"}, NULL, false, false, false},
+     "--window_size", "2", "--n_verifications", "2"}, NULL, false, false},
+    {"run, a prompt", {"run", "-m", "tiny.pte", "-t", "@models/tiny/tiny.gguf", "--prompt", "Hello", ANSWER, "-j", "1"}, NULL, false, false},
     {"eval", {"eval", "-m", "tiny.pte", "-t", "@models/tiny/tiny.gguf", "--text", "text.txt", "--window", "32", "--max_windows", "1",
-     "-j", "1", "--quiet", "--json"}, NULL, false, false, true},
-    {"inspect a program", {"inspect", "small.pte"}, NULL, false, false, false},
-    {"inspect a program's operations", {"inspect", "--ops", "small.pte"}, NULL, false, false, false},
-    {"inspect, JSON", {"inspect", "--json", "multi.pte"}, NULL, false, false, false},
-    {"inspect a checkpoint", {"inspect", "@test/data/ckpt/hf"}, NULL, false, false, false},
-    {"extract", {"extract", "small.pte", "-o", "out"}, "out", true, false, false},
-    {"compare", {"compare", "small.pte", "small.pte"}, NULL, false, false, false},
-    {"compare, unlike", {"compare", "small.pte", "multi.pte"}, NULL, false, false, true},
-    {"tokenize, tiktoken", {"tokenize", "-t", "@test/data/token/tiktoken.model", "text.txt"}, NULL, false, false, false},
-    {"tokenize, SentencePiece", {"tokenize", "-t", "@test/data/token/spm_unigram.model", "text.txt"}, NULL, false, false, false},
-    {"tokenize, Hugging Face", {"tokenize", "-t", "@test/data/token/hf_llama3.json", "text.txt"}, NULL, false, false, false},
-    {"tokenize, GGUF", {"tokenize", "-t", "@models/tiny/tiny.gguf", "text.txt"}, NULL, false, false, false},
+     "-j", "1", "--quiet", "--json"}, NULL, false, true},
+    {"inspect a program", {"inspect", "small.pte"}, NULL, false, false},
+    {"inspect a program's operations", {"inspect", "--ops", "small.pte"}, NULL, false, false},
+    {"inspect, JSON", {"inspect", "--json", "multi.pte"}, NULL, false, false},
+    {"inspect a checkpoint", {"inspect", "@test/data/ckpt/hf"}, NULL, false, false},
+    {"extract", {"extract", "small.pte", "-o", "out"}, "out", true, false},
+    {"compare", {"compare", "small.pte", "small.pte"}, NULL, false, false},
+    {"compare, unlike", {"compare", "small.pte", "multi.pte"}, NULL, false, true},
+    {"tokenize, tiktoken", {"tokenize", "-t", "@test/data/token/tiktoken.model", "text.txt"}, NULL, false, false},
+    {"tokenize, SentencePiece", {"tokenize", "-t", "@test/data/token/spm_unigram.model", "text.txt"}, NULL, false, false},
+    {"tokenize, Hugging Face", {"tokenize", "-t", "@test/data/token/hf_llama3.json", "text.txt"}, NULL, false, false},
+    {"tokenize, GGUF", {"tokenize", "-t", "@models/tiny/tiny.gguf", "text.txt"}, NULL, false, false},
 };
 enum { JOBS = sizeof jobs / sizeof *jobs };
 
@@ -222,7 +221,7 @@ static void try_all(const job *j, int kind, bool sticky)
         return;
     }
     t = (truth){o.code, fault_fingerprint("../text"), j->out ? fault_fingerprint(j->out) : 0, o.held};
-    uint64_t n = o.calls, wanted = !every ? sample : j->slow ? 100 : n, step = n < wanted ? 1 : n / wanted, runs = 0, bad = 0, survived = 0;
+    uint64_t n = o.calls, wanted = every ? n : sample, step = n < wanted ? 1 : n / wanted, runs = 0, bad = 0, survived = 0;
     for (uint64_t at = 1 + offset++ % step; at <= n; at += step) {
         char line[2048];
         f = (fault){.kind = kind, .at = at, .sticky = sticky};
@@ -317,7 +316,7 @@ static double seconds(void)
 static void kill_exports(int times, int megabytes)
 {
     static const int signals[] = {SIGKILL, SIGINT, SIGTERM};
-    const job j = {"export", {"export", "-q", "-c", "big", "-o", "out.pte", every ? "--quiet" : "--no_sync", "--max_context_len", "64"}, "out.pte", false, false, false};
+    const job j = {"export", {"export", "-q", "-c", "big", "-o", "out.pte", every ? "--quiet" : "--no_sync", "--max_context_len", "64"}, "out.pte", false, false};
     char what[128];
     outcome o;
     uint64_t seed = 0x2545f4914f6cdd1du;
@@ -468,7 +467,7 @@ int main(int argc, char **argv)
         if (traces) try_all(&jobs[i], FAULT_SYSTEM_CALL, false);
         else printf("ok %d - %s: system calls # SKIP this machine does not let us trace\n", ++tests, jobs[i].name);
     }
-    if (ready && (!only || !strcmp(only, "kills"))) kill_exports(every ? 200 : 20, every ? 100 : 24);
+    if (ready && (!only || !strcmp(only, "kills"))) kill_exports(every ? 600 : 20, every ? 100 : 24);
     printf("1..%d\n", tests);
     if (chdir("/") == 0) fault_remove(folder);
     return failed;

@@ -156,7 +156,7 @@ bool fault_run_traced(outcome *out, char *const argv[], const fault *f, const ch
     child = main_id;
     too_long = 0;
     sigaction(SIGALRM, &alarmed, NULL);
-    alarm(60);
+    alarm(300);
     ptrace(PTRACE_SETOPTIONS, main_id, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL);
     ptrace(PTRACE_SYSCALL, main_id, NULL, 0L);
     for (;;) {
