@@ -163,7 +163,7 @@ static uint32_t take_units(const run *r, uint32_t *first, unsigned of)
     do {
         *first = v >> 32 == r->turn ? (uint32_t)v : start;
         if (*first >= end) return 0;
-        n = end - *first < r->many ? end - *first : r->many;
+        n = (end - *first + 1) / 2 < r->many ? (end - *first + 1) / 2 : r->many; /* ever fewer, so that all end together */
     } while (!atomic_compare_exchange_weak_explicit(next, &v, (uint64_t)r->turn << 32 | (*first + n), memory_order_relaxed,
                                                     memory_order_relaxed));
     return n;
@@ -397,26 +397,16 @@ static void unit_to_rows(const run *r, const anm_linear_part *part, int64_t u, i
     }
 }
 
-/* A row's outputs [at, at + n), of `width` in all, as the linear behind takes them; `at` begins a group. */
-static void to_next(const run *r, const float *x, int64_t width, int32_t row, int64_t at, int64_t n)
-{
-    const anm_q8 *to = &r->w->q8_next;
-    int64_t g = row * ((width + ANM_GROUP - 1) / ANM_GROUP) + at / ANM_GROUP;
-    r->p->k->quantize(to->q + g * ANM_GROUP, to->scale + g, to->offset + g, x, n);
-}
-
 /* Two units, which make one group of the next linear's inputs (or the last of them, which may be alone). */
 static void pair_to_q8(const run *r, const anm_linear_part *part, int64_t pair, int32_t first, int32_t n)
 {
-    float y[2][ANM_ROWS_MAX * ANM_TILE], group[ANM_GROUP];
-    int64_t left = part->spec.rows - pair * ANM_GROUP;
+    float y[2][ANM_ROWS_MAX * ANM_TILE];
+    const anm_q8 *to = &r->w->q8_next;
+    int64_t groups = (part->spec.rows + ANM_GROUP - 1) / ANM_GROUP, at = first * groups + pair;
     unit(r, y[0], part, 2 * pair, first, n);
-    if (left > ANM_TILE) unit(r, y[1], part, 2 * pair + 1, first, n);
-    for (int32_t i = 0; i < n; i++) {
-        memcpy(group, y[0] + i * ANM_TILE, ANM_TILE * sizeof *group);
-        memcpy(group + ANM_TILE, y[1] + i * ANM_TILE, ANM_TILE * sizeof *group);
-        to_next(r, group, part->spec.rows, first + i, pair * ANM_GROUP, left < ANM_GROUP ? left : ANM_GROUP);
-    }
+    if (2 * pair + 1 < units_of(part)) unit(r, y[1], part, 2 * pair + 1, first, n);
+    else memset(y[1], 0, sizeof y[1]);
+    r->p->k->quantize_pair(to->q + at * ANM_GROUP, to->scale + at, to->offset + at, groups, y[0], y[1], n);
 }
 
 /* Units [u, end) of all parts' units (or pairs of them): for some rows all of them, then for the next rows, so that the
@@ -485,7 +475,11 @@ static void attend(const run *r, int32_t i, int32_t first, int32_t n, unsigned t
         a.out[h] = row_of(r, s->out, i) + (first + h) * s->size;
     }
     r->p->k->attend(&a);
-    for (int32_t h = 0; r->to_q8 && h < n; h++) to_next(r, a.out[h], s->heads * s->size, i, (first + h) * s->size, s->size);
+    const anm_q8 *to = &r->w->q8_next;
+    for (int32_t h = 0; r->to_q8 && h < n; h++) {
+        int64_t at = (i * s->heads + first + h) * s->size / ANM_GROUP;
+        r->p->k->quantize(to->q + at * ANM_GROUP, to->scale + at, to->offset + at, a.out[h], s->size);
+    }
 }
 
 /* Task u of attention(). Each thread's share of them has its part of the whole groups first, then of the single heads. */

@@ -129,6 +129,34 @@ static void check_quantize(const anm_kernels *p, const anm_kernels *v)
     free(x);
 }
 
+static void check_quantize_pair(const anm_kernels *p, const anm_kernels *v)
+{
+    int32_t rows = (int32_t)(1 + random_bits() % ANM_ROWS_MAX);
+    int64_t groups = PICK(1, 2, 3, 18), n = rows * groups;
+    float *a = random_floats(rows * 16), *b = random_floats(rows * 16);
+    if (random_bits() % 4 == 0) a[rows * 8] = NAN, b[0] = INFINITY;
+    int8_t *q[2] = {calloc((size_t)n, 32), calloc((size_t)n, 32)};
+    float *s[2] = {calloc((size_t)n, 4), calloc((size_t)n, 4)};
+    int32_t *o[2] = {calloc((size_t)n, 4), calloc((size_t)n, 4)};
+    p->quantize_pair(q[0], s[0], o[0], groups, a, b, rows);
+    v->quantize_pair(q[1], s[1], o[1], groups, a, b, rows);
+    same(q[0], q[1], (size_t)n * 32, "quantize_pair q", v->name);
+    same(s[0], s[1], (size_t)n * 4, "quantize_pair scale", v->name);
+    same(o[0], o[1], (size_t)n * 4, "quantize_pair offset", v->name);
+    float both[32]; /* and it is what quantize makes of the two halves in a row */
+    memcpy(both, a, 64);
+    memcpy(both + 16, b, 64);
+    v->quantize(q[0], s[0], o[0], both, 32);
+    same(q[0], q[1], 32, "quantize_pair, quantize", v->name);
+    for (int i = 0; i < 2; i++) {
+        free(q[i]);
+        free(s[i]);
+        free(o[i]);
+    }
+    free(a);
+    free(b);
+}
+
 static void check_q4_q8(const anm_kernels *p, const anm_kernels *v)
 {
     int64_t cols = PICK(8, 32, 40, 64, 96, 160, 576);

@@ -90,29 +90,42 @@ static inline int32x4_t to_int(float32x4_t x, float inverse)
     return vandq_s32(vcvtq_s32_f32(r), vreinterpretq_s32_u32(in));
 }
 
-void anm_k_quantize_neon(int8_t *q, float *scale, int32_t *offset, const float *x, int64_t n)
+static inline void quantize_group(int8_t *q, float *scale, int32_t *offset, v16 a, v16 b)
 {
     static const uint8_t even_odd[16] = {0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15};
     const uint8x16_t order = vld1q_u8(even_odd);
-    for (int64_t g = 0; g * ANM_GROUP < n; g++, q += ANM_GROUP) {
+    v16 half[2] = {a, b};
+    float largest = vmaxvq_f32(largest16(b, largest16(a, vdupq_n_f32(0))));
+    float inverse = largest > ANM_TINY ? 127.0f / largest : 0;
+    int32x4_t sum = vdupq_n_s32(0);
+    for (int h = 0; h < 2; h++) {
+        int32x4_t k[4];
+        for (int i = 0; i < 4; i++) {
+            k[i] = to_int(half[h].v[i], inverse);
+            sum = vaddq_s32(sum, k[i]);
+        }
+        int16x8_t lo = vcombine_s16(vmovn_s32(k[0]), vmovn_s32(k[1])), hi = vcombine_s16(vmovn_s32(k[2]), vmovn_s32(k[3]));
+        vst1q_s8(q + 16 * h, vqtbl1q_s8(vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)), order));
+    }
+    *scale = largest * (1.0f / 127.0f);
+    *offset = -8 * vaddvq_s32(sum);
+}
+
+void anm_k_quantize_neon(int8_t *q, float *scale, int32_t *offset, const float *x, int64_t n)
+{
+    for (int64_t g = 0; g * ANM_GROUP < n; g++) {
         const float *p = x + g * ANM_GROUP;
         int64_t left = n - g * ANM_GROUP;
-        v16 half[2] = {some16(p, left), left > 16 ? some16(p + 16, left - 16) : set16(0)};
-        float largest = vmaxvq_f32(largest16(half[1], largest16(half[0], vdupq_n_f32(0))));
-        float inverse = largest > ANM_TINY ? 127.0f / largest : 0;
-        int32x4_t sum = vdupq_n_s32(0);
-        for (int h = 0; h < 2; h++) {
-            int32x4_t k[4];
-            for (int i = 0; i < 4; i++) {
-                k[i] = to_int(half[h].v[i], inverse);
-                sum = vaddq_s32(sum, k[i]);
-            }
-            int16x8_t a = vcombine_s16(vmovn_s32(k[0]), vmovn_s32(k[1])), b = vcombine_s16(vmovn_s32(k[2]), vmovn_s32(k[3]));
-            vst1q_s8(q + 16 * h, vqtbl1q_s8(vcombine_s8(vmovn_s16(a), vmovn_s16(b)), order));
-        }
-        scale[g] = largest * (1.0f / 127.0f);
-        offset[g] = -8 * vaddvq_s32(sum);
+        quantize_group(q + g * ANM_GROUP, scale + g, offset + g, some16(p, left), left > 16 ? some16(p + 16, left - 16) : set16(0));
     }
+}
+
+void anm_k_quantize_pair_neon(int8_t *q, float *scale, int32_t *offset, int64_t groups, const float *a, const float *b,
+                              int32_t rows)
+{
+    for (int64_t r = 0; r < rows; r++)
+        quantize_group(q + r * groups * ANM_GROUP, scale + r * groups, offset + r * groups, some16(a + r * ANM_TILE, ANM_TILE),
+                       some16(b + r * ANM_TILE, ANM_TILE));
 }
 
 /* ---- 4-bit weights ---- */

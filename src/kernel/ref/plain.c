@@ -15,23 +15,40 @@ static float tree(const float lane[16])
     return (t[0] + t[2]) + (t[1] + t[3]);
 }
 
+static void quantize_group(int8_t *q, float *scale, int32_t *offset, const float v[ANM_GROUP])
+{
+    float largest = 0;
+    for (int i = 0; i < ANM_GROUP; i++) largest = fabsf(v[i]) > largest ? fabsf(v[i]) : largest;
+    float inverse = largest > ANM_TINY ? 127.0f / largest : 0;
+    int32_t sum = 0;
+    for (int i = 0; i < ANM_GROUP; i++) {
+        float f = nearbyintf(v[i] * inverse);
+        int32_t k = fabsf(f) <= 127 ? (int32_t)f : 0; /* NaN and infinity become 0 */
+        q[(i & ~7) + (i & 1) * 4 + (i >> 1 & 3)] = (int8_t)k;
+        sum += k;
+    }
+    *scale = largest * (1.0f / 127.0f);
+    *offset = -8 * sum;
+}
+
 void anm_k_quantize_plain(int8_t *q, float *scale, int32_t *offset, const float *x, int64_t n)
 {
-    for (int64_t g = 0; g * ANM_GROUP < n; g++, q += ANM_GROUP) {
-        float v[ANM_GROUP] = {0}, largest = 0;
+    for (int64_t g = 0; g * ANM_GROUP < n; g++) {
+        float v[ANM_GROUP] = {0};
         int64_t have = n - g * ANM_GROUP < ANM_GROUP ? n - g * ANM_GROUP : ANM_GROUP;
         memcpy(v, x + g * ANM_GROUP, (size_t)have * sizeof *v);
-        for (int i = 0; i < ANM_GROUP; i++) largest = fabsf(v[i]) > largest ? fabsf(v[i]) : largest;
-        float inverse = largest > ANM_TINY ? 127.0f / largest : 0;
-        int32_t sum = 0;
-        for (int i = 0; i < ANM_GROUP; i++) {
-            float f = nearbyintf(v[i] * inverse);
-            int32_t k = fabsf(f) <= 127 ? (int32_t)f : 0; /* NaN and infinity become 0 */
-            q[(i & ~7) + (i & 1) * 4 + (i >> 1 & 3)] = (int8_t)k;
-            sum += k;
-        }
-        scale[g] = largest * (1.0f / 127.0f);
-        offset[g] = -8 * sum;
+        quantize_group(q + g * ANM_GROUP, scale + g, offset + g, v);
+    }
+}
+
+void anm_k_quantize_pair_plain(int8_t *q, float *scale, int32_t *offset, int64_t groups, const float *a, const float *b,
+                               int32_t rows)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        float v[ANM_GROUP];
+        memcpy(v, a + r * ANM_TILE, ANM_TILE * sizeof *v);
+        memcpy(v + ANM_TILE, b + r * ANM_TILE, ANM_TILE * sizeof *v);
+        quantize_group(q + r * groups * ANM_GROUP, scale + r * groups, offset + r * groups, v);
     }
 }
 

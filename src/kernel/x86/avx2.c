@@ -90,35 +90,46 @@ static inline __m256i to_int(__m256 x, __m256 inverse)
     return _mm256_cvtps_epi32(_mm256_and_ps(r, in));
 }
 
-void anm_k_quantize_avx2(int8_t *q, float *scale, int32_t *offset, const float *x, int64_t n)
+static inline __attribute__((always_inline)) void quantize_group(int8_t *q, float *scale, int32_t *offset, v16 a, v16 b)
 {
     const __m256i order = _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15, 0, 2, 4, 6, 1, 3, 5, 7,
                                            8, 10, 12, 14, 9, 11, 13, 15);
     const __m256 sign = _mm256_set1_ps(-0.0f);
-    for (int64_t g = 0; g * ANM_GROUP < n; g++, q += ANM_GROUP) {
+    __m256 m = _mm256_setzero_ps();
+    m = _mm256_max_ps(_mm256_andnot_ps(sign, a.lo), m); /* max(x, y) is y where x is NaN */
+    m = _mm256_max_ps(_mm256_andnot_ps(sign, a.hi), m);
+    m = _mm256_max_ps(_mm256_andnot_ps(sign, b.lo), m);
+    m = _mm256_max_ps(_mm256_andnot_ps(sign, b.hi), m);
+    float largest = max8(m);
+    __m256 inverse = _mm256_set1_ps(largest > ANM_TINY ? 127.0f / largest : 0);
+    __m256i i0 = to_int(a.lo, inverse), i1 = to_int(a.hi, inverse), i2 = to_int(b.lo, inverse), i3 = to_int(b.hi, inverse);
+    __m256i lo = _mm256_packs_epi32(i0, i1), hi = _mm256_packs_epi32(i2, i3); /* in 64-bit pieces 0 4 1 5 … */
+    __m256i bytes = _mm256_packs_epi16(lo, hi);                                /* 4-byte pieces 0 2 4 6 1 3 5 7 */
+    bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256((__m256i *)(void *)q, _mm256_shuffle_epi8(bytes, order));
+    __m256i sum = _mm256_add_epi32(_mm256_add_epi32(i0, i1), _mm256_add_epi32(i2, i3));
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
+    *scale = largest * (1.0f / 127.0f);
+    *offset = -8 * _mm_cvtsi128_si32(s);
+}
+
+void anm_k_quantize_avx2(int8_t *q, float *scale, int32_t *offset, const float *x, int64_t n)
+{
+    for (int64_t g = 0; g * ANM_GROUP < n; g++) {
         const float *p = x + g * ANM_GROUP;
         int64_t left = n - g * ANM_GROUP;
-        v16 a = some16(p, left), b = left > 16 ? some16(p + 16, left - 16) : zero16();
-        __m256 m = _mm256_setzero_ps();
-        m = _mm256_max_ps(_mm256_andnot_ps(sign, a.lo), m); /* max(x, y) is y where x is NaN */
-        m = _mm256_max_ps(_mm256_andnot_ps(sign, a.hi), m);
-        m = _mm256_max_ps(_mm256_andnot_ps(sign, b.lo), m);
-        m = _mm256_max_ps(_mm256_andnot_ps(sign, b.hi), m);
-        float largest = max8(m);
-        __m256 inverse = _mm256_set1_ps(largest > ANM_TINY ? 127.0f / largest : 0);
-        __m256i i0 = to_int(a.lo, inverse), i1 = to_int(a.hi, inverse), i2 = to_int(b.lo, inverse),
-                i3 = to_int(b.hi, inverse);
-        __m256i lo = _mm256_packs_epi32(i0, i1), hi = _mm256_packs_epi32(i2, i3); /* in 64-bit pieces 0 4 1 5 … */
-        __m256i bytes = _mm256_packs_epi16(lo, hi);                                /* 4-byte pieces 0 2 4 6 1 3 5 7 */
-        bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-        _mm256_storeu_si256((__m256i *)(void *)q, _mm256_shuffle_epi8(bytes, order));
-        __m256i sum = _mm256_add_epi32(_mm256_add_epi32(i0, i1), _mm256_add_epi32(i2, i3));
-        __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-        s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
-        s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
-        scale[g] = largest * (1.0f / 127.0f);
-        offset[g] = -8 * _mm_cvtsi128_si32(s);
+        quantize_group(q + g * ANM_GROUP, scale + g, offset + g, some16(p, left), left > 16 ? some16(p + 16, left - 16) : zero16());
     }
+}
+
+void anm_k_quantize_pair_avx2(int8_t *q, float *scale, int32_t *offset, int64_t groups, const float *a, const float *b,
+                              int32_t rows)
+{
+    for (int64_t r = 0; r < rows; r++)
+        quantize_group(q + r * groups * ANM_GROUP, scale + r * groups, offset + r * groups, some16(a + r * ANM_TILE, ANM_TILE),
+                       some16(b + r * ANM_TILE, ANM_TILE));
 }
 
 /* ---- 4-bit weights ---- */

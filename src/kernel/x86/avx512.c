@@ -18,30 +18,43 @@ static inline __m512 half16(const void *p)
 
 /* ---- quantising ---- */
 
-void anm_k_quantize_avx512(int8_t *q, float *scale, int32_t *offset, const float *x, int64_t n)
+static inline __attribute__((always_inline)) void quantize_group(int8_t *q, float *scale, int32_t *offset, __m512 a, __m512 b)
 {
     const __m256i order = _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15, 0, 2, 4, 6, 1, 3, 5, 7,
                                            8, 10, 12, 14, 9, 11, 13, 15);
     const __m512 most = _mm512_set1_ps(127.0f);
-    for (int64_t g = 0; g * ANM_GROUP < n; g++, q += ANM_GROUP) {
+    /* max(x, y) is y where x is NaN: NaN is left out, as in plain C. */
+    __m512 m = _mm512_max_ps(_mm512_abs_ps(b), _mm512_max_ps(_mm512_abs_ps(a), _mm512_setzero_ps()));
+    float largest = _mm512_reduce_max_ps(m);
+    float inverse = largest > ANM_TINY ? 127.0f / largest : 0;
+    __m512 ra = _mm512_roundscale_ps(_mm512_mul_ps(a, _mm512_set1_ps(inverse)), 8);
+    __m512 rb = _mm512_roundscale_ps(_mm512_mul_ps(b, _mm512_set1_ps(inverse)), 8);
+    __mmask16 ka = _mm512_cmp_ps_mask(_mm512_abs_ps(ra), most, _CMP_LE_OQ);
+    __mmask16 kb = _mm512_cmp_ps_mask(_mm512_abs_ps(rb), most, _CMP_LE_OQ);
+    __m512i ia = _mm512_maskz_cvtps_epi32(ka, ra), ib = _mm512_maskz_cvtps_epi32(kb, rb);
+    __m256i bytes = _mm256_set_m128i(_mm512_cvtepi32_epi8(ib), _mm512_cvtepi32_epi8(ia));
+    _mm256_storeu_si256((__m256i *)(void *)q, _mm256_shuffle_epi8(bytes, order));
+    *scale = largest * (1.0f / 127.0f);
+    *offset = -8 * _mm512_reduce_add_epi32(_mm512_add_epi32(ia, ib));
+}
+
+void anm_k_quantize_avx512(int8_t *q, float *scale, int32_t *offset, const float *x, int64_t n)
+{
+    for (int64_t g = 0; g * ANM_GROUP < n; g++) {
         int64_t left = n - g * ANM_GROUP;
         uint32_t have = left < ANM_GROUP ? (1u << left) - 1 : UINT32_MAX;
         __m512 a = _mm512_maskz_loadu_ps((__mmask16)have, x + g * ANM_GROUP);
         __m512 b = _mm512_maskz_loadu_ps((__mmask16)(have >> 16), x + g * ANM_GROUP + 16);
-        /* max(x, y) is y where x is NaN: NaN is left out, as in plain C. */
-        __m512 m = _mm512_max_ps(_mm512_abs_ps(b), _mm512_max_ps(_mm512_abs_ps(a), _mm512_setzero_ps()));
-        float largest = _mm512_reduce_max_ps(m);
-        float inverse = largest > ANM_TINY ? 127.0f / largest : 0;
-        __m512 ra = _mm512_roundscale_ps(_mm512_mul_ps(a, _mm512_set1_ps(inverse)), 8);
-        __m512 rb = _mm512_roundscale_ps(_mm512_mul_ps(b, _mm512_set1_ps(inverse)), 8);
-        __mmask16 ka = _mm512_cmp_ps_mask(_mm512_abs_ps(ra), most, _CMP_LE_OQ);
-        __mmask16 kb = _mm512_cmp_ps_mask(_mm512_abs_ps(rb), most, _CMP_LE_OQ);
-        __m512i ia = _mm512_maskz_cvtps_epi32(ka, ra), ib = _mm512_maskz_cvtps_epi32(kb, rb);
-        __m256i bytes = _mm256_set_m128i(_mm512_cvtepi32_epi8(ib), _mm512_cvtepi32_epi8(ia));
-        _mm256_storeu_si256((__m256i *)(void *)q, _mm256_shuffle_epi8(bytes, order));
-        scale[g] = largest * (1.0f / 127.0f);
-        offset[g] = -8 * _mm512_reduce_add_epi32(_mm512_add_epi32(ia, ib));
+        quantize_group(q + g * ANM_GROUP, scale + g, offset + g, a, b);
     }
+}
+
+void anm_k_quantize_pair_avx512(int8_t *q, float *scale, int32_t *offset, int64_t groups, const float *a, const float *b,
+                              int32_t rows)
+{
+    for (int64_t r = 0; r < rows; r++)
+        quantize_group(q + r * groups * ANM_GROUP, scale + r * groups, offset + r * groups,
+                       _mm512_loadu_ps(a + r * ANM_TILE), _mm512_loadu_ps(b + r * ANM_TILE));
 }
 
 /* ---- 4-bit weights ---- */
