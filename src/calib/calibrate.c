@@ -3,11 +3,11 @@
 #include "base/half.h"
 #include "base/spill.h"
 #include "calib/derive.h"
-#include "calib/fisher.h"
 #include "calib/hot_kind.h"
 #include "calib/key.h"
 #include "calib/point.h"
 #include "calib/rotate.h"
+#include "calib/tune.h"
 #include "eager/eager.h"
 
 #include <math.h>
@@ -39,7 +39,6 @@ typedef struct work {
     anm_windows full, quant;
     float *seen[4];     /* the full stream's inputs at each point of the layer */
     float *residual[2]; /* and its residual before attention and before the MLP write to it */
-    float *fisher;      /* [n_layers][ANM_POINTS][rows], or NULL */
     size_t layer;
     anm_eager_layer l; /* rotated; quantised linear by linear */
     anm_point point;   /* of the layer in work */
@@ -83,6 +82,7 @@ static void place(anm_made *m, uint8_t *base, uint64_t *at, shape s, int64_t gro
 static uint64_t place_stage(anm_calibrated *out, const anm_params *p, const anm_calib_opts *o, size_t i)
 {
     size_t layers = (size_t)p->n_layers, vocab = (size_t)p->vocab_size, dim = (size_t)p->dim, nk = (size_t)(p->n_kv_heads * p->head_dim);
+    if (i > layers + 1) return anm_tune_count(p) * sizeof(float);
     uint8_t *base = out->store ? anm_store_stage(out->store, i) : NULL;
     shape s[ANM_LINEARS];
     uint64_t at = 0;
@@ -108,10 +108,15 @@ const anm_calib_note *anm_calibrated_note(const anm_calibrated *c, size_t i)
     return anm_store_note(c->store, i);
 }
 
+static size_t stage_count(const work *k)
+{
+    return (size_t)k->p->n_layers + 2 + k->out->tuned;
+}
+
 static int open_store(work *k, size_t *done, anm_error *err)
 {
     anm_calibrated *out = k->out;
-    size_t stages = (size_t)k->p->n_layers + 2;
+    size_t stages = stage_count(k);
     _Static_assert(sizeof(anm_calib_note) <= ANM_STORE_NOTE, "a note fits its record");
     uint64_t *size = malloc(stages * sizeof *size);
     if (!size) return anm_fail_memory(err, "calibration");
@@ -170,11 +175,22 @@ static bool is_first(int which)
     return which != ANM_WK && which != ANM_WV && which != ANM_W3;
 }
 
+/* There and back again: each linear three times and a half. */
+static double tune_cost(const work *k)
+{
+    shape s[ANM_LINEARS];
+    double weights = (double)k->p->vocab_size * (double)k->p->dim;
+    layer_shapes(s, k->p);
+    for (int j = 0; j < ANM_LINEARS; j++) weights += (double)k->p->n_layers * (double)s[j].rows * (double)s[j].cols;
+    return 3.5 * weights * (double)k->rows * k->o->tune;
+}
+
 static double stage_cost(const work *k, size_t i)
 {
     shape s[ANM_LINEARS];
     double sum = 0;
     if (i == 0) return 0;
+    if (i > (size_t)k->p->n_layers + 1) return tune_cost(k);
     if (i > (size_t)k->p->n_layers) return cost(k, (shape){(size_t)k->p->vocab_size, (size_t)k->p->dim}, true);
     layer_shapes(s, k->p);
     for (int j = 0; j < ANM_LINEARS; j++) sum += cost(k, s[j], is_first(j));
@@ -394,8 +410,7 @@ static int make_linears(void *ctx, anm_eager_point where, const float *x, size_t
         for (size_t i = 0; i < rows * dim; i++) drift[i] -= k->quant.x[k->at * dim + i];
     }
     k->note->inside[where] = fmax(k->note->inside[where], largest(x, rows * cols, k->pool));
-    const float *weight = k->fisher ? k->fisher + (k->layer * ANM_POINTS + where) * k->rows + k->at : NULL;
-    rc = anm_point_add(&k->point, x, k->both ? k->seen[where] + k->at * cols : NULL, drift, weight, rows, k->pool, err);
+    rc = anm_point_add(&k->point, x, k->both ? k->seen[where] + k->at * cols : NULL, drift, rows, k->pool, err);
     k->at += rows;
     return rc;
 }
@@ -424,7 +439,7 @@ static int make_head(work *k, anm_error *err)
     if (k->both) anm_eager_norm(k->full.x, k->full.x, NULL, k->rows, dim, k->p->norm_eps);
     if (!rc) rc = anm_point_new(&k->point, k->o, dim, 0, err);
     for (size_t i = 0; i < k->rows && !rc; i += k->o->len)
-        rc = anm_point_add(&k->point, k->quant.x + i * dim, k->both ? k->full.x + i * dim : NULL, NULL, NULL, k->o->len, k->pool, err);
+        rc = anm_point_add(&k->point, k->quant.x + i * dim, k->both ? k->full.x + i * dim : NULL, NULL, k->o->len, k->pool, err);
     if (!rc) rc = anm_point_solve(&k->point, k->pool, err);
     for (size_t at = 0; at < vocab && !rc; at += most) {
         size_t rows = vocab - at < most ? vocab - at : most;
@@ -439,6 +454,35 @@ static int make_head(work *k, anm_error *err)
     return rc;
 }
 
+/* ---- tuning ---- */
+
+static int full_head(void *ctx, float *w, size_t row, size_t rows, anm_error *err)
+{
+    const work *k = ctx;
+    size_t dim = (size_t)k->p->dim;
+    float *norm = malloc(dim * sizeof *norm);
+    int rc = norm ? anm_matrix_rows_f32(norm, &k->m->norm, 0, 1, err) : anm_fail_memory(err, "head");
+    if (!rc) rc = rotated_rows(w, k, &k->m->output, norm, row, rows, err);
+    free(norm);
+    return rc;
+}
+
+static void tell_step(void *ctx, size_t done, size_t of)
+{
+    work *k = ctx;
+    k->done += tune_cost(k) / (double)of;
+    (void)done;
+    tell(k, -1);
+}
+
+/* After the head, where both streams are as they flow into it. */
+static int make_factors(work *k, anm_error *err)
+{
+    size_t i = (size_t)k->p->n_layers + 2;
+    anm_tune t = {.made = k->out, .o = k->o, .tokens = k->tokens, .full = k->full.x, .head = full_head, .step = tell_step, .ctx = k};
+    return anm_tune_factors(anm_store_stage(k->out->store, i), k->note->loss, &t, k->pool, err);
+}
+
 /* ---- the whole ---- */
 
 void anm_calibrated_free(anm_calibrated *c, bool used)
@@ -446,6 +490,7 @@ void anm_calibrated_free(anm_calibrated *c, bool used)
     if (used) anm_store_remove(c->store);
     anm_store_close(c->store);
     free(c->layer);
+    free(c->scales);
     free(c->value_bias);
     free(c->model.layers);
     free(c->ones);
@@ -459,7 +504,7 @@ static int prepare(work *k, anm_error *err)
     const anm_calib_opts *o = k->o;
     anm_calibrated *out = k->out;
     size_t layers = (size_t)p->n_layers, table = o->len * (size_t)(p->use_hf_rope ? p->head_dim : p->head_dim / 2);
-    *out = (anm_calibrated){.n_layers = layers};
+    *out = (anm_calibrated){.n_layers = layers, .tuned = k->both && o->tune > 0};
     out->layer = calloc(layers + 1, sizeof *out->layer);
     if (p->attention_qkv_bias) out->value_bias = calloc(layers, sizeof *out->value_bias);
     k->cos = malloc(2 * table * sizeof *k->cos);
@@ -482,23 +527,19 @@ int anm_calibrate(anm_calibrated *out, const anm_model *m, const int32_t *tokens
     const size_t layers = (size_t)p->n_layers;
     work k = {.o = o, .m = m, .p = p, .tokens = tokens, .pool = pool, .out = out, .rows = o->windows * o->len, .both = o->ridge >= 0};
     size_t done = 0;
-    for (size_t i = 0; i < layers + 2; i++) k.cost += stage_cost(&k, i);
     int rc = prepare(&k, err);
+    for (size_t i = 0; i < stage_count(&k); i++) k.cost += stage_cost(&k, i);
     if (!rc) rc = open_store(&k, &done, err);
-    if (!rc && o->fisher && done <= layers) {
-        k.fisher = malloc(layers * ANM_POINTS * k.rows * sizeof *k.fisher);
-        rc = k.fisher ? anm_fisher(k.fisher, m, tokens, o->windows, o->len, 4, o->seed, pool, err) : anm_fail_memory(err, "gradients");
-    }
+    if (!rc) rc = anm_calibrated_derive(out, m, err);
     if (!rc && done) take_up(&k, done);
-    for (size_t i = done; i < layers + 2 && !rc; i++) {
+    for (size_t i = done; i < stage_count(&k) && !rc; i++) {
         k.layer = i ? i - 1 : 0;
         begin_stage(&k, i);
-        rc = i == 0 ? make_embedding(&k, err) : i <= layers ? make_layer(&k, err) : make_head(&k, err);
+        rc = i == 0 ? make_embedding(&k, err) : i <= layers ? make_layer(&k, err) : i == layers + 1 ? make_head(&k, err) : make_factors(&k, err);
         if (!rc) end_stage(&k, i);
         done += !rc;
     }
-    if (!rc) rc = anm_calibrated_derive(out, m, err);
-    free(k.fisher);
+    if (!rc && out->tuned) rc = anm_tune_apply(out, anm_store_stage(out->store, layers + 2), o->fp16, err);
     free(k.memory);
     anm_spill_close(&k.spill);
     anm_rotation_free(&k.stream);

@@ -36,10 +36,11 @@ typedef struct anm_calib_note {
     double largest;   /* absolute value in the quantised residual stream after the stage (of the head: that flows into it) */
     double inside[4]; /* and of what flows into the layer's linears: anm_eager_point */
     double seconds;
+    double loss[2];   /* of the tuning: KL from the full model on the text, nats a token, at its beginning and its end */
 } anm_calib_note;
 
 typedef struct anm_calib_event {
-    size_t layer, layers;          /* the layer in work; `layers`: the head */
+    size_t layer, layers;          /* the layer in work; `layers`: the head; one more: tuning */
     int which;                     /* the linear that is done, -1: the stage begins, or is there already (resumed) */
     const anm_calib_figure *figure; /* of that linear */
     double done, resumed;          /* parts of the whole work, 0 to 1: so far; found done */
@@ -55,8 +56,8 @@ typedef struct anm_calib_opts {
     double damp;     /* of GPTQ */
     double ridge;    /* of the least-squares step, of the mean of H's diagonal; negative: no such step */
     double drift;    /* the part of the streams' drift that residual writers take back, 0 to 1 */
-    bool fisher;     /* weigh each token by how much the answer depends on it (fisher.h) */
     int tries, rounds;
+    int tune;        /* passes over the text that tune scales across layers (tune.h); 0, or no least-squares step: none */
     const char *work;   /* the work file's path; NULL: a nameless one */
     const char *beside; /* the file in whose folder temporary files go, when TMPDIR says nothing; may be NULL */
     bool resume;        /* go on with what the work file holds */
@@ -77,14 +78,16 @@ typedef struct anm_calibrated {
     float *embedding_values;        /* the rotated embedding itself [vocab_size, dim] */
     const float **value_bias;       /* [n_layers][n_kv_heads * head_dim], rotated; NULL when the model has none */
     size_t n_layers;
-    anm_store *store;               /* all of the above lie in it */
+    anm_store *store;               /* all of the above lie in it, but for */
+    float *scales;                  /* those that tuning made; NULL: there was none */
+    bool tuned;                     /* there is a note of it */
     /* The model to export: as the one calibrated, with these weights in it, and all norm weights of the stream one. */
     anm_model model;
     float *ones;
     anm_tensor *vector; /* [n_layers + 2]: the ones, the embedding, each layer's value bias */
 } anm_calibrated;
 
-/* What came of stage i: 0 the embedding, then the layers, n_layers + 1 the head. */
+/* What came of stage i: 0 the embedding, then the layers, n_layers + 1 the head, and n_layers + 2 the tuning, where `tuned`. */
 const anm_calib_note *anm_calibrated_note(const anm_calibrated *c, size_t i);
 
 /* tokens [windows * len]. out->model refers to `m` and to `out`, which must not move. */

@@ -7,7 +7,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { ARITHMETIC = 4 }; /* one more whenever the same work would come out otherwise */
+enum { ARITHMETIC = 5 }; /* one more whenever the same work would come out otherwise */
 
 static void add_matrix(XXH3_state_t *h, const anm_matrix *m)
 {
@@ -27,7 +27,7 @@ void anm_calib_key(uint8_t key[16], const anm_model *m, const int32_t *tokens, c
     XXH3_128bits_reset(&h);
     int n = snprintf(text, sizeof text, "%d %s %s|%u %u %lld %lld %d %zu %zu %llu %d %a %a %a %d %d %d|%lld %lld %lld %lld %lld %lld %lld %a %a %d %a %a %d %d %d %d %a",
                      ARITHMETIC, ANM_VERSION, anm_gemm_name(), o->linear_bits, o->embed_bits, (long long)o->linear_group, (long long)o->embed_group,
-                     o->fp16, o->windows, o->len, (unsigned long long)o->seed, o->rotate, o->damp, o->ridge, o->drift, o->fisher, o->tries, o->rounds,
+                     o->fp16, o->windows, o->len, (unsigned long long)o->seed, o->rotate, o->damp, o->ridge, o->drift, o->tune, o->tries, o->rounds,
                      (long long)p->dim, (long long)p->n_layers, (long long)p->n_heads, (long long)p->n_kv_heads, (long long)p->head_dim,
                      (long long)p->hidden_dim, (long long)p->vocab_size, p->norm_eps, p->rope_theta, p->use_scaled_rope, p->rope_scale_factor,
                      p->high_freq_factor, p->use_hf_rope, p->use_qk_norm, p->qk_norm_before_rope, p->attention_qkv_bias, p->partial_rotary_factor);

@@ -26,35 +26,32 @@ void anm_point_free(anm_point *p)
     *p = (anm_point){0};
 }
 
-/* y = (a - b) * sqrt(weight), row by row; b and weight may be NULL. */
-static void weighted(float *y, const float *a, const float *b, const float *weight, size_t rows, size_t n)
+typedef struct less_job {
+    float *y;
+    const float *a, *b;
+    size_t n;
+} less_job;
+
+static void less_row(void *ctx, uint32_t i, unsigned thread)
 {
-    for (size_t r = 0; r < rows; r++) {
-        float w = weight ? sqrtf(weight[r]) : 1;
-        for (size_t i = r * n; i < (r + 1) * n; i++) y[i] = (b ? a[i] - b[i] : a[i]) * w;
-    }
+    (void)thread;
+    const less_job *j = ctx;
+    for (size_t c = (size_t)i * j->n; c < ((size_t)i + 1) * j->n; c++) j->y[c] = j->a[c] - j->b[c];
 }
 
-int anm_point_add(anm_point *p, const float *x, const float *seen, const float *drift, const float *weight, size_t rows,
-                  anm_pool *pool, anm_error *err)
+int anm_point_add(anm_point *p, const float *x, const float *seen, const float *drift, size_t rows, anm_pool *pool, anm_error *err)
 {
-    const size_t n = p->n, most = n > p->out ? n : p->out;
-    bool wanted = p->cross || p->pull || weight;
-    float *room = wanted ? malloc(rows * (n + most) * sizeof *room) : NULL, *other = room ? room + rows * n : NULL;
-    if (wanted && !room) return anm_fail_memory(err, "statistics");
-    if (weight) {
-        weighted(room, x, NULL, weight, rows, n);
-        if (p->cross) weighted(other, seen, x, weight, rows, n);
-        x = room;
-    } else if (p->cross)
-        weighted(other, seen, x, NULL, rows, n);
+    const size_t n = p->n;
     int rc = anm_gram(p->h, x, rows, n, pool, err);
-    if (!rc && p->cross) rc = anm_gemm(p->cross, n, anm_transposed(other, n), anm_transposed(x, n), n, n, rows, true, pool, err);
-    if (!rc && p->pull) {
-        weighted(other, drift, NULL, weight, rows, p->out);
-        rc = anm_gemm(p->pull, n, anm_transposed(other, p->out), anm_transposed(x, n), p->out, n, rows, true, pool, err);
+    if (!rc && p->cross) {
+        float *less = malloc(rows * n * sizeof *less);
+        if (!less) return anm_fail_memory(err, "statistics");
+        less_job j = {less, seen, x, n};
+        anm_pool_run(pool, less_row, &j, (uint32_t)rows);
+        rc = anm_gemm(p->cross, n, anm_transposed(less, n), anm_transposed(x, n), n, n, rows, true, pool, err);
+        free(less);
     }
-    free(room);
+    if (!rc && p->pull) rc = anm_gemm(p->pull, n, anm_transposed(drift, p->out), anm_transposed(x, n), p->out, n, rows, true, pool, err);
     return rc;
 }
 
@@ -130,10 +127,9 @@ static void describe_row(anm_calib_figure *f, const anm_made *m, size_t row, con
     memset(f->weights, 0, sizeof f->weights);
     memset(f->integers, 0, sizeof f->integers);
     f->worst = row;
-    enum { MIDDLE = ANM_CALIB_BINS / 2 };
     for (size_t c = 0; c < cols; c++) {
         float x = w[c] / m->scale[row * (size_t)m->groups + c / group] / (float)(1 << bits) * 16;
-        count(f->weights, (long)floorf(fmaxf(-1e6f, fminf(2 * x + MIDDLE, 1e6f))), ANM_CALIB_BINS);
+        count(f->weights, (long)floorf(fmaxf(-1e6f, fminf(2 * x + ANM_CALIB_BINS / 2, 1e6f))), ANM_CALIB_BINS);
         count(f->integers, (m->q[row * cols + c] + (1 << (bits - 1))) * 16 >> bits, 16);
     }
 }

@@ -22,9 +22,8 @@ int anm_point_new(anm_point *p, const anm_calib_opts *o, size_t n, size_t out, a
 void anm_point_free(anm_point *p); /* a zeroed one is fine */
 
 /* Some rows more. x [rows, n]: the quantised stream's input; `seen`: the full stream's, `drift` [rows, out]: what the
- * residual streams differ by, both of use only where the options ask for them; weight [rows] or NULL: how much each counts. */
-int anm_point_add(anm_point *p, const float *x, const float *seen, const float *drift, const float *weight, size_t rows,
-                  anm_pool *pool, anm_error *err);
+ * residual streams differ by, both of use only where the options ask for them. */
+int anm_point_add(anm_point *p, const float *x, const float *seen, const float *drift, size_t rows, anm_pool *pool, anm_error *err);
 /* All rows came by. */
 int anm_point_solve(anm_point *p, anm_pool *pool, anm_error *err);
 

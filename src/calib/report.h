@@ -23,7 +23,7 @@ typedef struct anm_report {
     size_t n_scores, score_tokens;
     const char *no_scores;          /* why there are none */
     bool fp16;                      /* the type of the exported program */
-    const anm_calib_note *notes;    /* [n_layers + 2], as anm_calibrated_note gives them */
+    const anm_calib_note *notes;    /* [n_layers + 3], as anm_calibrated_note gives them; the last all zero without tuning */
     size_t n_layers;
 } anm_report;
 

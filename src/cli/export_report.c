@@ -120,7 +120,7 @@ static void show_facts(anm_report *r, anm_report_fact *fact, char (*value)[160],
     FACT("size", "%.1f MB: weights %.1f, scales %.1f, rotary tables %.1f", (double)report->file_size / 1e6, (double)report->weight_bytes / 1e6,
          (double)report->scale_bytes / 1e6, (double)report->table_bytes / 1e6);
     double stages = 0;
-    for (size_t i = 0; i < r->n_layers + 2; i++) stages += r->notes[i].seconds;
+    for (size_t i = 0; i < r->n_layers + 3; i++) stages += r->notes[i].seconds;
     FACT("time", "%.0f s to calibrate, %.1f s to write", stages, report->seconds[ANM_STAGE_WRITE]);
 #undef FACT
     r->facts = fact;

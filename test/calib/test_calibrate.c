@@ -3,6 +3,7 @@
 
 #include "base/half.h"
 #include "calib/calibrate.h"
+#include "calib/tune.h"
 #include "eager/eager.h"
 #include "eager/tiny.h"
 #include "quant/quant.h"
@@ -162,11 +163,144 @@ static void written_bytes_are_the_chosen_integers(void **state)
     tiny_free(&t);
 }
 
+/* KL of the model with these weights from the full logits, nats a token, worked out from their definition. */
+static double divergence(const float *full, const anm_calibrated *c, const int32_t *tokens, int windows)
+{
+    static float own[WINDOWS * LEN * VOCAB];
+    anm_error err;
+    anm_windows w;
+    const anm_made *head = c->model.output.made;
+    double sum = 0;
+    assert_int_equal(anm_windows_new(&w, &c->model, tokens, WINDOWS, LEN, &err), 0);
+    run(&w, &c->model);
+    for (int r = 0; r < windows * LEN; r++) {
+        double of = 0, by = 0;
+        for (int v = 0; v < VOCAB; v++) {
+            double dot = 0;
+            for (int i = 0; i < DIM; i++) dot += (double)w.x[r * DIM + i] * value(head, v, i);
+            own[r * VOCAB + v] = (float)dot;
+            of += exp((double)full[r * VOCAB + v]);
+            by += exp(dot);
+        }
+        for (int v = 0; v < VOCAB; v++) {
+            double f = (double)full[r * VOCAB + v] - log(of), s = (double)own[r * VOCAB + v] - log(by);
+            sum += exp(f) * (f - s);
+        }
+    }
+    anm_windows_free(&w);
+    return sum / (windows * LEN);
+}
+
+static int plain_head(void *ctx, float *w, size_t row, size_t rows, anm_error *err)
+{
+    return anm_eager_read_rows(w, ctx, (int64_t)row, (int64_t)rows, NULL, err);
+}
+
+/* The first step goes against the sign of each factor's gradient: for the rows of each linear that matter, that is the sign
+ * of what the loss loses when the row's scale is made a little larger and a little smaller. */
+static void factors_go_downhill(void **state)
+{
+    (void)state;
+    enum { FEW = 2 };
+    static float full[WINDOWS * LEN * VOCAB];
+    static const int rows_of[] = {32, 16, 16, 32, 64, 32, 64};
+    int32_t tokens[WINDOWS * LEN];
+    text(tokens);
+    for (int how = 0; how < 2; how++) {
+        anm_error err;
+        tiny t;
+        anm_windows w;
+        anm_calibrated c;
+        float head[VOCAB * DIM], factor[2 * 256 + VOCAB];
+        double loss[2];
+        anm_calib_opts o = options();
+        tiny_init(&t, form(how));
+        assert_int_equal(anm_windows_new(&w, &t.model, tokens, WINDOWS, LEN, &err), 0);
+        run(&w, &t.model);
+        assert_int_equal(anm_eager_read(head, &t.model.output, NULL, &err), 0);
+        assert_int_equal(anm_eager_logits(full, w.x, WINDOWS * LEN, head, &t.model.params, NULL, &err), 0);
+        assert_int_equal(anm_calibrate(&c, &t.model, tokens, &o, NULL, &err), 0);
+        o.windows = FEW;
+        o.tune = 1;
+        const anm_tune tune = {.made = &c, .o = &o, .tokens = tokens, .full = w.x, .head = plain_head, .ctx = &t.model.output};
+        assert_int_equal(anm_tune_count(&t.model.params), sizeof factor / sizeof *factor);
+        assert_int_equal(anm_tune_factors(factor, loss, &tune, NULL, &err), 0);
+        assert_true(fabs(loss[0] - divergence(full, &c, tokens, FEW)) < 1e-3 * loss[0]);
+        const float *at = factor;
+        for (int i = 0; i < 2 * ANM_LINEARS + 1; i++) {
+            anm_made *m = &c.layer[i / ANM_LINEARS][i % ANM_LINEARS];
+            int rows = i < 2 * ANM_LINEARS ? rows_of[i % ANM_LINEARS] : VOCAB;
+            double slope[VOCAB];
+            assert_int_equal(m->rows, rows);
+            for (int r = 0; r < rows; r++) {
+                float was = m->scale[r];
+                m->scale[r] = was * 1.03f;
+                slope[r] = divergence(full, &c, tokens, FEW);
+                m->scale[r] = was * 0.97f;
+                slope[r] -= divergence(full, &c, tokens, FEW);
+                m->scale[r] = was;
+            }
+            double most = 0;
+            for (int r = 0; r < rows; r++) most = fmax(most, fabs(slope[r]));
+            for (int r = 0; r < rows; r++)
+                if (fabs(slope[r]) > 0.1 * most) assert_true(slope[r] > 0 ? at[r] < 1 : at[r] > 1);
+            at += rows;
+        }
+        anm_windows_free(&w);
+        anm_calibrated_free(&c, false);
+        tiny_free(&t);
+    }
+}
+
+static void tuning_brings_the_whole_nearer(void **state)
+{
+    (void)state;
+    static float full[WINDOWS * LEN * VOCAB];
+    int32_t tokens[WINDOWS * LEN];
+    text(tokens);
+    for (int how = 0; how < 2; how++) {
+        anm_error err;
+        anm_calibrated c[3];
+        anm_pool *pool;
+        tiny t;
+        anm_windows w;
+        float head[VOCAB * DIM];
+        double kl[2];
+        tiny_init(&t, form(how));
+        assert_int_equal(anm_windows_new(&w, &t.model, tokens, WINDOWS, LEN, &err), 0);
+        run(&w, &t.model);
+        assert_int_equal(anm_eager_read(head, &t.model.output, NULL, &err), 0);
+        assert_int_equal(anm_eager_logits(full, w.x, WINDOWS * LEN, head, &t.model.params, NULL, &err), 0);
+        anm_windows_free(&w);
+        assert_int_equal(anm_pool_new(&pool, 3, &err), 0);
+        for (int i = 0; i < 3; i++) { /* without, with, and with other threads */
+            anm_calib_opts o = options();
+            o.linear_group = how ? 16 : 0;
+            o.embed_bits = how ? 0 : 8;
+            o.tune = i ? 12 : 0;
+            assert_int_equal(anm_calibrate(&c[i], &t.model, tokens, &o, i == 2 ? pool : NULL, &err), 0);
+            if (i < 2) kl[i] = divergence(full, &c[i], tokens, WINDOWS);
+        }
+        const anm_made *was = c[0].model.layers[1].w2.made, *is = c[1].model.layers[1].w2.made, *again = c[2].model.layers[1].w2.made;
+        assert_memory_equal(was->q, is->q, (size_t)(was->rows * was->cols));
+        assert_memory_not_equal(was->scale, is->scale, (size_t)(was->rows * was->groups) * sizeof *was->scale);
+        assert_memory_equal(again->scale, is->scale, (size_t)(was->rows * was->groups) * sizeof *was->scale);
+        const double *loss = anm_calibrated_note(&c[1], 4)->loss;
+        assert_true(loss[1] < loss[0] && loss[0] < 1.05 * kl[0] && loss[1] > 0.9 * kl[1]);
+        assert_true(kl[1] < 0.9 * kl[0]);
+        for (int i = 0; i < 3; i++) anm_calibrated_free(&c[i], false);
+        anm_pool_free(pool);
+        tiny_free(&t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_stay_nearer_than_by_rounding),
         cmocka_unit_test(written_bytes_are_the_chosen_integers),
+        cmocka_unit_test(factors_go_downhill),
+        cmocka_unit_test(tuning_brings_the_whole_nearer),
     };
     return cmocka_run_group_tests_name("calibrate", tests, NULL, NULL);
 }

@@ -3,7 +3,7 @@
 # A calibration that is killed, and goes on.
 . "$(dirname "$0")/lib.sh"
 
-export="export -c $tiny --calibrate --calibrate_windows 8 --quiet"
+export="export -c $tiny --calibrate --calibrate_effort high --calibrate_windows 4 --quiet"
 
 succeeds "an uninterrupted one" $export -o whole.pte
 why=
@@ -51,7 +51,7 @@ if [ -s left.pte.calib ]; then
     [ ! -e left.pte ] || why="an output is there"
     verdict "a signal leaves the work, and says how to go on" "$why"
     fails "another seed" 2 "left.pte.calib: belongs to a calibration with another" $export -o left.pte --resume --seed 5
-    fails "fewer windows" 2 "belongs to a calibration with another" $export -o left.pte --resume --calibrate_windows 7
+    fails "fewer windows" 2 "belongs to a calibration with another" $export -o left.pte --resume --calibrate_windows 3
     cp left.pte.calib spare
     succeeds "going on" $export -o left.pte --resume --threads 1
     why=
