@@ -4,7 +4,7 @@
  * memory grows or speed falls. The first window is for warming up. Fails where the resident size of the others differs by
  * more than 1 %, or the speed of their last third is more than 5 % from that of their first. Other work on the machine takes
  * time and slows a processor down that it shares parts with, so speed is counted against a yardstick: tokens in the
- * processor's time that a fixed piece of arithmetic takes, which is measured anew twenty times a second. Threads that wait
+ * processor's time that a fixed piece of work takes, which is measured anew twenty times a second. Threads that wait
  * for each other use the processor, too: one thread is measured best.
  *
  *     soak MODEL.pte MINUTES [THREADS]
@@ -25,6 +25,8 @@ typedef struct soak {
     double measured;      /* when the yardstick was last laid on */
     double yards;         /* the processor's seconds for all `laid` of this window */
     long laid, tokens;
+    float *memory; /* that a yardstick walks through: as much as the model takes */
+    size_t n_memory;
     int n;                /* windows that are over */
     double speed[WINDOWS], size[WINDOWS]; /* tokens in the time of a yardstick; MB */
 } soak;
@@ -54,19 +56,36 @@ static void begin_window(soak *s)
     s->worked = seconds(CLOCK_PROCESS_CPUTIME_ID);
 }
 
-/* About a millisecond of sums over numbers in the first-level cache. */
+/* Dot products of the first-level cache's size, and one walk through as much memory as the model takes: the caches that
+ * other work empties are filled again for both. */
 static void lay_yardstick(soak *s)
 {
     static float x[1024], sum[8];
     double from = seconds(CLOCK_PROCESS_CPUTIME_ID);
     for (int i = 0; i < 1024; i++) x[i] = (float)(i % 7);
-    for (int round = 0; round < 1000; round++)
+    for (int round = 0; round < 500; round++)
         for (int i = 0; i < 1024; i += 8)
             for (int k = 0; k < 8; k++) sum[k] = 0.5f * sum[k] + x[(i + round * 8) % 1024 + k];
+    for (int round = 0; round < 8; round++)
+        for (size_t i = 0; i + 8 <= s->n_memory; i += 8)
+            for (int k = 0; k < 8; k++) sum[k] += s->memory[i + k];
     volatile float keep = sum[0];
     (void)keep;
     s->yards += seconds(CLOCK_PROCESS_CPUTIME_ID) - from;
     s->laid++;
+}
+
+/* Floats of as many bytes as the file has, up to 64 MB. */
+static int take_memory(soak *s, const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    long size = f && !fseek(f, 0, SEEK_END) ? ftell(f) : -1;
+    if (f) fclose(f);
+    if (size < 0) return -1;
+    s->n_memory = (size_t)(size < 64000000 ? size : 64000000) / sizeof *s->memory;
+    s->memory = malloc((s->n_memory + 1) * sizeof *s->memory);
+    for (size_t i = 0; s->memory && i < s->n_memory; i++) s->memory[i] = 1;
+    return s->memory ? 0 : -1;
 }
 
 static int on_token(void *ctx, int32_t id)
@@ -129,6 +148,11 @@ int main(int argc, char **argv)
     const anm_generation g = {.max_new = -1, .when_full = ANM_FULL_SLIDE, .keep = 4, .token = on_token, .ctx = &s};
     s.window = minutes * 60 / WINDOWS;
     int rc = anm_llm_open(&m, argv[1], &opts, &err);
+    if (!rc && take_memory(&s, argv[1])) {
+        fprintf(stderr, "%s: cannot be looked at, or memory is out\n", argv[1]);
+        rc = 1;
+    }
+    if (rc == 1) goto done;
     if (!rc) rc = anm_session_new(&session, m, &err);
     if (!rc) rc = anm_session_set_sampling(session, &how, &err);
     if (!rc) rc = anm_session_feed(session, ids, 3, &err);
@@ -136,7 +160,9 @@ int main(int argc, char **argv)
     if (!rc) rc = anm_session_generate(&end, session, &g, &err);
     if (rc) fprintf(stderr, "%s\n", err.text);
     else rc = judge(&s);
+done:
     anm_session_free(session);
     anm_llm_free(m);
+    free(s.memory);
     return rc != 0;
 }

@@ -98,7 +98,7 @@ bool anm_mil_type_equal(const anm_mil_type *a, const anm_mil_type *b)
 
 bool anm_mil_type_sane(const anm_mil_type *t)
 {
-    if (!anm_dtype_class(t->dtype) || t->rank < 0 || t->rank > ANM_MIL_MAX_RANK) return false;
+    if ((unsigned)t->dtype - 1 >= ANM_DT_COUNT - 1 || t->rank < 0 || t->rank > ANM_MIL_MAX_RANK) return false;
     for (int i = 0; i < t->rank; i++)
         if (t->dim[i] < ANM_MIL_UNKNOWN_DIM) return false;
     return true;

@@ -94,11 +94,9 @@ static int check_order(checker *c, const anm_mil_op *op)
     const anm_mil_slot *slots;
     int n = anm_mil_op_slots(op->code, &slots), at = 0;
     for (uint32_t a = 0; a < op->n_args; a++) {
-        int s = 0;
-        while (s < n && slots[s].param != op->args[a].param)
-            s++;
-        if (s < at) return FAIL(c, "%s stands out of order", anm_mil_param_name(op->args[a].param));
-        at = s;
+        while (at < n && slots[at].param != op->args[a].param)
+            at++;
+        if (at == n) return FAIL(c, "%s stands out of order", anm_mil_param_name(op->args[a].param));
     }
     return 0;
 }
@@ -142,7 +140,7 @@ static int check_op(checker *c, const anm_mil_op *op)
     for (uint32_t i = 0; i < op->n_outs; i++)
         if (define(c, op->outs[i], op)) return -1;
     if (op->code == ANM_OP_FOREIGN) return 0;
-    return check_order(c, op) || check_results(c, op) ? -1 : 0;
+    return check_results(c, op) || check_order(c, op) ? -1 : 0;
 }
 
 /* No two values have one name: a table of them, at most half full. Its hash is seeded with an address, so that nobody can
@@ -152,6 +150,7 @@ static int check_names(checker *c)
     typedef struct place {
         uint32_t hash, id; /* id 0: free, else one more than the value's */
     } place;
+    enum { AHEAD = 8 };
     uint64_t seed = (uintptr_t)c;
     size_t room = 16;
     while (room / 2 < c->n_seen)
@@ -160,6 +159,7 @@ static int check_names(checker *c)
     if (!at) return anm_fail_memory(c->err, "the verifier");
     int bad = 0;
     for (uint32_t i = 0; i < c->fn->n_values && !bad; i++) {
+        if (i + AHEAD < c->fn->n_values && c->seen[i + AHEAD]) __builtin_prefetch(c->seen[i + AHEAD]);
         if (!c->seen[i]) continue;
         const char *name = c->seen[i]->name;
         uint32_t hash = (uint32_t)XXH3_64bits_withSeed(name, strlen(name), seed);
@@ -180,6 +180,7 @@ static int check_body(checker *c)
     }
     const anm_mil_op *prev = NULL;
     for (const anm_mil_op *op = fn->first; op; prev = op, op = op->next) {
+        __builtin_prefetch(op->next); /* following the list is what the walk would wait for most */
         if (op->prev != prev) return FAIL(c, "the list of ops is broken");
         if (check_op(c, op)) {
             anm_error why = *c->err;
