@@ -191,9 +191,10 @@ static void spoil_count(uint8_t *data, uint64_t n, uint64_t *state)
 static void spoil_method(uint8_t *data, const anm_pte *p, uint64_t *state)
 {
     const anm_pte_method *m = &p->methods[pick(state, p->n_methods)];
+    for (int i = 0; i < 8 && !m->n_delegates && pick(state, 2); i++) m = &p->methods[pick(state, p->n_methods)];
     const anm_pte_value *v = m->n_values ? &m->values[pick(state, m->n_values)] : NULL;
     const anm_pte_delegate *d = m->n_delegates ? &m->delegates[pick(state, m->n_delegates)] : NULL;
-    const char *text = pick(state, 2) || !d ? m->name : pick(state, 2) && d->n_specs ? d->specs[0].key : d->id;
+    const char *text = pick(state, 2) || !d ? m->name : pick(state, 4) == 0 && d->n_specs ? d->specs[0].key : d->id;
     if (v && v->kind == ANM_PTE_TENSOR && v->data && v->data_size >= 4 && pick(state, 4)) {
         spoil_count(data + (v->data - data), v->data_size, state);
     } else if (d && d->size > 4 && !memcmp(d->data, "CMJR", 4) && pick(state, 2)) {
