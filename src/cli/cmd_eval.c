@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/pool.h"
 #include "cli/cli.h"
+#include "cli/input.h"
 #include "cli/opt.h"
 #include "cli/text.h"
 #include "eval/eval.h"
@@ -39,10 +40,7 @@ static void close_side(side *s)
 static bool is_program(const char *path)
 {
     uint8_t head[8] = {0};
-    FILE *f = fopen(path, "rb");
-    bool yes = f && fread(head, 1, sizeof head, f) == sizeof head && memcmp(head + 4, "ET12", 4) == 0;
-    if (f) fclose(f);
-    return yes;
+    return cli_read_head(head, sizeof head, path) == sizeof head && memcmp(head + 4, "ET12", 4) == 0;
 }
 
 static anm_precision precision_named(const char *name)

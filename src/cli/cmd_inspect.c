@@ -278,7 +278,7 @@ static void put_method(report *r, json_t *list, const cli_pieces *p, size_t inde
         set(r, row, "package", json_string(name));
         set(r, row, "function", cli_text(piece->function->name));
         for (size_t k = 0; k < c->n_args; k++) anm_buf_printf(&args, "%sv%u", k ? " " : "", c->args[k]);
-        set(r, row, "values", json_string(args.data && !args.bad ? (const char *)args.data : ""));
+        set(r, row, "values", args.bad ? NULL : json_string(args.data ? (const char *)args.data : ""));
         anm_buf_free(&args);
     }
 }

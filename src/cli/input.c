@@ -2,9 +2,11 @@
 #include "cli/input.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 int cli_read_text(anm_buf *out, const char *path, anm_error *err)
 {
@@ -19,6 +21,20 @@ int cli_read_text(anm_buf *out, const char *path, anm_error *err)
     if (!input) fclose(f);
     if (why) return anm_fail(err, ANM_ERR_IO, "%s: cannot be read: %s", path, strerror(why));
     return out->bad ? anm_fail_memory(err, path) : 0;
+}
+
+size_t cli_read_head(void *out, size_t n, const char *path)
+{
+    int fd = open(path, O_RDONLY);
+    size_t at = 0;
+    while (fd >= 0 && at < n) {
+        ssize_t got = read(fd, (char *)out + at, n - at);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) break;
+        at += (size_t)got;
+    }
+    if (fd >= 0) close(fd);
+    return at;
 }
 
 int cli_read_ids(int32_t **ids, size_t *count, const char *text, size_t n, const char *name, anm_error *err)

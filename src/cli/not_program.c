@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "cli/not_program.h"
+#include "cli/input.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -35,9 +36,7 @@ int cli_not_program(const char *path, anm_error *err)
     if (S_ISDIR(s.st_mode)) return folder(path, err);
     if (!S_ISREG(s.st_mode)) return err->code;
     uint8_t head[16] = {0};
-    FILE *f = fopen(path, "rb");
-    size_t n = f ? fread(head, 1, sizeof head, f) : 0;
-    if (f) fclose(f);
+    size_t n = cli_read_head(head, sizeof head, path);
     const char *kind = NULL, *params = "";
     if (n < sizeof head || memcmp(head + 4, "ET", 2) == 0) return err->code; /* a program, but a bad one */
     if (memcmp(head, "GGUF", 4) == 0) kind = "GGUF";
