@@ -199,11 +199,11 @@ int anm_pool_new(anm_pool **out, unsigned threads, anm_error *err)
     pthread_cond_init(&p->wake, NULL);
     p->thread = calloc(p->threads, sizeof *p->thread);
     p->seat_memory = calloc((size_t)p->threads + 1, sizeof *p->seat);
-    p->seat = (seat *)(void *)((uint8_t *)p->seat_memory + (LINE - (uintptr_t)p->seat_memory % LINE));
     if (!p->thread || !p->seat_memory) {
         anm_pool_free(p);
         return anm_fail_memory(err, "thread pool");
     }
+    p->seat = (seat *)(void *)((uint8_t *)p->seat_memory + (LINE - (uintptr_t)p->seat_memory % LINE));
     /* Stops are the caller's affair: the command line's handler must not run beside the thread that makes files. */
     sigset_t stops, was;
     sigemptyset(&stops);
