@@ -127,9 +127,10 @@ static void describe_row(anm_calib_figure *f, const anm_made *m, size_t row, con
     memset(f->weights, 0, sizeof f->weights);
     memset(f->integers, 0, sizeof f->integers);
     f->worst = row;
+    enum { MIDDLE = ANM_CALIB_BINS / 2 };
     for (size_t c = 0; c < cols; c++) {
         float x = w[c] / m->scale[row * (size_t)m->groups + c / group] / (float)(1 << bits) * 16;
-        count(f->weights, (long)floorf(fmaxf(-1e6f, fminf(2 * x + ANM_CALIB_BINS / 2, 1e6f))), ANM_CALIB_BINS);
+        count(f->weights, (long)floorf(fmaxf(-1e6f, fminf(2 * x + MIDDLE, 1e6f))), ANM_CALIB_BINS);
         count(f->integers, (m->q[row * cols + c] + (1 << (bits - 1))) * 16 >> bits, 16);
     }
 }

@@ -46,7 +46,11 @@ static void undo(made *m)
 /* Makes a folder that must not exist yet. */
 static int make_folder(made *m, const char *path, anm_error *err)
 {
-    if (mkdir(path, 0777) == 0) return note(m, path, true, err);
+    if (mkdir(path, 0777) == 0) {
+        int rc = note(m, path, true, err);
+        if (rc) rmdir(path);
+        return rc;
+    }
     if (errno == EEXIST) return anm_fail(err, ANM_ERR_IO, "%s: exists already; remove it or choose another folder", path);
     return anm_fail(err, ANM_ERR_IO, "%s: %s", path, strerror(errno));
 }
@@ -73,7 +77,7 @@ static int put_file(made *m, const char *root, const char *relative, const anm_d
     if (!rc) rc = anm_outfile_open(&out, path, err);
     if (!rc) rc = anm_outfile_write(&out, 0, file->data, (size_t)file->size, err);
     if (!rc) rc = anm_outfile_commit(&out, true, err);
-    if (!rc) rc = note(m, path, false, err);
+    if (!rc && (rc = note(m, path, false, err))) unlink(path);
     anm_outfile_abort(&out);
     return rc;
 }

@@ -265,7 +265,7 @@ int anm_mil_interp(anm_mil_array *outputs, const anm_mil_function *fn, const anm
     for (const anm_mil_op *op = fn->first; !bad && op; op = op->next)
         bad = step(&it, op);
     if (!bad) bad = give_outputs(&it, outputs);
-    for (uint32_t v = 0; it.uses && v < fn->n_values; v++)
+    for (uint32_t v = 0; it.uses && it.have && it.borrowed && v < fn->n_values; v++)
         if (!it.borrowed[v]) anm_mil_array_free(&it.have[v]);
     for (uint32_t i = 0; bad && i < fn->n_outputs; i++)
         anm_mil_array_free(&outputs[i]);
