@@ -509,8 +509,17 @@ static bool outputs(anm_lower *l)
     return st->width == m->vocab_size || anm_lower_no(l, "the logits have another width");
 }
 
+/* Does a part of `s` add what a part of `prev` makes? */
+static bool adds_result_of(const anm_plan_step *s, const anm_plan_step *prev)
+{
+    for (uint32_t i = 0; i < s->n_parts; i++)
+        for (uint32_t k = 0; k < prev->n_parts; k++)
+            if (s->part[i].add >= 0 && s->part[i].add == prev->part[k].out) return true;
+    return false;
+}
+
 /* Neighbouring linears of the same rows become one step: their rows are quantised once and their tiles shared out
- * together. */
+ * together, in any order: so none may need another's result. */
 static bool merge_linears(anm_lower *l)
 {
     anm_plan *p = l->p;
@@ -518,7 +527,7 @@ static bool merge_linears(anm_lower *l)
     for (int32_t i = 0; i < p->n_steps; i++) {
         anm_plan_step *s = &p->step[i], *prev = n ? &p->step[n - 1] : NULL;
         if (prev && s->kind == ANM_STEP_LINEAR && prev->kind == ANM_STEP_LINEAR && s->in == prev->in &&
-            s->in_off == prev->in_off && prev->part[0].spec.cols == s->part[0].spec.cols) {
+            s->in_off == prev->in_off && prev->part[0].spec.cols == s->part[0].spec.cols && !adds_result_of(s, prev)) {
             anm_linear_part *both = anm_arena_array(l->arena, prev->n_parts + s->n_parts, sizeof *both);
             if (!both) return no_memory(l);
             memcpy(both, prev->part, prev->n_parts * sizeof *both);
