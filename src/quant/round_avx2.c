@@ -127,7 +127,7 @@ static inline float quantise_levels(int8_t *q, const anm_levels *x, size_t n, un
     const int low = -(1 << (bits - 1)), high = -low - 1;
     const __m128i lows = _mm_set1_epi8((char)low), highs = _mm_set1_epi8((char)high);
     for (size_t k = 0; k < n; k++) {
-        __m256i both = _mm256_packs_epi32(level_codes(x + k, 0, by, fp16), level_codes(x + k, (float)(ANM_LEVELS / 2), by, fp16));
+        __m256i both = _mm256_packs_epi32(level_codes(x + k, 0, by, fp16), level_codes(x + k, (float)(ANM_LEVELS >> 1), by, fp16));
         both = _mm256_permute4x64_epi64(both, 0xd8); /* the pack works within 128-bit halves */
         __m128i codes = _mm_packs_epi16(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
         codes = _mm_min_epi8(_mm_max_epi8(codes, lows), highs);
