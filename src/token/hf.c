@@ -253,7 +253,8 @@ static int read_model(anm_tokenizer *t, anm_hf *h, const json_t *model, const js
         else b->of_byte[i] = token_id(vocab, name, (size_t)snprintf(name, sizeof name, "<0x%02X>", (unsigned)i));
     }
     b->has_whole = anm_hf_bool(model, "ignore_merges", false);
-    if (!anm_strmap_init(&b->chars, &t->arena, (size_t)t->size) || !anm_strmap_init(&b->whole, &t->arena, (size_t)t->size))
+    const size_t entries = json_object_size(vocab); /* not the ids, which may have gaps */
+    if (!anm_strmap_init(&b->chars, &t->arena, entries) || !anm_strmap_init(&b->whole, &t->arena, b->has_whole ? entries : 0))
         return anm_fail_memory(err, "the tokens");
     json_object_foreach((json_t *)(uintptr_t)vocab, key, v)
     {
