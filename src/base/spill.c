@@ -17,7 +17,7 @@ static int map(anm_spill *out, int fd, const char *path, uint64_t size, anm_erro
     int why = errno;
     close(fd);
     if (p == MAP_FAILED) return anm_fail(err, ANM_ERR_IO, "%s: cannot be mapped: %s", path, strerror(why));
-    *out = (anm_spill){p, size};
+    *out = (anm_spill){p, size, false};
     return 0;
 }
 
@@ -42,6 +42,14 @@ static int make(int *fd, char *temp, uint64_t size, anm_error *err)
         close(*fd);
     }
     return anm_fail(err, ANM_ERR_IO, "%s: %.1f MB cannot be written there: %s", temp, (double)size / 1e6, strerror(rc));
+}
+
+int anm_spill_room(anm_spill *out, const char *what, const char *beside, uint64_t size, anm_error *err)
+{
+    enum { IN_MEMORY = 1 << 29 };
+    if (size > IN_MEMORY) return anm_spill_temp(out, beside, size, err);
+    *out = (anm_spill){malloc(size ? (size_t)size : 1), size, true};
+    return out->data ? 0 : anm_fail_memory(err, what);
 }
 
 int anm_spill_temp(anm_spill *out, const char *beside, uint64_t size, anm_error *err)
@@ -104,6 +112,7 @@ int anm_spill_open(anm_spill *out, const char *path, bool *there, anm_error *err
 
 void anm_spill_close(anm_spill *s)
 {
-    if (s->data) munmap(s->data, (size_t)s->size);
+    if (s->in_memory) free(s->data);
+    else if (s->data) munmap(s->data, (size_t)s->size);
     *s = (anm_spill){0};
 }

@@ -13,7 +13,11 @@
 typedef struct anm_spill {
     uint8_t *data; /* `size` bytes, aligned to a page; zeros in a new file */
     uint64_t size;
+    bool in_memory;
 } anm_spill;
+
+/* Room for `what`: half a gigabyte at most is taken from memory, and is of any content; for more, a file as the next one. */
+int anm_spill_room(anm_spill *out, const char *what, const char *beside, uint64_t size, anm_error *err);
 
 /* Without a name, gone when it is closed or the process ends: in the folder of TMPDIR, else in the one of the file `beside`
  * (NULL: /tmp). */

@@ -18,8 +18,7 @@
 const char *const anm_linear_names[ANM_LINEARS] = {"wq", "wk", "wv", "wo", "w1", "w2", "w3"};
 
 enum {
-    SLAB = 1 << 23,      /* weights of embedding and head in work at a time */
-    IN_MEMORY = 1 << 29, /* bytes of activations that need no file */
+    SLAB = 1 << 23, /* weights of embedding and head in work at a time */
 };
 
 /* The state of one calibration. */
@@ -33,8 +32,7 @@ typedef struct work {
     size_t rows; /* windows * len */
     anm_rotation stream, value;
     float *cos, *sin;
-    float *memory;     /* what holds the activations below … */
-    anm_spill spill;   /* … or stands for it */
+    anm_spill spill;   /* what the activations below lie in */
     bool both;         /* the full stream runs, too */
     anm_windows full, quant;
     float *seen[4];     /* the full stream's inputs at each point of the layer */
@@ -69,9 +67,9 @@ static void layer_shapes(shape s[ANM_LINEARS], const anm_params *p)
 }
 
 /* Puts a matrix at *at behind `base` (NULL: only counts) and moves on. */
-static void place(anm_made *m, uint8_t *base, uint64_t *at, shape s, int64_t group)
+static void place(anm_made *m, uint8_t *base, uint64_t *at, shape s, int64_t group, bool fp16)
 {
-    *m = (anm_made){.rows = (int64_t)s.rows, .cols = (int64_t)s.cols, .groups = group ? (int64_t)s.cols / group : 1};
+    *m = (anm_made){.rows = (int64_t)s.rows, .cols = (int64_t)s.cols, .groups = group ? (int64_t)s.cols / group : 1, .fp16 = fp16};
     if (base) m->scale = (float *)(void *)(base + *at);
     *at += s.rows * (uint64_t)m->groups * sizeof *m->scale;
     if (base) m->q = (int8_t *)base + *at;
@@ -90,15 +88,15 @@ static uint64_t place_stage(anm_calibrated *out, const anm_params *p, const anm_
         out->embedding_values = (float *)(void *)base;
         return vocab * dim * sizeof(float);
     }
-    if (i == 0) place(&out->embedding, base, &at, (shape){vocab, dim}, o->embed_group);
-    else if (i > layers) place(&out->layer[layers][0], base, &at, (shape){vocab, dim}, o->linear_group);
+    if (i == 0) place(&out->embedding, base, &at, (shape){vocab, dim}, o->embed_group, o->fp16);
+    else if (i > layers) place(&out->layer[layers][0], base, &at, (shape){vocab, dim}, o->linear_group, o->fp16);
     else {
         layer_shapes(s, p);
         if (out->value_bias) {
             out->value_bias[i - 1] = (const float *)(void *)base;
             at = (nk * sizeof(float) + 63) & ~(uint64_t)63;
         }
-        for (int j = 0; j < ANM_LINEARS; j++) place(&out->layer[i - 1][j], base, &at, s[j], o->linear_group);
+        for (int j = 0; j < ANM_LINEARS; j++) place(&out->layer[i - 1][j], base, &at, s[j], o->linear_group, o->fp16);
     }
     return at;
 }
@@ -145,10 +143,8 @@ static int open_spill(work *k, anm_error *err)
     enum { PARTS = sizeof parts / sizeof *parts };
     size_t total = anm_eager_room(p, k->rows);
     for (size_t i = 0; i < PARTS; i++) total += parts[i].always || k->both ? k->rows * parts[i].cols : 0;
-    int rc = 0;
-    if (total * sizeof(float) > IN_MEMORY) rc = anm_spill_temp(&k->spill, k->o->beside, total * sizeof(float), err);
-    else if (!(k->memory = malloc(total * sizeof(float)))) rc = anm_fail_memory(err, "activations");
-    float *at = k->memory ? k->memory : (float *)(void *)k->spill.data;
+    int rc = anm_spill_room(&k->spill, "activations", k->o->beside, total * sizeof(float), err);
+    float *at = (float *)(void *)k->spill.data;
     for (size_t i = 0; i < PARTS && !rc; i++) {
         if (!parts[i].always && !k->both) continue;
         *parts[i].to = at;
@@ -351,10 +347,8 @@ static int make_embedding(work *k, anm_error *err)
     free(ones);
     for (size_t i = 0; i < k->rows && !rc; i++) {
         size_t token = (size_t)k->tokens[i];
-        float *x = k->quant.x + i * dim;
-        if (o->embed_bits) anm_made_values(x, made, token, 1, o->fp16, NULL);
-        else memcpy(x, k->out->embedding_values + token * dim, dim * sizeof *x);
-        if (k->both) rc = anm_matrix_rows_f32(k->full.x + i * dim, &k->m->tok_embeddings, (int64_t)token, 1, err);
+        rc = anm_matrix_rows_f32(k->quant.x + i * dim, &k->out->model.tok_embeddings, (int64_t)token, 1, err);
+        if (!rc && k->both) rc = anm_matrix_rows_f32(k->full.x + i * dim, &k->m->tok_embeddings, (int64_t)token, 1, err);
     }
     if (!rc && k->both) rc = anm_rotate_rows(k->full.x, k->rows, dim, &k->stream, k->pool, err);
     return rc;
@@ -429,33 +423,7 @@ static int make_layer(work *k, anm_error *err)
     return rc;
 }
 
-static int make_head(work *k, anm_error *err)
-{
-    size_t vocab = (size_t)k->p->vocab_size, dim = (size_t)k->p->dim, most = slab(k);
-    const anm_made *made = &k->out->layer[k->p->n_layers][0];
-    float *w = malloc(most * dim * sizeof *w), *norm = malloc(dim * sizeof *norm);
-    int rc = w && norm ? anm_matrix_rows_f32(norm, &k->m->norm, 0, 1, err) : anm_fail_memory(err, "head");
-    anm_eager_norm(k->quant.x, k->quant.x, NULL, k->rows, dim, k->p->norm_eps);
-    if (k->both) anm_eager_norm(k->full.x, k->full.x, NULL, k->rows, dim, k->p->norm_eps);
-    if (!rc) rc = anm_point_new(&k->point, k->o, dim, 0, err);
-    for (size_t i = 0; i < k->rows && !rc; i += k->o->len)
-        rc = anm_point_add(&k->point, k->quant.x + i * dim, k->both ? k->full.x + i * dim : NULL, NULL, k->o->len, k->pool, err);
-    if (!rc) rc = anm_point_solve(&k->point, k->pool, err);
-    for (size_t at = 0; at < vocab && !rc; at += most) {
-        size_t rows = vocab - at < most ? vocab - at : most;
-        rc = rotated_rows(w, k, &k->m->output, norm, at, rows, err);
-        if (!rc) rc = anm_point_round(&k->point, made, w, at, rows, &k->note->linear[0], k->pool, err);
-        k->done += stage_cost(k, k->layer + 1) * (double)rows / (double)vocab;
-        if (!rc) tell(k, 0);
-    }
-    anm_point_free(&k->point);
-    free(w);
-    free(norm);
-    return rc;
-}
-
-/* ---- tuning ---- */
-
+/* Rows of the full model's head over the rotated stream. */
 static int full_head(void *ctx, float *w, size_t row, size_t rows, anm_error *err)
 {
     const work *k = ctx;
@@ -466,6 +434,32 @@ static int full_head(void *ctx, float *w, size_t row, size_t rows, anm_error *er
     free(norm);
     return rc;
 }
+
+static int make_head(work *k, anm_error *err)
+{
+    size_t vocab = (size_t)k->p->vocab_size, dim = (size_t)k->p->dim, most = slab(k);
+    const anm_made *made = &k->out->layer[k->p->n_layers][0];
+    float *w = malloc(most * dim * sizeof *w);
+    int rc = w ? 0 : anm_fail_memory(err, "head");
+    anm_eager_norm(k->quant.x, k->quant.x, NULL, k->rows, dim, k->p->norm_eps);
+    if (k->both) anm_eager_norm(k->full.x, k->full.x, NULL, k->rows, dim, k->p->norm_eps);
+    if (!rc) rc = anm_point_new(&k->point, k->o, dim, 0, err);
+    for (size_t i = 0; i < k->rows && !rc; i += k->o->len)
+        rc = anm_point_add(&k->point, k->quant.x + i * dim, k->both ? k->full.x + i * dim : NULL, NULL, k->o->len, k->pool, err);
+    if (!rc) rc = anm_point_solve(&k->point, k->pool, err);
+    for (size_t at = 0; at < vocab && !rc; at += most) {
+        size_t rows = vocab - at < most ? vocab - at : most;
+        rc = full_head(k, w, at, rows, err);
+        if (!rc) rc = anm_point_round(&k->point, made, w, at, rows, &k->note->linear[0], k->pool, err);
+        k->done += stage_cost(k, k->layer + 1) * (double)rows / (double)vocab;
+        if (!rc) tell(k, 0);
+    }
+    anm_point_free(&k->point);
+    free(w);
+    return rc;
+}
+
+/* ---- tuning ---- */
 
 static void tell_step(void *ctx, size_t done, size_t of)
 {
@@ -540,7 +534,6 @@ int anm_calibrate(anm_calibrated *out, const anm_model *m, const int32_t *tokens
         done += !rc;
     }
     if (!rc && out->tuned) rc = anm_tune_apply(out, anm_store_stage(out->store, layers + 2), o->fp16, err);
-    free(k.memory);
     anm_spill_close(&k.spill);
     anm_rotation_free(&k.stream);
     anm_rotation_free(&k.value);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "calib/point.h"
-#include "base/half.h"
 #include "dense/dense.h"
+#include "eager/eager.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -166,31 +166,6 @@ int anm_point_round(const anm_point *p, const anm_made *to, float *w, size_t fir
         describe_row(figure, to, first + r.worst, w + r.worst * p->n, o->linear_bits);
     }
     describe_scales(figure, to, first, rows, w, o->linear_bits);
-    anm_made_values(w, to, first, rows, o->fp16, pool);
-    return 0;
-}
-
-typedef struct values_job {
-    float *w;
-    const anm_made *m;
-    size_t first;
-    bool fp16;
-} values_job;
-
-static void values_row(void *ctx, uint32_t i, unsigned thread)
-{
-    (void)thread;
-    const values_job *j = ctx;
-    size_t cols = (size_t)j->m->cols, groups = (size_t)j->m->groups, group = cols / groups, row = j->first + i;
-    const int8_t *q = j->m->q + row * cols;
-    for (size_t c = 0; c < cols; c++) {
-        float v = j->m->scale[row * groups + c / group] * (float)q[c];
-        j->w[i * cols + c] = j->fp16 ? anm_round_f16(v) : v;
-    }
-}
-
-void anm_made_values(float *w, const anm_made *m, size_t first, size_t rows, bool fp16, anm_pool *pool)
-{
-    values_job j = {w, m, first, fp16};
-    anm_pool_run(pool, values_row, &j, (uint32_t)rows);
+    const anm_matrix made = {.rows = to->rows, .cols = to->cols, .made = to};
+    return anm_eager_read_rows(w, &made, (int64_t)first, (int64_t)rows, pool, err);
 }

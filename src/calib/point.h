@@ -32,7 +32,4 @@ int anm_point_solve(anm_point *p, anm_pool *pool, anm_error *err);
 int anm_point_round(const anm_point *p, const anm_made *to, float *w, size_t first, size_t rows, anm_calib_figure *figure,
                     anm_pool *pool, anm_error *err);
 
-/* w [rows, cols]: the values of rows [first, first + rows) of a made matrix, as the file's type has them. */
-void anm_made_values(float *w, const anm_made *m, size_t first, size_t rows, bool fp16, anm_pool *pool);
-
 #endif

@@ -8,7 +8,6 @@
 #include "calib/tune.h"
 #include "base/half.h"
 #include "base/spill.h"
-#include "calib/point.h"
 #include "calib/random.h"
 #include "dense/dense.h"
 #include "eager/backward.h"
@@ -22,7 +21,6 @@ enum {
     STEP = 64,           /* rows of logits at a time */
     CHUNK = 64,          /* outputs whose gradients one task adds up */
     WARM = 10,           /* steps until the rate is reached */
-    IN_MEMORY = 1 << 29, /* bytes of heads that need no file */
 };
 #define RATE 2e-3
 #define DECAY_1 0.9
@@ -34,8 +32,7 @@ typedef struct work {
     anm_pool *pool;
     size_t rows, dim, vocab, count; /* rows of the batch */
     float *cos, *sin;
-    float *memory;                /* of the heads … */
-    anm_spill spill;              /* … or what stands for it */
+    anm_spill spill;              /* what the heads lie in */
     float *full_head, *made_head; /* [vocab, dim] */
     float *kept, *d;              /* [n_layers + 1][rows, dim], [rows, dim] */
     float *h, *full, *logits;     /* [STEP, dim], [STEP, vocab] twice: the full model's become the gradient */
@@ -81,7 +78,6 @@ static int load_layer(anm_eager_layer *l, work *k, size_t layer, anm_error *err)
     const float *by = k->factor + layer * layer_rows(k->p);
     for (int j = 0; j < ANM_LINEARS; j++) {
         const anm_made *m = &k->t->made->layer[layer][j];
-        anm_made_values(to[j], m, 0, (size_t)m->rows, k->t->o->fp16, k->pool);
         scale_job s = {to[j], by, (size_t)m->cols};
         anm_pool_run(k->pool, scale_row, &s, (uint32_t)m->rows);
         by += m->rows;
@@ -93,14 +89,12 @@ static int load_layer(anm_eager_layer *l, work *k, size_t layer, anm_error *err)
 static int load_heads(work *k, anm_error *err)
 {
     size_t n = k->vocab * k->dim;
-    int rc = 0;
-    if (2 * n * sizeof(float) > IN_MEMORY) rc = anm_spill_temp(&k->spill, k->t->o->beside, 2 * n * sizeof(float), err);
-    else if (!(k->memory = malloc(2 * n * sizeof(float)))) rc = anm_fail_memory(err, "two heads");
+    int rc = anm_spill_room(&k->spill, "two heads", k->t->o->beside, 2 * n * sizeof(float), err);
     if (rc) return rc;
-    k->full_head = k->memory ? k->memory : (float *)(void *)k->spill.data;
+    k->full_head = (float *)(void *)k->spill.data;
     k->made_head = k->full_head + n;
-    anm_made_values(k->made_head, &k->t->made->layer[k->p->n_layers][0], 0, k->vocab, k->t->o->fp16, k->pool);
-    return k->t->head(k->t->ctx, k->full_head, 0, k->vocab, err);
+    rc = anm_eager_read(k->made_head, &k->t->made->model.output, k->pool, err);
+    return rc ? rc : k->t->head(k->t->ctx, k->full_head, 0, k->vocab, err);
 }
 
 /* ---- loss ---- */
@@ -196,7 +190,6 @@ static int gather(void *ctx, anm_linear which, const float *y, const float *dy, 
 static int through(work *k, const size_t *window, size_t windows, double *loss, anm_error *err)
 {
     const size_t dim = k->dim, len = k->t->o->len, size = windows * len * dim, layers = (size_t)k->p->n_layers;
-    const anm_calibrated *made = k->t->made;
     float *full = malloc(size * sizeof *full);
     anm_windows w = {.windows = windows, .len = len, .token = k->token, .x = malloc(size * sizeof *w.x)};
     int rc = full && w.x ? 0 : anm_fail_memory(err, "activations");
@@ -205,11 +198,8 @@ static int through(work *k, const size_t *window, size_t windows, double *loss, 
         memcpy(k->token + i * len, k->t->tokens + window[i] * len, len * sizeof *k->token);
         memcpy(full + i * len * dim, k->t->full + window[i] * len * dim, len * dim * sizeof *full);
     }
-    for (size_t i = 0; i < k->rows && !rc; i++) {
-        size_t token = (size_t)k->token[i];
-        if (made->embedding.q) anm_made_values(w.x + i * dim, &made->embedding, token, 1, k->t->o->fp16, NULL);
-        else memcpy(w.x + i * dim, made->embedding_values + token * dim, dim * sizeof *w.x);
-    }
+    for (size_t i = 0; i < k->rows && !rc; i++)
+        rc = anm_matrix_rows_f32(w.x + i * dim, &k->t->made->model.tok_embeddings, k->token[i], 1, err);
     for (size_t i = 0; i < layers && !rc; i++) {
         anm_eager_layer l = {0};
         memcpy(k->kept + i * size, w.x, size * sizeof *w.x);
@@ -301,7 +291,7 @@ int anm_tune_factors(float *factor, double loss[2], const anm_tune *t, anm_pool 
         if (t->step) t->step(t->ctx, i + 1, steps);
     }
     free(order);
-    free(k.cos), free(k.kept), free(k.d), free(k.h), free(k.full), free(k.loss), free(k.token), free(k.log), free(k.memory);
+    free(k.cos), free(k.kept), free(k.d), free(k.h), free(k.full), free(k.loss), free(k.token), free(k.log);
     anm_spill_close(&k.spill);
     return rc;
 }

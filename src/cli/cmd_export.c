@@ -410,7 +410,7 @@ int cmd_export(int argc, char **argv)
         {'t', "tokenizer", CLI_STRING, &w.tokenizer, "FILE", "tokenizer of the text (default: the one inside a GGUF checkpoint)", NULL},
         {0, "tokenizer_config", CLI_STRING, &w.tokenizer_config, "FILE", "tokenizer_config.json, where it is not beside the tokenizer", NULL},
         {0, "calibrate_windows", CLI_INT, &w.calibrate_windows, "N", "windows of 512 tokens, taken evenly from the text, at most (default: by the effort)", &w.windows_given},
-        {0, "calibrate_effort", CLI_CHOICE, &w.effort, "normal|high", "high: 128 windows, and scales tuned across layers, for the last percents in six times the time (default: normal, 32)", NULL},
+        {0, "calibrate_effort", CLI_CHOICE, &w.effort, "normal|high", "high: 128 windows, and scales tuned across layers, for the last percents in seven times the time (default: normal, 32)", NULL},
         {0, "resume", CLI_FLAG, &w.resume, NULL, "go on with a calibration that was interrupted, from OUTPUT.calib", NULL},
         {0, "report", CLI_STRING, &w.report, "FILE", "write a page (HTML) with what the calibration did, and perplexities", NULL},
         {0, "seed", CLI_INT, &w.seed, "N", "of the calibration's rotation (default: 1)", NULL},

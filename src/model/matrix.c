@@ -70,12 +70,26 @@ static int read_halved_vector(float *out, const anm_matrix *m, rows_fn *part_row
     return rc;
 }
 
+void anm_made_row(float *out, const anm_made *m, int64_t row)
+{
+    const int8_t *q = m->q + row * m->cols;
+    int64_t group = m->cols / m->groups;
+    for (int64_t c = 0; c < m->cols; c++) {
+        float v = m->scale[row * m->groups + c / group] * (float)q[c];
+        out[c] = m->fp16 ? anm_round_f16(v) : v;
+    }
+}
+
 static int read_rows(float *out, const anm_matrix *m, int64_t row, int64_t rows, rows_fn *part_rows, anm_error *err)
 {
     if (row < 0 || rows < 0 || row > m->rows || rows > m->rows - row)
         return anm_fail(err, ANM_ERR_USAGE, "rows %lld to %lld of a weight that has %lld", (long long)row,
                         (long long)(row + rows), (long long)m->rows);
     if (!rows) return 0;
+    if (m->made) {
+        for (int64_t r = 0; r < rows; r++) anm_made_row(out + r * m->cols, m->made, row + r);
+        return 0;
+    }
     bool vector = m->part[0]->rank == 1;
     if (m->unpermute_heads && vector) return read_halved_vector(out, m, part_rows, err);
     if (!m->unpermute_heads && m->n_parts == 1) return part_rows(out, m->part[0], row, rows, err);

@@ -22,9 +22,10 @@ typedef struct anm_params {
 } anm_params;
 
 /* Integers and scales that calibration has chosen for a matrix: row r, column c is scale[r * groups + c / (cols / groups)]
- * times q[r * cols + c]. The exporter writes these and rounds nothing. */
+ * times q[r * cols + c], rounded to fp16 where the file is of that type. The exporter writes these and rounds nothing. */
 typedef struct anm_made {
     int64_t rows, cols, groups;
+    bool fp16;
     int8_t *q;    /* [rows, cols] */
     float *scale; /* [rows, groups] */
 } anm_made;
@@ -39,7 +40,11 @@ typedef struct anm_matrix {
     const anm_made *made;       /* NULL, or what calibration made of it: the parts are then of no use */
 } anm_matrix;
 
-/* Rows [row, row + rows) as fp32 into out[rows * cols]. A NaN or an infinity is refused, named with its tensor and place. */
+/* Row `row` of a made matrix as fp32 into out[cols]: the values that the file will stand for. */
+void anm_made_row(float *out, const anm_made *m, int64_t row);
+
+/* Rows [row, row + rows) as fp32 into out[rows * cols], made ones where there are such. A NaN or an infinity is refused, named
+ * with its tensor and place. */
 int anm_matrix_rows_f32(float *out, const anm_matrix *m, int64_t row, int64_t rows, anm_error *err);
 /* The same for who will see NaNs and infinities for himself: they are passed on. */
 int anm_matrix_rows_unchecked(float *out, const anm_matrix *m, int64_t row, int64_t rows, anm_error *err);

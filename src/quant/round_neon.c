@@ -26,6 +26,13 @@ static inline int32x4_t nearest(float32x4_t x, float32x4_t by, bool fp16)
     return vcvtnq_s32_f32(to_type(vmulq_f32(to_type(x, fp16), by), fp16));
 }
 
+static inline uint32_t magnitude(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, 4);
+    return u & 0x7fffffffu;
+}
+
 static inline float quantise(int8_t *q, const float *x, size_t n, unsigned bits, bool fp16)
 {
     uint32x4_t top = vdupq_n_u32(0); /* magnitudes compare as integers; a NaN is above infinity */
@@ -33,9 +40,7 @@ static inline float quantise(int8_t *q, const float *x, size_t n, unsigned bits,
     for (; i + 4 <= n; i += 4) top = vmaxq_u32(top, vreinterpretq_u32_f32(vabsq_f32(vld1q_f32(x + i))));
     uint32_t most = vmaxvq_u32(top);
     for (; i < n; i++) {
-        uint32_t u;
-        memcpy(&u, x + i, 4);
-        u &= 0x7fffffffu;
+        uint32_t u = magnitude(x[i]);
         most = u > most ? u : most;
     }
     float amax;
@@ -76,13 +81,6 @@ static inline int32x4_t level_codes(const anm_levels *x, float from, float32x4_t
     static const float first[4] = {0, 1, 2, 3};
     float32x4_t number = vaddq_f32(vld1q_f32(first), vdupq_n_f32(from));
     return nearest(vaddq_f32(vmulq_n_f32(number, x->step), vdupq_n_f32(x->base)), by, fp16);
-}
-
-static inline uint32_t magnitude(float x)
-{
-    uint32_t u;
-    memcpy(&u, &x, 4);
-    return u & 0x7fffffffu;
 }
 
 static inline float quantise_levels(int8_t *q, const anm_levels *x, size_t n, unsigned bits, bool fp16)

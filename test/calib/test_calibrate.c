@@ -65,6 +65,19 @@ static void run(anm_windows *w, const anm_model *m)
     anm_eager_norm(w->x, w->x, norm, WINDOWS * LEN, DIM, p->norm_eps);
 }
 
+/* What the full model says: its windows, run through, and their logits [WINDOWS * LEN * VOCAB]. Free the windows. */
+static anm_windows answers(float *full, const anm_model *m, const int32_t *tokens)
+{
+    anm_error err;
+    anm_windows w;
+    float head[VOCAB * DIM];
+    assert_int_equal(anm_windows_new(&w, m, tokens, WINDOWS, LEN, &err), 0);
+    run(&w, m);
+    assert_int_equal(anm_eager_read(head, &m->output, NULL, &err), 0);
+    assert_int_equal(anm_eager_logits(full, w.x, WINDOWS * LEN, head, &m->params, NULL, &err), 0);
+    return w;
+}
+
 /* Logits through the head as it will be written. */
 static double distance(const float *full, const anm_windows *w, const anm_made *head)
 {
@@ -99,11 +112,7 @@ static void logits_stay_nearer_than_by_rounding(void **state)
         tiny t;
         tiny_init(&t, form(bias));
         anm_windows w;
-        float head[VOCAB * DIM];
-        assert_int_equal(anm_windows_new(&w, &t.model, tokens, WINDOWS, LEN, &err), 0);
-        run(&w, &t.model);
-        assert_int_equal(anm_eager_read(head, &t.model.output, NULL, &err), 0);
-        assert_int_equal(anm_eager_logits(full, w.x, WINDOWS * LEN, head, &t.model.params, NULL, &err), 0);
+        w = answers(full, &t.model, tokens);
         anm_windows_free(&w);
 
         double d[2];
@@ -211,14 +220,11 @@ static void factors_go_downhill(void **state)
         tiny t;
         anm_windows w;
         anm_calibrated c;
-        float head[VOCAB * DIM], factor[2 * 256 + VOCAB];
+        float factor[2 * 256 + VOCAB];
         double loss[2];
         anm_calib_opts o = options();
         tiny_init(&t, form(how));
-        assert_int_equal(anm_windows_new(&w, &t.model, tokens, WINDOWS, LEN, &err), 0);
-        run(&w, &t.model);
-        assert_int_equal(anm_eager_read(head, &t.model.output, NULL, &err), 0);
-        assert_int_equal(anm_eager_logits(full, w.x, WINDOWS * LEN, head, &t.model.params, NULL, &err), 0);
+        w = answers(full, &t.model, tokens);
         assert_int_equal(anm_calibrate(&c, &t.model, tokens, &o, NULL, &err), 0);
         o.windows = FEW;
         o.tune = 1;
@@ -264,13 +270,9 @@ static void tuning_brings_the_whole_nearer(void **state)
         anm_pool *pool;
         tiny t;
         anm_windows w;
-        float head[VOCAB * DIM];
         double kl[2];
         tiny_init(&t, form(how));
-        assert_int_equal(anm_windows_new(&w, &t.model, tokens, WINDOWS, LEN, &err), 0);
-        run(&w, &t.model);
-        assert_int_equal(anm_eager_read(head, &t.model.output, NULL, &err), 0);
-        assert_int_equal(anm_eager_logits(full, w.x, WINDOWS * LEN, head, &t.model.params, NULL, &err), 0);
+        w = answers(full, &t.model, tokens);
         anm_windows_free(&w);
         assert_int_equal(anm_pool_new(&pool, 3, &err), 0);
         for (int i = 0; i < 3; i++) { /* without, with, and with other threads */
