@@ -10,17 +10,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The files mapped now, for the SIGBUS handler only: slots are claimed and given back with atomics, and a full table
- * costs nothing but the file's name in that one message. */
+/* The files mapped now, for the SIGBUS handler and for outputs that would replace one: slots are claimed and given back with
+ * atomics, and a full table costs nothing but the file's name in that one message, and that one look. */
 enum { SLOTS = 64, PATH = 256 };
 static struct {
     _Atomic(const uint8_t *) data;
-    _Atomic uint64_t size;
+    _Atomic uint64_t size, device, inode;
     char path[PATH];
 } mapped[SLOTS];
 static atomic_flag claimed[SLOTS]; /* static storage: all clear */
 
-static void note(const anm_map *m, const char *path)
+static void note(const anm_map *m, const char *path, const struct stat *st)
 {
     for (int i = 0; i < SLOTS; i++) {
         if (atomic_flag_test_and_set(&claimed[i])) continue;
@@ -29,6 +29,8 @@ static void note(const anm_map *m, const char *path)
         memcpy(mapped[i].path, path, n);
         mapped[i].path[n] = 0;
         atomic_store(&mapped[i].size, m->size);
+        atomic_store(&mapped[i].device, (uint64_t)st->st_dev);
+        atomic_store(&mapped[i].inode, (uint64_t)st->st_ino);
         atomic_store(&mapped[i].data, m->data);
         return;
     }
@@ -51,6 +53,13 @@ const char *anm_map_path_of(const void *p)
         if (at && (uintptr_t)p >= at && (uintptr_t)p - at < atomic_load(&mapped[i].size)) return mapped[i].path;
     }
     return NULL;
+}
+
+bool anm_map_uses(uint64_t device, uint64_t inode)
+{
+    for (int i = 0; i < SLOTS; i++)
+        if (atomic_load(&mapped[i].data) && atomic_load(&mapped[i].inode) == inode && atomic_load(&mapped[i].device) == device) return true;
+    return false;
 }
 
 static int read_stream(anm_map *out, int fd, const char *path, anm_error *err)
@@ -109,7 +118,7 @@ int anm_map_open(anm_map *out, const char *path, anm_error *err)
             rc = anm_fail(err, ANM_ERR_IO, "%s: cannot be mapped: %s", path, strerror(errno));
         } else {
             *out = (anm_map){p, (uint64_t)st.st_size, true};
-            note(out, path);
+            note(out, path, &st);
         }
     }
     close(fd);

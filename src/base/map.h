@@ -25,6 +25,9 @@ void anm_map_close(anm_map *m);
 void anm_map_will_need(const anm_map *m, uint64_t off, uint64_t n);
 void anm_map_done_with(const anm_map *m, uint64_t off, uint64_t n);
 
+/* Is the file with these numbers (of stat) mapped now? Told of the first 64 that are. */
+bool anm_map_uses(uint64_t device, uint64_t inode);
+
 /* Is `p` inside a file that is mapped now? For the SIGBUS handler; gives the path or NULL. Async-signal-safe. */
 const char *anm_map_path_of(const void *p);
 

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE /* sync_file_range */
 #endif
 #include "base/outfile.h"
+#include "base/map.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,17 +42,41 @@ void anm_outfile_abort_all(void)
     }
 }
 
-int anm_outfile_open(anm_outfile *out, const char *path, anm_error *err)
+int anm_outfile_check(const char *path, anm_error *err)
 {
     struct stat st;
-    *out = (anm_outfile){.fd = -1};
-    if (!*path) return anm_fail(err, ANM_ERR_IO, "the output file has no name");
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+    size_t n = strlen(path);
+    if (!n) return anm_fail(err, ANM_ERR_IO, "the output file has no name");
+    if (path[n - 1] == '/' || (!stat(path, &st) && S_ISDIR(st.st_mode)))
         return anm_fail(err, ANM_ERR_IO, "%s: is a directory; name a file to write", path);
+    if (stat(path, &st)) {
+        if (!lstat(path, &st) && S_ISLNK(st.st_mode)) return anm_fail(err, ANM_ERR_IO, "%s: is a link that leads to no file; name a file to write", path);
+        return 0;
+    }
+    if (!S_ISREG(st.st_mode)) return anm_fail(err, ANM_ERR_IO, "%s: is no regular file; name a file to write", path);
+    if (anm_map_uses((uint64_t)st.st_dev, (uint64_t)st.st_ino)) return anm_fail(err, ANM_ERR_IO, "%s: is being read; name another file to write", path);
+    return 0;
+}
+
+/* What a link leads to is replaced, not the link: a copy of the path to the file itself. NULL: no memory. */
+static char *behind_links(const char *path)
+{
+    struct stat st;
+    char *real = !lstat(path, &st) && S_ISLNK(st.st_mode) ? realpath(path, NULL) : NULL;
+    return real ? real : strdup(path);
+}
+
+int anm_outfile_open(anm_outfile *out, const char *path, anm_error *err)
+{
+    *out = (anm_outfile){.fd = -1};
+    int rc = anm_outfile_check(path, err);
+    if (rc) return rc;
+    out->path = behind_links(path);
+    if (!out->path) return anm_fail_memory(err, "output file's name");
+    path = out->path;
     size_t n = strlen(path) + 32;
-    out->path = strdup(path);
     out->temp = malloc(n);
-    if (!out->path || !out->temp) {
+    if (!out->temp) {
         anm_outfile_abort(out);
         return anm_fail_memory(err, "output file's name");
     }
@@ -68,8 +93,9 @@ int anm_outfile_open(anm_outfile *out, const char *path, anm_error *err)
     int why = errno;
     free(out->temp);
     out->temp = NULL;
+    anm_fail(err, ANM_ERR_IO, "%s: cannot be written: %s", path, strerror(why));
     anm_outfile_abort(out);
-    return anm_fail(err, ANM_ERR_IO, "%s: cannot be written: %s", path, strerror(why));
+    return ANM_ERR_IO;
 }
 
 void anm_outfile_write_early(anm_outfile *f)

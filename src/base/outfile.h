@@ -19,7 +19,12 @@ typedef struct anm_outfile {
     _Atomic uint64_t written;
 } anm_outfile;
 
-/* Makes the temporary file. `path` must name a file in a folder that exists (a directory or "" is refused). */
+/* What may not be an output, before anything is made: a directory, what is no regular file (a device, a pipe), a link that leads
+ * nowhere, a file that is mapped now. ANM_ERR_IO. */
+int anm_outfile_check(const char *path, anm_error *err);
+
+/* Makes the temporary file. `path` must pass the check and lie in a folder that exists; where it is a link, the file that the
+ * link leads to is what will be replaced. */
 int anm_outfile_open(anm_outfile *out, const char *path, anm_error *err);
 
 /* Writes all of `n` bytes at `off`. Thread-safe. */

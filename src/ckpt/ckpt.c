@@ -91,6 +91,8 @@ static int kind_of(anm_ckpt_kind *out, const anm_map *m, anm_error *err)
     } else if (size >= 8 && !memcmp(p, "version ", 8)) {
         return anm_fail(err, ANM_ERR_FORMAT,
                         "is a pointer of Git LFS and not the file itself; fetch it with git lfs pull");
+    } else if (size >= 8 && !memcmp(p + 4, "ET", 2)) {
+        return anm_fail(err, ANM_ERR_FORMAT, "is a program, which an export makes, and no checkpoint");
     } else {
         return anm_fail(err, ANM_ERR_FORMAT, "is no checkpoint that anemone knows (.pth, safetensors, GGUF)");
     }

@@ -166,7 +166,9 @@ int cmd_eval(int argc, char **argv)
     struct timespec t0, t1;
     int n, rc = cli_parse(table, "anemone eval -m FILE -t TOKENIZER --text FILE [OPTION…]", argc, argv, NULL, 0, &n, &err);
     if (rc == CLI_HELPED) return EXIT_OK;
-    if (!rc && (!o.model || !o.tokenizer || !o.text)) rc = anm_fail(&err, ANM_ERR_USAGE, "eval needs -m, -t and --text; --help tells");
+    if (!rc && !o.model) rc = anm_fail(&err, ANM_ERR_USAGE, "eval: -m FILE says which program or checkpoint; it is missing");
+    if (!rc && !o.tokenizer) rc = anm_fail(&err, ANM_ERR_USAGE, "eval: -t FILE says which tokenizer; it is missing");
+    if (!rc && !o.text) rc = anm_fail(&err, ANM_ERR_USAGE, "eval: --text FILE says which text; it is missing");
     if (!rc && (o.window < 2 || o.window > 1 << 20 || o.max_windows < 0 || o.skip < 0 || o.threads < 0 || o.threads > 1024))
         rc = anm_fail(&err, ANM_ERR_USAGE, "--window takes 2 or more; --max_windows, --skip_windows and -j nothing negative");
     if (rc) return cli_fail(&err);

@@ -67,10 +67,21 @@ static bool is_folder(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static bool is_directory(const char *path)
+static bool same_file(const char *a, const char *b)
 {
-    size_t n = strlen(path);
-    return n && path[n - 1] == '/';
+    struct stat x, y;
+    return a && b && !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* What is known to go wrong with an output at the end is said before the work. */
+static int check_output(const char *path, const words *w, anm_error *err)
+{
+    const char *const read[] = {w->checkpoint, w->params, w->tokenizer, w->tokenizer_config, w->calibrate};
+    int rc = anm_outfile_check(path, err);
+    if (rc) return rc;
+    for (size_t i = 0; i < sizeof read / sizeof *read; i++)
+        if (same_file(path, read[i])) return anm_fail(err, ANM_ERR_IO, "%s: is what is read; name another file to write", path);
+    return 0;
 }
 
 /* "dir/name.pte" for 256 positions -> "dir/name_256.pte". */
@@ -347,11 +358,12 @@ int cli_export(const export_words *w, anm_error *err)
     int rc = check_dump(w, err);
     if (!rc) rc = make_recipe(&job.recipe, w, err);
     if (!rc) rc = parse_contexts(contexts, &job.n_outputs, w, err);
-    if (!rc && is_directory(w->output)) rc = anm_fail(err, ANM_ERR_IO, "%s: is a directory; name a file to write", w->output);
     for (int i = 0; i < job.n_outputs && !rc; i++) {
         if (job.n_outputs > 1 && !(paths[i] = path_with_length(w->output, contexts[i]))) rc = anm_fail_memory(err, "a file's name");
         outputs[i] = (anm_export_output){job.n_outputs > 1 ? paths[i] : w->output, contexts[i]};
+        if (!rc) rc = check_output(outputs[i].path, w, err);
     }
+    if (!rc && w->report) rc = check_output(w->report, w, err);
     job.outputs = outputs;
     anm_export_calibration calibration;
     int32_t *tokens = NULL;

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static int parse(options *o, int argc, char **argv, anm_error *err)
+static int parse(options *o, bool chat, int argc, char **argv, anm_error *err)
 {
     *o = (options){.prompt = "Once upon a time,",
                    .max_new_tokens = 100,
@@ -110,8 +110,8 @@ static int parse(options *o, int argc, char **argv, anm_error *err)
         {0, "stats", CLI_FLAG, &o->stats, NULL, "more figures: rows, and where the time goes", NULL},
         {0},
     };
-    return cli_parse(table, "anemone run -m MODEL.pte -t TOKENIZER --prompt TEXT [OPTION…]", argc, argv, NULL,
-                     0, NULL, err);
+    return cli_parse(table, chat ? "anemone chat -m MODEL.pte -t TOKENIZER [OPTION…]" : "anemone run -m MODEL.pte -t TOKENIZER --prompt TEXT [OPTION…]",
+                     argc, argv, NULL, 0, NULL, err);
 }
 
 static int check_words(const options *o, anm_error *err)
@@ -500,7 +500,7 @@ static int command(int argc, char **argv, bool interactive)
 {
     running r = {0};
     anm_error err = {0};
-    int rc = parse(&r.o, argc, argv, &err);
+    int rc = parse(&r.o, interactive, argc, argv, &err);
     if (rc == CLI_HELPED) return EXIT_OK;
     r.o.interactive |= interactive;
     if (r.o.interactive && !r.o.gave_max) r.o.max_new_tokens = 1000;

@@ -200,6 +200,8 @@ static void outfile_is_whole_or_not_there(void **state)
     assert_memory_equal(m.data, "abcdef", 6);
     assert_string_equal(anm_map_path_of(m.data + 5), path);
     assert_null(anm_map_path_of(&m));
+    assert_int_equal(anm_outfile_open(&f, path, &err), ANM_ERR_IO); /* while it is read */
+    assert_non_null(strstr(err.text, "being read"));
     anm_map_close(&m);
 
     assert_int_equal(anm_outfile_open(&f, path, &err), 0);

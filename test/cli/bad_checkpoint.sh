@@ -72,6 +72,30 @@ export_pth "parameters: a million million layers" "n_layers\|layers.1" "$whole" 
 export_pth "a width that does not split" "split" "$whole" "" --target_split_size 10
 export_pth "no folder for the output" "nodir/out.pte: " "$whole" "" -o nodir/out.pte
 export_pth "the output is a folder" "folder: .*director" "$whole" "" -o folder
+export_pth "the output is a folder, and an hour's work is asked for" "folder: .*director" "$whole" "" -o folder --calibrate
+
+mkfifo pipe && ln -s nowhere nothing
+export_pth "the output is a pipe" "pipe: .*regular" "$whole" "" -o pipe
+export_pth "the output is a link that leads nowhere" "nothing: .*link" "$whole" "" -o nothing
+mkdir away && echo old >away/target.pte && ln -s away/target.pte leads.pte
+succeeds "the output is a link" export -q -c "$whole" -p "$data/params.json" -o leads.pte
+why=
+[ -L leads.pte ] && [ "$(wc -c <away/target.pte)" -gt 10000 ] && [ ! -L away/target.pte ] || why=$(ls -l leads.pte away)
+verdict "… and what it leads to was written" "$why"
+export_pth "a program in place of a checkpoint" "leads.pte: is a program" leads.pte
+
+# An output that would replace what is read.
+mkdir -p shards
+cp "$whole" own.pth && cp "$whole" shards/model.pth && cp "$data/params.json" own.json && cp "$data/params.json" shards/
+ln -s own.pth link.pth
+export_pth "the output is the checkpoint" "own.pth: .*another file" own.pth "" -o own.pth
+export_pth "… by a link" "link.pth: .*another file" own.pth "" -o link.pth
+export_pth "… inside a folder" "model.pth: .*another file" shards "" -o shards/model.pth
+export_pth "the output is the parameters" "own.json: .*another file" own.pth own.json -o own.json
+export_pth "the report is the calibration's text" "text.pth: .*another file" own.pth own.json --calibrate text.pth --report text.pth
+why=
+cmp -s own.pth "$whole" && cmp -s shards/model.pth "$whole" && cmp -s own.json "$data/params.json" || why="something was replaced"
+verdict "… and all are as they were" "$why"
 
 size=$(wc -c <"$tiny")
 for part in 1 2 3 7 11 15; do

@@ -413,8 +413,8 @@ static void settings_that_do_not_fit_are_named(void **state)
         {{ANM_LOOKAHEAD_ALWAYS, 1, 4, 4}, ANM_ERR_USAGE, "ngram_size 1"},
         {{ANM_LOOKAHEAD_AUTO, 5, -1, 4}, ANM_ERR_USAGE, "window_size -1"},
         {{ANM_LOOKAHEAD_AUTO, 5, 4, 0}, ANM_ERR_USAGE, "n_verifications 0"},
-        {{ANM_LOOKAHEAD_ALWAYS, 5, 5, 4}, ANM_ERR_LIMIT, "36 rows are more than the file's input_len 32"},
-        {{ANM_LOOKAHEAD_ALWAYS, INT32_MAX, INT32_MAX, INT32_MAX}, ANM_ERR_LIMIT, "input_len 32"},
+        {{ANM_LOOKAHEAD_ALWAYS, 5, 5, 4}, ANM_ERR_LIMIT, "36 rows are more than the 32 of a step"},
+        {{ANM_LOOKAHEAD_ALWAYS, INT32_MAX, INT32_MAX, INT32_MAX}, ANM_ERR_LIMIT, "the 32 of a step"},
     };
     char path[128];
     fake_single(path, sizeof path, 48, 200, 32);
