@@ -158,17 +158,19 @@ static int open_spill(work *k, anm_error *err)
 
 /* ---- progress and figures ---- */
 
-/* Of a linear, in multiplications: the text's way through it, rounding it, and the statistics of what it reads, `first`. */
-static double cost(const work *k, shape s, bool first)
+/* Of one linear, in multiplications: the text's way through it in both streams, rounding it, the statistics of what it reads,
+ * if it is the first to read there, and moving it (see point.c). */
+static double cost(const work *k, shape s, int which)
 {
     double n = (double)s.cols, rows = (double)s.rows, text = (double)k->rows;
-    return rows * n * (text + n * (4 + k->o->tries / 2.0)) + (first ? text * n * n / 2 + n * n * n / 3 : 0);
-}
-
-/* Which linear is the first that reads where it reads. */
-static bool is_first(int which)
-{
-    return which != ANM_WK && which != ANM_WV && which != ANM_W3;
+    bool head = which < 0, writes = which == ANM_WO || which == ANM_W2, first = which != ANM_WK && which != ANM_WV && which != ANM_W3;
+    double sum = rows * n * n * (4 + k->o->tries / 2.0);
+    if (!head) sum += rows * n * text * (k->both ? 2 : 1);
+    if (first) sum += text * n * n / 2 + n * n * n / 3;
+    if (k->both && first) sum += n * n * n / 3;
+    if (k->both && writes) sum += 2 * rows * n * (text + n);
+    else if (k->both) sum += rows * n * n + (first ? text * n * n + 2 * n * n * n : 0);
+    return sum;
 }
 
 /* There and back again: each linear three times and a half. */
@@ -187,9 +189,9 @@ static double stage_cost(const work *k, size_t i)
     double sum = 0;
     if (i == 0) return 0;
     if (i > (size_t)k->p->n_layers + 1) return tune_cost(k);
-    if (i > (size_t)k->p->n_layers) return cost(k, (shape){(size_t)k->p->vocab_size, (size_t)k->p->dim}, true);
+    if (i > (size_t)k->p->n_layers) return cost(k, (shape){(size_t)k->p->vocab_size, (size_t)k->p->dim}, -1);
     layer_shapes(s, k->p);
-    for (int j = 0; j < ANM_LINEARS; j++) sum += cost(k, s[j], is_first(j));
+    for (int j = 0; j < ANM_LINEARS; j++) sum += cost(k, s[j], j);
     return sum;
 }
 
@@ -381,7 +383,7 @@ static int round_linears(work *k, anm_eager_point where, anm_error *err)
         int which = at[where][i];
         const anm_made *m = &k->out->layer[k->layer][which];
         rc = anm_point_round(&k->point, m, weights[which], 0, (size_t)m->rows, &k->note->linear[which], k->pool, err);
-        k->done += cost(k, (shape){(size_t)m->rows, (size_t)m->cols}, is_first(which));
+        k->done += cost(k, (shape){(size_t)m->rows, (size_t)m->cols}, which);
         if (!rc) tell(k, which);
     }
     anm_point_free(&k->point);
@@ -395,11 +397,11 @@ static int make_linears(void *ctx, anm_eager_point where, const float *x, size_t
     work *k = ctx;
     size_t dim = (size_t)k->p->dim;
     if (!x) return round_linears(k, where, err);
-    bool writes = where == ANM_INTO_O || where == ANM_INTO_DOWN; /* to the residual stream */
-    int rc = k->at ? 0 : anm_point_new(&k->point, k->o, cols, writes ? dim : 0, err);
+    const float *writer = where == ANM_INTO_O ? k->l.wo : where == ANM_INTO_DOWN ? k->l.w2 : NULL; /* to the residual stream */
+    int rc = k->at ? 0 : anm_point_new(&k->point, k->o, cols, writer, dim, err);
     if (rc) return rc;
     float *drift = NULL;
-    if (k->point.out) {
+    if (k->both && writer) {
         drift = k->residual[where == ANM_INTO_DOWN] + k->at * dim;
         for (size_t i = 0; i < rows * dim; i++) drift[i] -= k->quant.x[k->at * dim + i];
     }
@@ -443,7 +445,7 @@ static int make_head(work *k, anm_error *err)
     int rc = w ? 0 : anm_fail_memory(err, "head");
     anm_eager_norm(k->quant.x, k->quant.x, NULL, k->rows, dim, k->p->norm_eps);
     if (k->both) anm_eager_norm(k->full.x, k->full.x, NULL, k->rows, dim, k->p->norm_eps);
-    if (!rc) rc = anm_point_new(&k->point, k->o, dim, 0, err);
+    if (!rc) rc = anm_point_new(&k->point, k->o, dim, NULL, 0, err);
     for (size_t i = 0; i < k->rows && !rc; i += k->o->len)
         rc = anm_point_add(&k->point, k->quant.x + i * dim, k->both ? k->full.x + i * dim : NULL, NULL, k->o->len, k->pool, err);
     if (!rc) rc = anm_point_solve(&k->point, k->pool, err);

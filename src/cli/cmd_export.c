@@ -128,7 +128,7 @@ static int make_recipe(anm_recipe *r, const words *w, anm_error *err)
 typedef struct view {
     const words *w;
     bool terminal; /* progress is drawn there */
-    double began;
+    double began, writes; /* seconds: the whole, and its last part */
     bool drawn;
     size_t layers; /* what a calibration came to: */
     anm_calib_note *notes;
@@ -185,8 +185,9 @@ static void show_progress(void *ctx, uint64_t done, uint64_t total)
 {
     view *v = ctx;
     if (!v->terminal || !total) return;
-    double seconds = now() - v->began, rate = seconds > 0 ? (double)done / seconds : 0;
-    fprintf(stderr, "\rwriting weights: %3.0f %%  %.0f of %.0f MB  %.0f MB/s  %.0f s left ", 100.0 * (double)done / (double)total,
+    if (!v->writes) v->writes = now(); /* what came before, a calibration perhaps, is no measure */
+    double seconds = now() - v->writes, rate = seconds > 0 ? (double)done / seconds : 0;
+    fprintf(stderr, "\rwriting weights: %3.0f %%  %.1f of %.1f MB  %.0f MB/s  %.0f s left ", 100.0 * (double)done / (double)total,
             (double)done / 1e6, (double)total / 1e6, rate / 1e6, rate > 0 ? (double)(total - done) / rate : 0);
     v->drawn = true;
 }

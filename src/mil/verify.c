@@ -57,9 +57,9 @@ static int check_constant(checker *c, const anm_mil_value *v)
 static int meet(checker *c, const anm_mil_value *v)
 {
     if (!v) return FAIL(c, "a value is missing");
-    if (!v->name || !*v->name) return FAIL(c, "a value has no name");
+    if (v->id < c->fn->n_values && c->seen[v->id] == v) return 0;
+    if (!v->name) return FAIL(c, "a value has no name");
     if (v->id >= c->fn->n_values) return FAIL(c, "%%%s: its id is out of range", v->name);
-    if (c->seen[v->id] == v) return 0;
     if (c->seen[v->id]) return FAIL(c, "%%%s and %%%s have one id", c->seen[v->id]->name, v->name);
     c->seen[v->id] = v;
     c->n_seen++;
@@ -143,31 +143,48 @@ static int check_op(checker *c, const anm_mil_op *op)
     return check_results(c, op) || check_order(c, op) ? -1 : 0;
 }
 
-/* No two values have one name: a table of them, at most half full. Its hash is seeded with an address, so that nobody can
- * prepare a file whose names collide. */
+/* The hash of each value's name, by id. Values and names lie anywhere, so what comes is fetched ahead. */
+static int hash_names(uint32_t *hash, const checker *c, uint64_t seed)
+{
+    enum { AHEAD = 8 };
+    const anm_mil_value *const *seen = c->seen;
+    const uint32_t n = c->fn->n_values;
+    for (uint32_t i = 0; i < n; i++) {
+        if (i + 2 * AHEAD < n && seen[i + 2 * AHEAD]) __builtin_prefetch(seen[i + 2 * AHEAD]);
+        if (i + AHEAD < n && seen[i + AHEAD]) __builtin_prefetch(seen[i + AHEAD]->name);
+        if (!seen[i]) continue;
+        size_t length = strlen(seen[i]->name);
+        if (!length) return FAIL(c, "a value has no name");
+        hash[i] = (uint32_t)XXH3_64bits_withSeed(seen[i]->name, length, seed);
+    }
+    return 0;
+}
+
+/* No value is without a name, and no two have one: a table of them, at most half full. Its hash is seeded with an address, so
+ * that nobody can prepare a file whose names collide. */
 static int check_names(checker *c)
 {
     typedef struct place {
         uint32_t hash, id; /* id 0: free, else one more than the value's */
     } place;
     enum { AHEAD = 8 };
-    uint64_t seed = (uintptr_t)c;
+    const uint32_t n = c->fn->n_values;
     size_t room = 16;
     while (room / 2 < c->n_seen)
         room *= 2;
     place *at = calloc(room, sizeof *at);
-    if (!at) return anm_fail_memory(c->err, "the verifier");
-    int bad = 0;
-    for (uint32_t i = 0; i < c->fn->n_values && !bad; i++) {
-        if (i + AHEAD < c->fn->n_values && c->seen[i + AHEAD]) __builtin_prefetch(c->seen[i + AHEAD]);
+    uint32_t *hash = malloc(((size_t)n + 1) * sizeof *hash);
+    int bad = at && hash ? hash_names(hash, c, (uintptr_t)c) : anm_fail_memory(c->err, "the verifier");
+    for (uint32_t i = 0; i < n && !bad; i++) {
+        if (i + AHEAD < n && c->seen[i + AHEAD]) __builtin_prefetch(at + (hash[i + AHEAD] & (room - 1)), 1);
         if (!c->seen[i]) continue;
         const char *name = c->seen[i]->name;
-        uint32_t hash = (uint32_t)XXH3_64bits_withSeed(name, strlen(name), seed);
-        size_t k = hash & (room - 1);
-        for (; at[k].id && (at[k].hash != hash || strcmp(c->seen[at[k].id - 1]->name, name)); k = (k + 1) & (room - 1)) {}
+        size_t k = hash[i] & (room - 1);
+        for (; at[k].id && (at[k].hash != hash[i] || strcmp(c->seen[at[k].id - 1]->name, name)); k = (k + 1) & (room - 1)) {}
         if (at[k].id) bad = FAIL(c, "two values are named %%%s", name);
-        at[k] = (place){hash, i + 1};
+        at[k] = (place){hash[i], i + 1};
     }
+    free(hash);
     free(at);
     return bad;
 }

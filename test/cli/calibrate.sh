@@ -55,5 +55,5 @@ fails "a NaN among the weights" 1 "nan.gguf: tensor '.*' is NaN at" export -c na
 fails "a report without a calibration" 2 "goes with --calibrate" export -c "$tiny" -o out.pte --report out.html
 fails "no windows" 2 "calibrate_windows" export -c "$tiny" -o out.pte --calibrate text.txt --calibrate_windows 0
 fails "eval of a text shorter than a window" 1 "less than one window" eval -m round.pte -t "$tiny" --text short.txt
-fails "eval without a text" 2 "needs" eval -m round.pte -t "$tiny"
+fails "eval without a text" 2 "--text" eval -m round.pte -t "$tiny"
 finish
