@@ -161,6 +161,14 @@ static bool flag_at(const anm_mil_value *mask, int i)
     return mask && mask->constant->data[i];
 }
 
+/* Where a slice begins or ends: computed or constant, but known by now. */
+static int bounds(anm_eval *e, anm_mil_param p, int64_t *out)
+{
+    int n;
+    if (anm_mil_get_i64s(anm_mil_arg_of(e->op, p), out, ANM_MIL_MAX_RANK, &n)) return 0;
+    return anm_fail(e->err, ANM_ERR_UNSUPPORTED, "%s is no list of a few integers", anm_mil_param_name(p));
+}
+
 int anm_eval_slice_by_index(anm_eval *e)
 {
     const anm_mil_array *x = anm_eval_arg(e, ANM_P_X);
@@ -172,8 +180,7 @@ int anm_eval_slice_by_index(anm_eval *e)
     if (!x) return -1;
     for (int i = 0; i < x->type.rank; i++)
         step[i] = 1;
-    anm_mil_get_i64s(anm_mil_arg_of(e->op, ANM_P_BEGIN), begin, ANM_MIL_MAX_RANK, &n);
-    anm_mil_get_i64s(anm_mil_arg_of(e->op, ANM_P_END_INDEX), end, ANM_MIL_MAX_RANK, &n);
+    if (bounds(e, ANM_P_BEGIN, begin) || bounds(e, ANM_P_END_INDEX, end)) return -1;
     anm_mil_get_i64s(anm_mil_arg_of(e->op, ANM_P_STRIDE), step, ANM_MIL_MAX_RANK, &n);
     strides_of(&x->type, stride);
     anm_walk w = {.rank = x->type.rank, .n = 1};
@@ -185,7 +192,8 @@ int anm_eval_slice_by_index(anm_eval *e)
                            .end_mask = flag_at(em, i),
                            .squeeze = flag_at(sm, i)};
         int64_t first;
-        anm_mil_slice_dim(&s, x->type.dim[i], &first, &w.dim[i]);
+        if (!anm_mil_slice_dim(&s, x->type.dim[i], &first, &w.dim[i]))
+            return anm_fail(e->err, ANM_ERR_LIMIT, "index %lld in dimension %d", (long long)begin[i], i);
         w.at[0] += first * stride[i];
         w.stride[0][i] = step[i] * stride[i];
     }
@@ -197,9 +205,7 @@ int anm_eval_slice_by_size(anm_eval *e)
 {
     const anm_mil_array *x = anm_eval_arg(e, ANM_P_X);
     int64_t begin[ANM_MIL_MAX_RANK];
-    int n;
-    if (!x) return -1;
-    anm_mil_get_i64s(anm_mil_arg_of(e->op, ANM_P_BEGIN), begin, ANM_MIL_MAX_RANK, &n);
+    if (!x || bounds(e, ANM_P_BEGIN, begin)) return -1;
     anm_walk w = {.rank = x->type.rank, .n = 1};
     strides_of(&x->type, w.stride[0]);
     for (int i = 0; i < x->type.rank; i++) {

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { SMALL = 2 * ANM_MIL_MAX_RANK };
+
 typedef struct interp {
     const anm_mil_function *fn;
     const anm_mil_interp_opts *opts;
@@ -25,6 +27,7 @@ typedef struct interp {
     anm_mil_arg *args;
     anm_mil_value *values, **refs;
     anm_blob *blobs;
+    uint8_t (*small)[SMALL]; /* what blobs hold of narrow integers */
     anm_mil_type *types;
     anm_mil_array *outs, *temp;
     anm_error *err;
@@ -61,11 +64,12 @@ static int start(interp *it)
     it->values = anm_arena_array(arena, most[0], sizeof *it->values);
     it->refs = anm_arena_array(arena, most[0], sizeof *it->refs);
     it->blobs = anm_arena_array(arena, most[0], sizeof *it->blobs);
+    it->small = anm_arena_array(arena, most[0], sizeof *it->small);
     it->temp = anm_arena_array(arena, most[0], sizeof *it->temp);
     it->args = anm_arena_array(arena, most[1], sizeof *it->args);
     it->types = anm_arena_array(arena, most[2], sizeof *it->types);
     it->outs = anm_arena_array(arena, most[2], sizeof *it->outs);
-    bool ok = it->values && it->refs && it->blobs && it->temp && it->args && it->types && it->outs;
+    bool ok = it->values && it->refs && it->blobs && it->small && it->temp && it->args && it->types && it->outs;
     return ok ? 0 : anm_fail_memory(it->err, "the interpreter");
 }
 
@@ -129,11 +133,19 @@ static const anm_mil_value *shown(interp *it, const anm_mil_value *v, uint32_t a
     *show = *v;
     show->type = a->type;
     show->constant = NULL;
-    if (a->type.dtype == ANM_DT_I32 && a->type.rank <= 1) {
-        it->blobs[at] = (anm_blob){.size = 4 * (uint64_t)anm_dims(&a->type, 0, a->type.rank),
-                                   .data = (const uint8_t *)a->i};
-        show->constant = &it->blobs[at];
+    if (a->type.rank > 1) return show;
+    uint64_t n = (uint64_t)anm_dims(&a->type, 0, a->type.rank);
+    switch (a->type.dtype) {
+    case ANM_DT_I32: it->blobs[at] = (anm_blob){.size = 4 * n, .data = (const uint8_t *)a->i}; break;
+    case ANM_DT_I16: case ANM_DT_U16: case ANM_DT_I8: case ANM_DT_U8:
+        if (n > ANM_MIL_MAX_RANK) return show;
+        uint64_t width = anm_dtype_bytes(a->type.dtype);
+        for (uint64_t i = 0; i < n; i++) memcpy(it->small[at] + i * width, &a->i[i], width); /* the low bytes come first */
+        it->blobs[at] = (anm_blob){.size = width * n, .data = it->small[at]};
+        break;
+    default: return show;
     }
+    show->constant = &it->blobs[at];
     return show;
 }
 
@@ -148,6 +160,17 @@ static void show_op(interp *it, const anm_mil_op *op)
         for (uint32_t i = 0; i < op->args[a].count; i++, at++)
             it->refs[at] = (anm_mil_value *)shown(it, op->args[a].value[i], at);
     }
+}
+
+/* Results without elements need no work, whatever their other dimensions say. */
+static bool all_empty(const anm_mil_type *t, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        bool empty = false;
+        for (int d = 0; d < t[i].rank; d++) empty |= t[i].dim[d] == 0;
+        if (!empty) return false;
+    }
+    return true;
 }
 
 static int call(interp *it, const anm_mil_op *op)
@@ -177,7 +200,7 @@ static int call(interp *it, const anm_mil_op *op)
                       .err = it->err,
                       .pool = it->opts ? it->opts->pool : NULL,
                       .linear = it->opts ? it->opts->linear : (anm_rounding){0}};
-        bad = evals[op->code](&e);
+        if (!all_empty(it->types, op->n_outs)) bad = evals[op->code](&e);
         for (uint32_t i = 0; i < e.n_temp; i++)
             anm_mil_array_free(&e.temp[i]);
     }

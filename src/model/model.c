@@ -182,6 +182,10 @@ static int check_tensor(const anm_tensor *t, int64_t rows, int64_t cols, bool ve
                         "%s: tensor '%s' has the shape %s where the parameters ask for %s", t->file, t->name,
                         have, want);
     }
+    uint64_t bytes;
+    if (!anm_dtype_size(t->dtype, (uint64_t)rows * (uint64_t)cols, &bytes) || bytes > t->size)
+        return anm_fail(err, ANM_ERR_FORMAT, "%s: tensor '%s' has %llu bytes for the shape [%lld, %lld]: its elements are repeated", t->file,
+                        t->name, (unsigned long long)t->size, (long long)rows, (long long)cols);
     if (!anm_tensor_readable(t) || (vector && anm_dtype_class(t->dtype) == 'q'))
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: tensor '%s' is of type %s, which is not read as a %s",
                         t->file, t->name, anm_dtype_name(t->dtype), vector ? "vector" : "weight");

@@ -17,7 +17,7 @@ anm_sym *anm_lower_no(anm_lower *l, const char *why)
         const anm_mil_op *op = l->op;
         anm_fail(l->err, ANM_ERR_UNSUPPORTED, "%s %s: %s",
                  op ? op->foreign && op->code == ANM_OP_FOREIGN ? op->foreign : anm_mil_op_name(op->code) : "output",
-                 op ? op->outs[0]->name : "", why);
+                 op && op->n_outs ? op->outs[0]->name : "", why);
     }
     return NULL;
 }

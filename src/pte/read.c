@@ -10,6 +10,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+enum { REFERENCE_MOST = 4096 };
+
 typedef struct range {
     uint64_t at, size;
 } range;
@@ -22,6 +24,7 @@ typedef struct reader {
     uint64_t base, segment_bytes; /* where segments begin, and how many bytes they span */
     range *segment;
     uint32_t n_segments;
+    uint64_t referred; /* bytes of delegates, of each as many as a reference to named data may have */
     anm_error *err;
 } reader;
 
@@ -207,6 +210,8 @@ static int read_delegate(reader *r, anm_pte_delegate *g, uint32_t t)
         g->data = d + anm_fb_vector(d, anm_fb_ref(d, list + 4 * index), 0, &bytes);
         g->size = bytes;
     } else return format(r, "a delegate's data lies in an unknown place");
+    r->referred += g->size < REFERENCE_MOST ? g->size : REFERENCE_MOST;
+    if (r->referred / 4 > r->size) return format(r, "delegates refer to the same bytes too often");
     uint32_t at = anm_fb_vector(d, t, DELEGATE_SPECS, &n);
     g->n_specs = n;
     if (!(g->specs = array(r, n, sizeof *g->specs))) return no_memory(r);

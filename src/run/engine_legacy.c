@@ -87,37 +87,42 @@ static bool marked(const rewriting *r, const bool *marks, const anm_mil_value *v
 
 /* ---- the rotary tables ---- */
 
-static int read_table(const float **out, rewriting *r, const anm_mil_value *t, anm_error *err)
+static float table_at(const anm_mil_value *t, int64_t i)
+{
+    const uint8_t *d = t->constant->data;
+    return t->type.dtype == ANM_DT_F16 ? anm_f16_to_f32(anm_ld16(d + 2 * i)) : anm_ldf32(d + 4 * i);
+}
+
+/* The shape of all tables is that of the first; *n: how many values it has. */
+static int check_table(int64_t *n, rewriting *r, const anm_mil_value *t, anm_error *err)
 {
     anm_loaded *l = r->l;
-    int64_t n;
     bool half = t->type.dtype == ANM_DT_F16;
-    if (!anm_mil_type_count(&t->type, &n) || n < 1 || n > TABLE_MAX || (!half && t->type.dtype != ANM_DT_F32) ||
-        !t->constant->data || t->constant->size < (uint64_t)n * (half ? 2 : 4))
+    if (!anm_mil_type_count(&t->type, n) || *n < 1 || *n > TABLE_MAX || (!half && t->type.dtype != ANM_DT_F32) ||
+        !t->constant->data || t->constant->size < (uint64_t)*n * (half ? 2 : 4))
         return unknown("its rotary table is none of floats", err);
-    float *f = anm_arena_array(&l->arena, (size_t)n, sizeof *f);
-    if (!f) return anm_fail_memory(err, "the rotary tables");
-    for (int64_t i = 0; i < n; i++)
-        f[i] = half ? anm_f16_to_f32(anm_ld16(t->constant->data + 2 * i)) : anm_ldf32(t->constant->data + 4 * i);
+    if (l->info.max_context && (l->info.max_context != t->type.dim[0] || l->table_width != t->type.dim[1]))
+        return unknown("its rotary tables differ in shape", err);
     l->info.max_context = t->type.dim[0];
     l->table_width = t->type.dim[1];
-    *out = f;
     return 0;
 }
 
-/* Position 0 turns nothing: its cosines are 1, its sines 0. */
+/* Position 0 turns nothing: its cosines are 1, its sines 0. Each layer slices tables of its own; the first of each kind stands
+ * for all. */
 static int take_slice(rewriting *r, anm_mil_op *op, const anm_mil_value *table, anm_error *err)
 {
-    const float *rows = NULL;
-    int64_t known = r->l->info.max_context, width = r->l->table_width;
-    int rc = read_table(&rows, r, table, err);
+    int64_t n;
+    int rc = check_table(&n, r, table, err);
     if (rc) return rc;
-    if (known && (known != r->l->info.max_context || width != r->l->table_width))
-        return unknown("its rotary tables differ in shape", err);
-    bool is_cos = rows[0] == 1;
-    if (!is_cos && rows[0] != 0) return unknown("a table by position is neither cosines nor sines", err);
+    float first = table_at(table, 0);
+    bool is_cos = first == 1;
+    if (!is_cos && first != 0) return unknown("a table by position is neither cosines nor sines", err);
     anm_mil_value **to = is_cos ? &r->cos : &r->sin;
     if (!*to) {
+        float *rows = anm_arena_array(&r->l->arena, (size_t)n, sizeof *rows);
+        if (!rows) return anm_fail_memory(err, "the rotary tables");
+        for (int64_t i = 0; i < n; i++) rows[i] = table_at(table, i);
         const int64_t shape[2] = {r->rows, table->type.dim[1]};
         *to = anm_mil_input(&r->b, is_cos ? "cos_rows" : "sin_rows", anm_mil_tensor(table->type.dtype, 2, shape));
         *(is_cos ? &r->l->cos : &r->l->sin) = rows;

@@ -70,8 +70,14 @@ static int follow(const uint8_t **data, uint64_t *size, const char **function, a
 
 typedef struct taken_name {
     UT_hash_handle hh;
-    char text[]; /* the key */
+    unsigned next; /* the number to try next behind it */
+    char text[];   /* the key */
 } taken_name;
+
+typedef struct called_piece {
+    UT_hash_handle hh;
+    const anm_mil_function *piece; /* the key */
+} called_piece;
 
 typedef struct join {
     anm_loaded *l;
@@ -79,17 +85,18 @@ typedef struct join {
     anm_mil_function *fn;
     anm_mil_value **at; /* [m->n_values]: what a value of the method is in fn */
     taken_name *names; /* taken in fn */
+    called_piece *called; /* in fn already */
 } join;
 
 /* `name`, or with a number behind it when it is taken. The arena keeps nothing: values copy their names. */
 static const char *free_name(join *j, const char *name, char *room, size_t n)
 {
-    taken_name *t = NULL;
+    taken_name *t = NULL, *base = NULL;
     snprintf(room, n, "%.200s", name);
-    for (unsigned k = 1;; k++) {
+    HASH_FIND_STR(j->names, room, base);
+    for (t = base; t;) {
+        snprintf(room, n, "%.200s_%u", name, ++base->next);
         HASH_FIND_STR(j->names, room, t);
-        if (!t) break;
-        snprintf(room, n, "%.200s_%u", name, k);
     }
     size_t len = strlen(room);
     t = calloc(1, sizeof *t + len + 1);
@@ -222,6 +229,20 @@ static int join_piece(join *j, const anm_mil_function *piece, const char *functi
     return rc;
 }
 
+/* A model's pieces run one after the other, each once; a file that calls one again and again could grow without end. */
+static int call_once(join *j, const anm_mil_function *piece, anm_error *err)
+{
+    called_piece *c = NULL;
+    HASH_FIND_PTR(j->called, &piece, c);
+    if (c) return anm_fail(err, ANM_ERR_UNSUPPORTED, "method %s calls one piece twice", j->m->name);
+    if (!(c = calloc(1, sizeof *c))) return anm_fail_memory(err, "program");
+    c->piece = piece;
+    HASH_ADD_PTR(j->called, piece, c);
+    if (c->hh.tbl) return 0;
+    free(c); /* memory was out inside the table */
+    return anm_fail_memory(err, "program");
+}
+
 static int join_call(join *j, const anm_pte_call *call, anm_error *err)
 {
     const anm_pte_method *m = j->m;
@@ -245,7 +266,8 @@ static int join_call(join *j, const anm_pte_call *call, anm_error *err)
     const anm_mil_function *piece = function ? anm_mil_function_find(p, function) : p->functions;
     if (!piece)
         return anm_fail(err, ANM_ERR_FORMAT, "a package has no function %s", function ? function : "at all");
-    return join_piece(j, piece, function, o->metadata, call, err);
+    rc = call_once(j, piece, err);
+    return rc ? rc : join_piece(j, piece, function, o->metadata, call, err);
 }
 
 int anm_loaded_join(anm_mil_function **out, anm_loaded *l, const anm_pte_method *m, anm_error *err)
@@ -292,6 +314,11 @@ done:
         next = t->hh.next;
         HASH_DEL(j.names, t);
         free(t);
+    }
+    for (called_piece *c = j.called, *next; c; c = next) {
+        next = c->hh.next;
+        HASH_DEL(j.called, c);
+        free(c);
     }
     return rc;
 }

@@ -35,6 +35,7 @@ verdict "… which was not called" "$why"
 export_pth "the format before zip" "legacy.pth: " "$data/legacy.pth"
 export_pth "a tensor is missing" "missing.pth: .*layers.0.feed_forward.w2.weight" "$data/missing.pth"
 export_pth "a tensor of another shape" "shape.pth: .*layers.0.feed_forward.w2.weight" "$data/shape.pth"
+export_pth "a tensor whose elements are repeated" "repeated.pth: tensor 'layers.0.feed_forward.w2.weight' has .* repeated" "$data/repeated.pth"
 export_pth "a tensor of complex numbers" "complex.pth: .*[Cc]omplex" "$data/complex.pth"
 
 # spoil FILE STORAGE VALUE BYTES: value VALUE of a storage of whole.pth is overwritten. Storages begin at multiples of 64.

@@ -55,4 +55,11 @@ if [ -w /dev/full ]; then
 else
     skip "a full disk behind standard output" "there is no /dev/full"
 fi
+# Files that nobody's exporter writes; each crashed or grew without end once.
+seeds=$here/../../fuzz/seeds/run
+fails "a piece that is called twice" 1 "calls one piece twice" run -m "$seeds/called_twice.pte" --tokens 1
+fails "an op without a result" 1 "an op that anemone does not know" run -m "$seeds/no_result.pte" --tokens 1
+succeeds "… has no name in the plan" inspect --plan "$seeds/no_result.pte"
+fails "a slice that begins where a narrow integer says, outside" 1 "slice_by_size: elements 1 and 1 more" run -m "$seeds/narrow_begin.pte" --tokens 1
+
 finish

@@ -47,6 +47,7 @@ def main():
     save("whole.pth")
     save("missing.pth", lambda w: w.pop(w2))
     save("shape.pth", lambda w: w.update({w2: w[w2][:, :-1].contiguous()}))
+    save("repeated.pth", lambda w: w.update({w2: w[w2][:, :1].clone().expand(-1, HIDDEN)}))
     save("complex.pth", lambda w: w.update({"norm.weight": w["norm.weight"].to(torch.complex64)}))
     save("evil.pth", lambda w: w.update({"extra": Evil()}))
     with open(os.path.join(folder, "narrow.json"), "w") as f:

@@ -237,6 +237,50 @@ static int run_text(anm_mil_program *p, const char *text, anm_mil_array *out, co
     return bad ? bad : anm_mil_interp(out, p->functions, in, opts, err);
 }
 
+/* A slice may begin where a narrow integer says, computed or not. */
+static void narrow_integers_say_where_a_slice_is(void **state)
+{
+    (void)state;
+    static const char *const types[] = {"int8", "uint8", "int16", "uint16", "int32"};
+    static const char form[] = "func main(%%b: int32[2]) -> (%%y, %%z) opset \"o\" {\n"
+                               "%%n: %s[2] = cast(x=%%b, dtype=\"%s\")\n"
+                               "%%y: int32[1,2] = slice_by_size(x=int32[2,3](1, 2, 3, 4, 5, 6), begin=%%n, size=[1, 2])\n"
+                               "%%z: int32[?,?] = slice_by_index(x=int32[2,3](1, 2, 3, 4, 5, 6), begin=%%n, end=[2, 3])\n}";
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        anm_mil_program p;
+        anm_error err;
+        anm_mil_array out[2];
+        int32_t at[2] = {1, 1};
+        const anm_mil_array in = {.type = {ANM_DT_I32, 1, {2}}, .i = at};
+        char text[512];
+        snprintf(text, sizeof text, form, types[i], types[i]);
+        if (run_text(&p, text, out, &in, NULL, &err)) fail_msg("%s: %s", types[i], err.text);
+        for (int k = 0; k < 2; k++) {
+            assert_memory_equal(out[k].i, ((int32_t[]){5, 6}), 8);
+            anm_mil_array_free(&out[k]);
+        }
+        anm_mil_program_free(&p);
+    }
+}
+
+/* Nothing is done for results without elements, however long their other dimensions are. */
+static void emptiness_takes_no_time(void **state)
+{
+    (void)state;
+    static const char text[] = "func main(%x: fp32[4611686018427387904,0]) -> (%s, %c, %l) opset \"o\" {\n"
+                               "%s: fp32[4611686018427387904,0] = softmax(x=%x, axis=0)\n"
+                               "%c: fp32[4611686018427387904,0] = concat(values=(%x, %x), axis=1)\n"
+                               "%l: fp32[0,4611686018427387904] = transpose(x=%x, perm=[1, 0])\n}";
+    anm_mil_program p;
+    anm_error err;
+    anm_mil_array out[3];
+    float none = 0;
+    const anm_mil_array in = {.type = {ANM_DT_F32, 2, {4611686018427387904, 0}}, .f = &none};
+    if (run_text(&p, text, out, &in, NULL, &err)) fail_msg("%s", err.text);
+    for (int k = 0; k < 3; k++) anm_mil_array_free(&out[k]);
+    anm_mil_program_free(&p);
+}
+
 static void split_gives_its_parts(void **state)
 {
     (void)state;
@@ -450,6 +494,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_op_gives_the_values_worked_by_hand),
+        cmocka_unit_test(narrow_integers_say_where_a_slice_is), cmocka_unit_test(emptiness_takes_no_time),
         cmocka_unit_test(split_gives_its_parts),
         cmocka_unit_test(computed_shapes_and_all_kinds_of_outputs),
         cmocka_unit_test(fp16_rounds_every_result),

@@ -227,6 +227,8 @@ static const struct {
      "function f: at %y: %y: its dimensions multiply to more than 2^63"},
     {F("%y: fp16[3000000000,3000000000] = magic(x=%x)"), "function f: at %y: %y: too large"},
     {F("%y: fp16[2], %z: fp16[2] = exp(x=%x)"), "function f: at %y: exp: 2 results, not one"},
+    {F("%y: fp16[1,?] = constexpr_blockwise_shift_scale(data=int8[1,2](1, 2), scale=fp16[1,1](1))"),
+     "function f: at %y: declared fp16[1,?] but it gives fp16[1,2]"},
 };
 
 static void verify_text(const char *text, bool strict, int code, const char *why)
@@ -306,6 +308,8 @@ static void a_broken_graph_is_named(void **state)
     broken(&t, "function f: two values are named %x");
     t.a->name = NULL;
     broken(&t, "function f: at %?: a value has no name");
+    t.a->name = "";
+    broken(&t, "function f: a value has no name");
     t.a->id = t.e->id;
     broken(&t, "function f: at %a: %e and %a have one id");
     t.a->id = 4000000000u;
