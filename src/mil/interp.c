@@ -162,6 +162,12 @@ static void show_op(interp *it, const anm_mil_op *op)
     }
 }
 
+static bool too_large(const interp *it, const anm_mil_type *t)
+{
+    int64_t n;
+    return it->opts && it->opts->most && (!anm_mil_type_count(t, &n) || n > it->opts->most);
+}
+
 /* Results without elements need no work, whatever their other dimensions say. */
 static bool all_empty(const anm_mil_type *t, uint32_t n)
 {
@@ -188,6 +194,8 @@ static int call(interp *it, const anm_mil_op *op)
     for (; !bad && made < op->n_outs; made++) {
         if (!anm_mil_type_known(&it->types[made]) || !fits(&it->types[made], &op->outs[made]->type))
             bad = mismatch(it, op->outs[made]->name, &it->types[made], &op->outs[made]->type);
+        else if (too_large(it, &it->types[made]))
+            bad = anm_fail(it->err, ANM_ERR_LIMIT, "more than %lld elements", (long long)it->opts->most);
         else if (!anm_array_new(&it->outs[made], &it->types[made]))
             bad = anm_fail_memory(it->err, "a tensor");
         if (bad) break;

@@ -292,6 +292,7 @@ typedef struct anm_mil_interp_opts {
     void (*after)(void *ctx, const anm_mil_op *op, const anm_mil_array *result);
     void *ctx;
     struct anm_pool *pool; /* linear runs on it; may be NULL. Results do not depend on it. */
+    int64_t most;          /* elements that a result may have (else ANM_ERR_LIMIT); 0: as many as memory holds */
     anm_rounding linear;   /* what linear's inputs are rounded to, in blocks from the beginning of each row */
 } anm_mil_interp_opts;
 
