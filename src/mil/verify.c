@@ -197,7 +197,11 @@ static int check_body(checker *c)
     }
     const anm_mil_op *prev = NULL;
     for (const anm_mil_op *op = fn->first; op; prev = op, op = op->next) {
-        __builtin_prefetch(op->next); /* following the list is what the walk would wait for most */
+        if (op->next) { /* following pointers is what the walk would wait for most */
+            __builtin_prefetch(op->next->next);
+            __builtin_prefetch(op->next->args);
+            if (op->next->n_outs) __builtin_prefetch(op->next->outs[0]);
+        }
         if (op->prev != prev) return FAIL(c, "the list of ops is broken");
         if (check_op(c, op)) {
             anm_error why = *c->err;
