@@ -62,8 +62,7 @@ int anm_outfile_check(const char *path, anm_error *err)
 static char *behind_links(const char *path)
 {
     struct stat st;
-    char *real = !lstat(path, &st) && S_ISLNK(st.st_mode) ? realpath(path, NULL) : NULL;
-    return real ? real : strdup(path);
+    return !lstat(path, &st) && S_ISLNK(st.st_mode) ? realpath(path, NULL) : strdup(path);
 }
 
 int anm_outfile_open(anm_outfile *out, const char *path, anm_error *err)

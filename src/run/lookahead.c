@@ -75,7 +75,7 @@ static int check(const anm_session *s, const anm_lookahead *how, anm_error *err)
         return anm_fail(
             err, ANM_ERR_UNSUPPORTED,
             "lookahead: this file gives the logits of the last token only, and guesses need them all: export "
-            "it with one method, or without lookahead");
+            "it with one method or with --logits all, or run without lookahead");
     if (how->ngram_size < 2)
         return anm_fail(err, ANM_ERR_USAGE, "lookahead: ngram_size %d must be at least 2", how->ngram_size);
     if (how->window_size < 0)
