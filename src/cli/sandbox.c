@@ -44,9 +44,11 @@ int cli_sandbox_run(options *o, anm_error *err)
         read_only(&l, in_folder(&l, o->tokenizer, true, "tokenizer_config.json"));
         read_only(&l, in_folder(&l, o->tokenizer, true, "chat_template.jinja"));
     }
-    if (o->logits) { /* a new file beside its name takes its place */
-        const char *folder = in_folder(&l, o->logits, true, ".");
+    if (o->logits) { /* a new file takes its place, beside what a link leads to */
+        char *real = realpath(o->logits, NULL); /* NULL: it is not there yet */
+        const char *folder = in_folder(&l, real ? real : o->logits, true, ".");
         if (folder) l.path[l.n++] = (anm_sandbox_path){folder, true};
+        free(real);
     }
     if (o->interactive) {
         l.path[l.n++] = (anm_sandbox_path){".", true}; /* /save */

@@ -197,6 +197,11 @@ fails "two prompts" 2 "only one of --prompt" run -m single.pte -t "$tiny" --prom
 fails "another input_len" 1 "input_len is 32, but --input_len says 64" run -m single.pte --tokens 1 --input_len 64
 fails "another cache_len" 1 "cache_len is 96, but --cache_len says 992" run -m single.pte --tokens 1 --cache_len 992
 fails "another context" 1 "max_context_len is 128, but --max_context_len says 1024" run -m multi.pte --tokens 1 --max_context_len 1024
+mkdir -p elsewhere && echo old >elsewhere/logits.npy && ln -sf elsewhere/logits.npy logits_link.npy
+succeeds "logits where a link leads" run -m single.pte --tokens 1,2 --max_new_tokens 0 --logits logits_link.npy
+why=
+[ -L logits_link.npy ] && [ "$(wc -c <elsewhere/logits.npy)" -gt 100 ] || why=$(ls -l logits_link.npy elsewhere)
+verdict "… are there" "$why"
 fails "logits in place of the program" 1 "single.pte: is being read" run -m single.pte --tokens 1 --max_new_tokens 0 --logits single.pte
 fails "lookahead that does not fit" 1 "36 rows are more than the 32 of a step" run -m single.pte --tokens 1 --lookahead --window_size 5
 fails "lookahead in a file with the last token's logits" 1 "logits of the last token only" run -m multi.pte --tokens 1 --lookahead
