@@ -21,8 +21,13 @@ static uint8_t *reserve(anm_buf *b, size_t n)
         b->bad = true;
         return NULL;
     }
+    if (b->limit && b->size + n > b->limit) {
+        b->bad = b->over = true;
+        return NULL;
+    }
     if (b->room < b->size + n + 1) {
         size_t room = b->room ? b->room * 2 : 256;
+        if (b->limit && room > b->limit + 1) room = b->limit + 1;
         if (room < b->size + n + 1) room = b->size + n + 1;
         uint8_t *p = realloc(b->data, room);
         if (!p) {

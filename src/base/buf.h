@@ -13,7 +13,9 @@
 typedef struct anm_buf {
     uint8_t *data; /* size bytes, then a 0 byte once anything was written */
     size_t size, room;
-    bool bad; /* an allocation failed: the content is not whole */
+    size_t limit; /* the most that it may hold; 0: no limit. Set before the first byte, where the content is a stranger's */
+    bool bad;     /* an allocation failed, or the limit was met (`over`): the content is not whole */
+    bool over;
 } anm_buf;
 
 void anm_buf_free(anm_buf *b);

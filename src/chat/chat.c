@@ -163,10 +163,11 @@ int anm_chat_render(anm_chat_text *out, const anm_chat_template *t, const anm_ch
     for (size_t i = 0; i < n; i++) bytes += messages[i].content_n + 64;
     anm_arena_init(&r.arena);
     r.arena.limit = ((size_t)16 << 20) + bytes * 64;
-    r.steps = 1000000 + (uint64_t)n * 20000;
+    r.work = JJ_STEP * (2000000 + (uint64_t)n * 40000) + (uint64_t)bytes * 256;
     r.global = r.scope = jj_scope_new(&r, NULL);
     int rc = r.global ? define_all(&r, messages, n, opts) : jj_no_memory(&r);
     if (!rc) rc = jj_render(&r, t->tree);
+    if (!rc && !r.work) rc = jj_no_work(&r);
     if (!rc) rc = make_parts(out, &text, err);
     anm_arena_free(&r.arena);
     return rc;

@@ -157,7 +157,7 @@ typedef struct jj_run {
     anm_error *err;
     struct jj_scope *scope, *global;
     jj_text *out;
-    uint64_t steps;  /* left */
+    uint64_t work;   /* left; see jj_charge */
     int depth;
     bool breaking, continuing;
     int64_t now;
@@ -172,6 +172,18 @@ typedef struct jj_args {
     size_t n;
 } jj_args;
 
+/* What a template does is counted, so that none takes time out of proportion: JJ_STEP for a statement or an expression,
+ * JJ_ITEM for each item or name that is looked at, 1 for each byte. Whoever walks through something charges for it. False
+ * once nothing is left: what is found out then does not count, and the next step, or the end, fails with jj_no_work. */
+enum { JJ_STEP = 64, JJ_ITEM = 8 };
+
+static inline bool jj_charge(jj_run *r, uint64_t cost)
+{
+    r->work -= cost < r->work ? cost : r->work;
+    return r->work > 0;
+}
+
+int jj_no_work(jj_run *r);
 int jj_fail(jj_run *r, int code, const char *fmt, ...) ANM_PRINTF(3, 4);
 int jj_no_memory(jj_run *r);
 
@@ -180,7 +192,7 @@ jj_value jj_text_value(const jj_text *t);
 jj_value jj_str(const char *p); /* of the template's own */
 
 bool jj_truth(const jj_value *v);
-bool jj_equal(const jj_value *x, const jj_value *y, int depth);
+bool jj_equal(jj_run *r, const jj_value *x, const jj_value *y, int depth);
 const char *jj_type_name(const jj_value *v);
 /* How a value prints, as a string value. */
 int jj_to_str(jj_run *r, jj_value *out, const jj_value *v);
@@ -188,7 +200,7 @@ int jj_seq_add(jj_run *r, jj_seq *s, const jj_value *v);
 int jj_seq_new(jj_run *r, jj_value *out);
 int jj_map_new(jj_run *r, jj_value *out);
 int jj_map_set(jj_run *r, jj_map *m, const jj_value *key, const jj_value *v);
-const jj_value *jj_map_get(const jj_map *m, const char *key, size_t n);
+const jj_value *jj_map_get(jj_run *r, const jj_map *m, const char *key, size_t n);
 
 /* Filters, tests and methods by name: known when parsing, so that what is beyond them is refused before anything is
  * rendered. */

@@ -36,16 +36,16 @@ struct jj_scope *jj_scope_new(jj_run *r, struct jj_scope *parent)
     return s;
 }
 
-static struct jj_var *find_in(struct jj_scope *s, const char *name, size_t n)
+static struct jj_var *find_in(jj_run *r, struct jj_scope *s, const char *name, size_t n)
 {
-    for (struct jj_var *v = s->vars; v; v = v->next)
+    for (struct jj_var *v = s->vars; v && jj_charge(r, JJ_ITEM); v = v->next)
         if (v->n == n && memcmp(v->name, name, n) == 0) return v;
     return NULL;
 }
 
 int jj_define(jj_run *r, struct jj_scope *s, const char *name, size_t n, const jj_value *v)
 {
-    struct jj_var *var = find_in(s, name, n);
+    struct jj_var *var = find_in(r, s, name, n);
     if (!var) {
         if (!(var = anm_arena_alloc(&r->arena, sizeof *var))) return jj_no_memory(r);
         var->name = name;
@@ -60,10 +60,10 @@ int jj_define(jj_run *r, struct jj_scope *s, const char *name, size_t n, const j
 /* What a template may call without defining it: a JJ_MACRO without a body. */
 static const char *const functions[] = {"raise_exception", "namespace", "dict", "range", "strftime_now"};
 
-static jj_value look_up(const jj_run *r, const char *name, size_t n)
+static jj_value look_up(jj_run *r, const char *name, size_t n)
 {
-    for (struct jj_scope *s = r->scope; s; s = s->parent) {
-        const struct jj_var *v = find_in(s, name, n);
+    for (struct jj_scope *s = r->scope; s && jj_charge(r, JJ_ITEM); s = s->parent) {
+        const struct jj_var *v = find_in(r, s, name, n);
         if (v) return v->v;
     }
     const jj_node name_node = {.s = name, .n = n};
@@ -131,6 +131,7 @@ static int call_macro(jj_run *r, jj_value *out, const jj_node *macro, const jj_a
     for (size_t i = 0; !rc && i < macro->count; i++) {
         const jj_node *p = macro->list[i];
         jj_value v = {.type = JJ_UNDEFINED};
+        jj_charge(r, JJ_ITEM * args->n);
         if (p->a) rc = eval(r, &v, p->a);
         while (place < args->n && args->name[place]) place++;
         if (place < args->n) v = args->v[place++];
@@ -240,7 +241,7 @@ static int attribute(jj_run *r, jj_value *out, const jj_node *n)
     int rc = eval(r, &v, n->a);
     if (rc) return rc;
     if (v.type == JJ_UNDEFINED) return jj_fail(r, ANM_ERR_USAGE, "takes '%.*s' of something that is undefined", (int)n->n, n->s);
-    const jj_value *found = v.type == JJ_MAP ? jj_map_get(v.map, n->s, n->n) : NULL;
+    const jj_value *found = v.type == JJ_MAP ? jj_map_get(r, v.map, n->s, n->n) : NULL;
     *out = found ? *found : (jj_value){.type = JJ_UNDEFINED};
     return 0;
 }
@@ -377,7 +378,7 @@ static int math(jj_run *r, jj_value *out, const jj_node *n)
 static int compare(jj_run *r, bool *out, const jj_node *n, const jj_value *x, const jj_value *y)
 {
     if (jj_is(n, "==") || jj_is(n, "!=")) {
-        *out = jj_equal(x, y, 0) == (n->s[0] == '=');
+        *out = jj_equal(r, x, y, 0) == (n->s[0] == '=');
         return 0;
     }
     if (jj_is(n, "in") || jj_is(n, "not")) {
@@ -394,6 +395,7 @@ static int compare(jj_run *r, bool *out, const jj_node *n, const jj_value *x, co
         order = a < b ? -1 : a > b;
     } else if (x->type == JJ_STR && y->type == JJ_STR) {
         size_t least = x->s.n < y->s.n ? x->s.n : y->s.n;
+        jj_charge(r, least);
         order = memcmp(x->s.p, y->s.p, least);
         if (!order) order = x->s.n < y->s.n ? -1 : x->s.n > y->s.n;
     } else {
@@ -503,10 +505,7 @@ static int eval_inner(jj_run *r, jj_value *out, const jj_node *n)
 
 static int eval(jj_run *r, jj_value *out, const jj_node *n)
 {
-    if (!r->steps--) {
-        r->steps = 0;
-        return jj_fail(r, ANM_ERR_LIMIT, "takes too many steps");
-    }
+    if (!jj_charge(r, JJ_STEP)) return jj_no_work(r);
     if (++r->depth > DEEPEST) return jj_fail(r, ANM_ERR_LIMIT, "nests more than %d deep", DEEPEST);
     int rc = eval_inner(r, out, n);
     r->depth--;
@@ -646,10 +645,7 @@ int jj_render(jj_run *r, const jj_node *tree)
     if (++r->depth > DEEPEST) return jj_fail(r, ANM_ERR_LIMIT, "nests more than %d deep", DEEPEST);
     for (const jj_node *n = tree; n && !r->breaking && !r->continuing; n = n->next) {
         r->line = n->line;
-        if (!r->steps--) {
-            r->steps = 0;
-            return jj_fail(r, ANM_ERR_LIMIT, "takes too many steps");
-        }
+        if (!jj_charge(r, JJ_STEP)) return jj_no_work(r);
         int rc = run_one(r, n);
         if (rc) return rc;
     }

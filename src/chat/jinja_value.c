@@ -2,6 +2,7 @@
 /* Values of templates: strings that know which of their bytes a message said, lists, maps; filters, tests, methods. */
 #include "chat/jinja.h"
 
+#include "base/find.h"
 #include "token/utf8.h"
 
 #include <math.h>
@@ -26,6 +27,17 @@ int jj_fail(jj_run *r, int code, const char *fmt, ...)
 int jj_no_memory(jj_run *r)
 {
     return jj_fail(r, ANM_ERR_LIMIT, "takes more memory than a conversation of this size should");
+}
+
+int jj_no_work(jj_run *r)
+{
+    return jj_fail(r, ANM_ERR_LIMIT, "takes too many steps");
+}
+
+/* Are n bytes the same? */
+static bool same(jj_run *r, const char *p, const char *q, size_t n)
+{
+    return jj_charge(r, n) && memcmp(p, q, n) == 0;
 }
 
 /* ---- strings ---- */
@@ -81,8 +93,9 @@ static size_t back(const char *p, size_t at)
     return at;
 }
 
-static bool strips(const char *p, const jj_value *set)
+static bool strips(jj_run *r, const char *p, const jj_value *set)
 {
+    if (!jj_charge(r, set ? set->s.n : 1)) return false;
     if (!set) return is_space(anm_utf8_at(p));
     size_t len = anm_utf8_len(*p);
     for (size_t i = 0; i < set->s.n; i += anm_utf8_len(set->s.p[i]))
@@ -90,31 +103,29 @@ static bool strips(const char *p, const jj_value *set)
     return false;
 }
 
-static jj_value strip(const jj_value *v, const jj_value *set, bool left, bool right)
+static jj_value strip(jj_run *r, const jj_value *v, const jj_value *set, bool left, bool right)
 {
     size_t from = 0, to = v->s.n;
-    while (left && from < to && strips(v->s.p + from, set)) from += anm_utf8_len(v->s.p[from]);
+    while (left && from < to && strips(r, v->s.p + from, set)) from += anm_utf8_len(v->s.p[from]);
     while (right && to > from) {
         size_t last = back(v->s.p, to);
-        if (!strips(v->s.p + last, set)) break;
+        if (!strips(r, v->s.p + last, set)) break;
         to = last;
     }
     return cut(v, from, to);
 }
 
-static bool find(size_t *at, const jj_value *v, size_t from, const jj_value *what)
+static bool find(jj_run *r, size_t *at, const jj_value *v, size_t from, const jj_value *what)
 {
-    for (size_t i = from; what->s.n <= v->s.n && i <= v->s.n - what->s.n; i++)
-        if (memcmp(v->s.p + i, what->s.p, what->s.n) == 0) {
-            *at = i;
-            return true;
-        }
-    return false;
+    const char *is = r->work ? anm_find(v->s.p + from, v->s.n - from, what->s.p, what->s.n) : NULL;
+    *at = is ? (size_t)(is - v->s.p) : v->s.n;
+    return jj_charge(r, *at - from + what->s.n) && is;
 }
 
-static size_t chars_of(const jj_value *v)
+static size_t chars_of(jj_run *r, const jj_value *v)
 {
     size_t n = 0;
+    if (!jj_charge(r, v->s.n)) return 0;
     for (size_t i = 0; i < v->s.n; i += anm_utf8_len(v->s.p[i])) n++;
     return n;
 }
@@ -147,7 +158,7 @@ static int replace(jj_run *r, jj_value *out, const jj_value *v, const jj_value *
     size_t done = 0, at;
     int rc;
     if (!from->s.n) return jj_fail(r, ANM_ERR_UNSUPPORTED, "replaces the empty text");
-    while (count-- && find(&at, v, done, from)) {
+    while (count-- && find(r, &at, v, done, from)) {
         jj_value before = cut(v, done, at);
         if ((rc = jj_text_put(r, &t, before.s.p, before.s.mark, before.s.n))) return rc;
         if ((rc = jj_text_put(r, &t, to->s.p, to->s.mark, to->s.n))) return rc;
@@ -168,7 +179,7 @@ static int split(jj_run *r, jj_value *out, const jj_value *v, const jj_value *by
     if (right && most >= 0) return jj_fail(r, ANM_ERR_UNSUPPORTED, "rsplit with a count is not one that we do");
     if (by) {
         if (!by->s.n) return jj_fail(r, ANM_ERR_USAGE, "splits by the empty text");
-        for (; most != 0 && find(&at, v, done, by); done = at + by->s.n, most--) {
+        for (; most != 0 && find(r, &at, v, done, by); done = at + by->s.n, most--) {
             jj_value part = cut(v, done, at);
             if ((rc = jj_seq_add(r, out->seq, &part))) return rc;
         }
@@ -177,10 +188,11 @@ static int split(jj_run *r, jj_value *out, const jj_value *v, const jj_value *by
     }
     for (;;) {
         jj_value rest = cut(v, done, v->s.n);
-        rest = strip(&rest, NULL, true, most == 0);
-        if (!rest.s.n) return 0;
+        rest = strip(r, &rest, NULL, true, most == 0);
+        if (!rest.s.n || !r->work) return 0;
         size_t end = 0;
         while (end < rest.s.n && (most == 0 || !is_space(anm_utf8_at(rest.s.p + end)))) end += anm_utf8_len(rest.s.p[end]);
+        jj_charge(r, end);
         jj_value part = cut(&rest, 0, end);
         if ((rc = jj_seq_add(r, out->seq, &part))) return rc;
         done = (size_t)(rest.s.p - v->s.p) + end;
@@ -221,7 +233,7 @@ int jj_map_new(jj_run *r, jj_value *out)
 int jj_map_set(jj_run *r, jj_map *m, const jj_value *key, const jj_value *v)
 {
     for (size_t i = 0; i < m->n; i++)
-        if (jj_equal(&m->key[i], key, 0)) {
+        if (jj_equal(r, &m->key[i], key, 0)) {
             m->value[i] = *v;
             return 0;
         }
@@ -242,10 +254,10 @@ int jj_map_set(jj_run *r, jj_map *m, const jj_value *key, const jj_value *v)
     return 0;
 }
 
-const jj_value *jj_map_get(const jj_map *m, const char *key, size_t n)
+const jj_value *jj_map_get(jj_run *r, const jj_map *m, const char *key, size_t n)
 {
-    for (size_t i = 0; i < m->n; i++)
-        if (m->key[i].type == JJ_STR && m->key[i].s.n == n && memcmp(m->key[i].s.p, key, n) == 0) return &m->value[i];
+    for (size_t i = 0; i < m->n && jj_charge(r, JJ_ITEM); i++)
+        if (m->key[i].type == JJ_STR && m->key[i].s.n == n && same(r, m->key[i].s.p, key, n)) return &m->value[i];
     return NULL;
 }
 
@@ -255,11 +267,11 @@ int jj_item(jj_run *r, jj_value *out, const jj_value *v, const jj_value *key)
     if (v->type == JJ_UNDEFINED) return jj_fail(r, ANM_ERR_USAGE, "takes an item of something that is undefined");
     if (v->type == JJ_MAP) {
         for (size_t i = 0; i < v->map->n; i++)
-            if (jj_equal(&v->map->key[i], key, 0)) *out = v->map->value[i];
+            if (jj_equal(r, &v->map->key[i], key, 0)) *out = v->map->value[i];
         return 0;
     }
     if (key->type != JJ_INTEGER) return 0;
-    int64_t n = v->type == JJ_SEQ ? (int64_t)v->seq->n : v->type == JJ_STR ? (int64_t)chars_of(v) : 0;
+    int64_t n = v->type == JJ_SEQ ? (int64_t)v->seq->n : v->type == JJ_STR ? (int64_t)chars_of(r, v) : 0;
     int64_t i = key->i < 0 ? key->i + n : key->i;
     if (i < 0 || i >= n) return 0;
     if (v->type == JJ_SEQ) {
@@ -267,6 +279,7 @@ int jj_item(jj_run *r, jj_value *out, const jj_value *v, const jj_value *key)
         return 0;
     }
     size_t at = 0;
+    jj_charge(r, (uint64_t)i);
     while (i--) at += anm_utf8_len(v->s.p[at]);
     *out = cut(v, at, at + anm_utf8_len(v->s.p[at]));
     return 0;
@@ -305,27 +318,29 @@ static bool number_of(const jj_value *v, double *f)
     return true;
 }
 
-bool jj_equal(const jj_value *x, const jj_value *y, int depth)
+bool jj_equal(jj_run *r, const jj_value *x, const jj_value *y, int depth)
 {
     double a, b;
+    if (!jj_charge(r, JJ_ITEM)) return false;
     if (number_of(x, &a) && number_of(y, &b)) {
         if (x->type == JJ_INTEGER && y->type == JJ_INTEGER) return x->i == y->i;
         return !(a < b) && !(a > b);
     }
     if (x->type != y->type || depth > 50) return false;
     switch (x->type) {
-    case JJ_STR: return x->s.n == y->s.n && memcmp(x->s.p, y->s.p, x->s.n) == 0;
+    case JJ_STR: return x->s.n == y->s.n && same(r, x->s.p, y->s.p, x->s.n);
     case JJ_SEQ:
+        if (x->seq == y->seq) return true;
         if (x->seq->n != y->seq->n || x->seq->tuple != y->seq->tuple) return false;
         for (size_t i = 0; i < x->seq->n; i++)
-            if (!jj_equal(&x->seq->v[i], &y->seq->v[i], depth + 1)) return false;
+            if (!jj_equal(r, &x->seq->v[i], &y->seq->v[i], depth + 1)) return false;
         return true;
     case JJ_MAP:
         if (x->map == y->map) return true;
         if (x->map->n != y->map->n) return false;
         for (size_t i = 0; i < x->map->n; i++) {
-            const jj_value *k = &x->map->key[i], *v = k->type == JJ_STR ? jj_map_get(y->map, k->s.p, k->s.n) : NULL;
-            if (!v || !jj_equal(&x->map->value[i], v, depth + 1)) return false;
+            const jj_value *k = &x->map->key[i], *v = k->type == JJ_STR ? jj_map_get(r, y->map, k->s.p, k->s.n) : NULL;
+            if (!v || !jj_equal(r, &x->map->value[i], v, depth + 1)) return false;
         }
         return true;
     case JJ_MACRO: return x->macro == y->macro;
@@ -462,7 +477,8 @@ static int ends(jj_run *r, jj_value *out, const jj_node *name, const jj_value *v
     for (size_t i = 0; i < list->n; i++) {
         const jj_value *w = &list->v[i];
         if (w->type != JJ_STR) return jj_fail(r, ANM_ERR_USAGE, "%.*s is given %s, not a text", (int)name->n, name->s, jj_type_name(w));
-        if (w->s.n <= v->s.n && memcmp(start ? v->s.p : v->s.p + v->s.n - w->s.n, w->s.p, w->s.n) == 0) out->b = true;
+        jj_charge(r, JJ_ITEM);
+        if (w->s.n <= v->s.n && same(r, start ? v->s.p : v->s.p + v->s.n - w->s.n, w->s.p, w->s.n)) out->b = true;
     }
     return 0;
 }
@@ -474,7 +490,7 @@ static int string_method(jj_run *r, jj_value *out, const jj_node *name, const jj
     if (jj_is(name, "startswith") || jj_is(name, "endswith")) return ends(r, out, name, v, args, name->s[0] == 's');
     if ((rc = text_argument(r, &a, name, args, 0, "sep"))) return rc;
     if (jj_is(name, "strip") || jj_is(name, "lstrip") || jj_is(name, "rstrip")) {
-        *out = strip(v, a, name->s[0] != 'r', name->s[0] != 'l');
+        *out = strip(r, v, a, name->s[0] != 'r', name->s[0] != 'l');
         return 0;
     }
     if (jj_is(name, "split") || jj_is(name, "rsplit")) {
@@ -490,9 +506,9 @@ static int string_method(jj_run *r, jj_value *out, const jj_node *name, const jj
     if (jj_is(name, "find") && a) {
         size_t at;
         *out = (jj_value){.type = JJ_INTEGER, .i = -1};
-        if (!find(&at, v, 0, a)) return 0;
+        if (!find(r, &at, v, 0, a)) return 0;
         jj_value before = cut(v, 0, at);
-        out->i = (int64_t)chars_of(&before);
+        out->i = (int64_t)chars_of(r, &before);
         return 0;
     }
     if (jj_is(name, "join") && args->n == 1) {
@@ -577,7 +593,7 @@ static int join(jj_run *r, jj_value *out, const jj_value *list, const jj_value *
     jj_text t = {0};
     jj_value s;
     int rc;
-    for (size_t i = 0; i < list->seq->n; i++) {
+    for (size_t i = 0; i < list->seq->n && jj_charge(r, JJ_ITEM); i++) {
         if (i && by && (rc = jj_text_put(r, &t, by->s.p, by->s.mark, by->s.n))) return rc;
         if ((rc = jj_to_str(r, &s, &list->seq->v[i])) || (rc = jj_text_put(r, &t, s.s.p, s.s.mark, s.s.n))) return rc;
     }
@@ -597,7 +613,7 @@ static int by_attribute(jj_run *r, jj_value *out, const jj_node *name, const jj_
     if ((!whole && (!key || key->type != JJ_STR)) || (test && (test->type != JJ_STR || !jj_test_known(test->s.p, test->s.n))))
         return jj_fail(r, ANM_ERR_UNSUPPORTED, "the filter '%.*s' with these arguments is not one that we do", (int)name->n, name->s);
     if (skip > args->n) skip = args->n;
-    for (size_t i = 0; i < list->seq->n; i++) {
+    for (size_t i = 0; i < list->seq->n && jj_charge(r, JJ_ITEM); i++) {
         jj_value v = list->seq->v[i];
         if (key && (rc = jj_item(r, &v, &list->seq->v[i], key))) return rc;
         if (map) {
@@ -696,7 +712,7 @@ int jj_filter(jj_run *r, jj_value *out, const jj_node *name, const jj_value *v, 
         if ((rc = jj_to_str(r, &s, v)) || (rc = must_be_text(r, name, &s))) return rc;
         if (i == 0) {
             if ((rc = text_argument(r, &a, name, args, 0, "chars"))) return rc;
-            *out = strip(&s, a, true, true);
+            *out = strip(r, &s, a, true, true);
             return 0;
         }
         return string_method(r, out, name, &s, args);
@@ -745,11 +761,11 @@ int jj_test(jj_run *r, bool *out, const jj_node *name, const jj_value *v, const 
         int rc = items_of(r, &all, a);
         if (rc) return rc;
         *out = false;
-        for (size_t i = 0; i < all.seq->n; i++) *out = *out || jj_equal(&all.seq->v[i], v, 0);
+        for (size_t i = 0; i < all.seq->n; i++) *out = *out || jj_equal(r, &all.seq->v[i], v, 0);
         size_t at;
-        if (a->type == JJ_STR && k == JJ_STR) *out = find(&at, a, 0, v);
+        if (a->type == JJ_STR && k == JJ_STR) *out = find(r, &at, a, 0, v);
     } else {
-        *out = jj_equal(v, a, 0) != jj_is(name, "ne");
+        *out = jj_equal(r, v, a, 0) != jj_is(name, "ne");
     }
     return 0;
 }

@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/bytes.h"
 #include "base/dtype.h"
+#include "base/find.h"
 #include "base/half.h"
 #include "base/map.h"
 #include "base/outfile.h"
@@ -226,6 +227,44 @@ static void outfile_is_whole_or_not_there(void **state)
     rmdir(dir);
 }
 
+/* Against the plain search, over all short texts of two letters, and where the plain one takes quadratic time. */
+static void finding_is_right_and_linear(void **state)
+{
+    (void)state;
+    char text[11], what[7];
+    for (unsigned n = 0; n <= 10; n++)
+        for (unsigned t = 0; t < 1u << n; t++) {
+            for (unsigned i = 0; i < n; i++) text[i] = (char)('a' + (t >> i & 1));
+            for (unsigned m = 0; m <= 6; m++)
+                for (unsigned w = 0; w < 1u << m; w++) {
+                    for (unsigned i = 0; i < m; i++) what[i] = (char)('a' + (w >> i & 1));
+                    const char *is = NULL;
+                    for (unsigned i = 0; !is && i + m <= n; i++)
+                        if (memcmp(text + i, what, m) == 0) is = text + i;
+                    assert_ptr_equal(anm_find(text, n, what, m), is);
+                }
+        }
+    enum { LONG = 1 << 20 };
+    char *p = malloc(2 * LONG);
+    assert_non_null(p);
+    memset(p, 'a', 2 * LONG);
+    p[LONG / 2] = 'b'; /* the plain search would not end */
+    assert_ptr_equal(anm_find(p + LONG, LONG, p, LONG), NULL);
+    assert_ptr_equal(anm_find(p + 1, 2 * LONG - 1, p + LONG / 2 + 1, LONG), p + LONG / 2 + 1);
+    free(p);
+}
+
+static void buf_keeps_its_limit(void **state)
+{
+    (void)state;
+    anm_buf b = {.limit = 300};
+    for (int i = 0; i < 300; i++) anm_buf_u8(&b, (uint8_t)i);
+    assert_true(!b.bad && b.size == 300 && b.room <= 301);
+    anm_buf_u8(&b, 0);
+    assert_true(b.bad && b.over && b.size == 300);
+    anm_buf_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +277,8 @@ int main(void)
         cmocka_unit_test(pool_shares_a_loop),
         cmocka_unit_test(outfile_is_whole_or_not_there),
         cmocka_unit_test(early_writing_changes_nothing),
+        cmocka_unit_test(finding_is_right_and_linear),
+        cmocka_unit_test(buf_keeps_its_limit),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 /* Chat templates against jinja2's stored answers (tools/chat_oracle.py), and what the templates must keep apart. */
 #include "test.h"
 
+#include "base/buf.h"
 #include "chat/chat.h"
 
 #include <jansson.h>
@@ -179,6 +180,17 @@ static void running_refuses_by_name_too_and_is_bounded(void **state)
         {"{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "takes "},
         {"{% set ns = namespace(x='ab') %}{% for a in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}", "memory"},
         {"{{ 'x' * 100 }}", "repeating"},
+        /* One step each that looks at much: lists that share their halves, long lists, long texts, many names. */
+        {"{% set n = namespace(a=[1], b=[1]) %}{% for i in range(45) %}{% set n.a = [n.a, n.a] %}{% set n.b = [n.b, n.b] %}"
+         "{% endfor %}{% if n.a == n.b %}x{% endif %}", "steps"},
+        {"{% set n = namespace(a=[1, 2]) %}{% for i in range(14) %}{% set n.a = n.a + n.a %}{% endfor %}"
+         "{% for i in range(3000) %}{% if 3 in n.a %}x{% endif %}{% endfor %}", "steps"},
+        {"{% set n = namespace(a='a') %}{% for i in range(18) %}{% set n.a = n.a + n.a %}{% endfor %}{% set b = n.a + 'b' %}"
+         "{% set c = n.a + n.a %}{% for i in range(3000) %}{{ c.find(b) }}{% endfor %}", "steps"},
+        {"{% set n = namespace(a=' ') %}{% for i in range(18) %}{% set n.a = n.a + n.a %}{% endfor %}"
+         "{% for i in range(3000) %}{{ n.a.strip() }}{% endfor %}", "steps"},
+        {"{% set n = namespace(a='a') %}{% for i in range(18) %}{% set n.a = n.a + n.a %}{% endfor %}"
+         "{% for i in range(3000) %}{% if n.a[-1] == 'b' %}x{% endif %}{% endfor %}", "steps"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         anm_chat_template *t = parse(cases[i].text);
@@ -206,6 +218,24 @@ static void running_refuses_by_name_too_and_is_bounded(void **state)
     assert_int_equal(anm_chat_template_parse(&t, dense, DENSE / 5 * 5, &err), ANM_ERR_LIMIT);
     assert_non_null(strstr(err.text, "more words"));
     free(dense);
+}
+
+/* As many names as no template has: looking through them is work too. */
+static void names_are_looked_for_within_bounds(void **state)
+{
+    (void)state;
+    anm_buf text = {0};
+    for (int i = 0; i < 20000; i++) anm_buf_printf(&text, "{%% set v%d = 1 %%}", i);
+    assert_false(text.bad);
+    anm_chat_template *t = parse((const char *)text.data);
+    const anm_chat_message m = {"user", "hi", 2};
+    const anm_chat_opts opts = {0};
+    anm_chat_text out;
+    anm_error err = {0};
+    assert_int_equal(anm_chat_render(&out, t, &m, 1, &opts, &err), ANM_ERR_LIMIT);
+    assert_non_null(strstr(err.text, "steps"));
+    anm_chat_template_free(t);
+    anm_buf_free(&text);
 }
 
 static void templates_cut_short_or_spoilt_never_crash(void **state)
@@ -284,6 +314,7 @@ int main(void)
         cmocka_unit_test(parts_become_tokens_only_where_they_may),
         cmocka_unit_test(refusals_name_the_construct),
         cmocka_unit_test(running_refuses_by_name_too_and_is_bounded),
+        cmocka_unit_test(names_are_looked_for_within_bounds),
         cmocka_unit_test(templates_cut_short_or_spoilt_never_crash),
         cmocka_unit_test(builtins_are_there),
     };
