@@ -5,9 +5,9 @@
  */
 #include "token/tok.h"
 
-#include "base/bytes.h"
-
 #include <stdlib.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 void anm_ids_reserve(anm_ids *v, size_t more)
 {
@@ -32,26 +32,19 @@ static size_t slots_for(size_t count)
     return n;
 }
 
+/* Where the system has put a table and the program: an odd number that no file can be prepared for. */
+static uint64_t secret(const void *table, unsigned which)
+{
+    static const char here = 0;
+    const uint64_t places[] = {(uintptr_t)table, (uintptr_t)&here};
+    return XXH3_64bits_withSeed(places, sizeof places, which) | 1;
+}
+
 /* ---- strings ---- */
 
-struct anm_strslot {
-    const char *p;
-    uint32_t n, hash;
-    int32_t value; /* stored as value + 1, so that a zeroed slot is empty */
-};
-
-static uint32_t hash_bytes(const char *p, size_t n)
+static uint32_t hash_of(const anm_strmap *m, const char *p, size_t n)
 {
-    uint64_t h = n * 0x9E3779B97F4A7C15u;
-    for (; n >= 8; p += 8, n -= 8) {
-        h = (h ^ anm_ld64(p)) * 0xD6E8FEB86659FD93u;
-        h ^= h >> 32;
-    }
-    uint64_t last = 0;
-    for (size_t i = 0; i < n; i++) last |= (uint64_t)(uint8_t)p[i] << 8 * i;
-    h = (h ^ last) * 0xD6E8FEB86659FD93u;
-    h = (h ^ h >> 32) * 0xD6E8FEB86659FD93u;
-    return (uint32_t)(h >> 32);
+    return (uint32_t)XXH3_64bits_withSeed(p, n, m->seed);
 }
 
 bool anm_strmap_init(anm_strmap *m, anm_arena *a, size_t count)
@@ -60,24 +53,25 @@ bool anm_strmap_init(anm_strmap *m, anm_arena *a, size_t count)
     m->slot = n ? anm_arena_array(a, n, sizeof *m->slot) : NULL;
     m->mask = n - 1;
     m->room = count;
+    m->seed = secret(m->slot, 0);
     return m->slot != NULL;
 }
 
 bool anm_strmap_add(anm_strmap *m, const char *p, size_t n, int32_t value)
 {
-    uint32_t hash = hash_bytes(p, n);
+    uint32_t hash = hash_of(m, p, n);
     size_t i = hash & m->mask;
     for (; m->slot[i].value; i = (i + 1) & m->mask)
         if (m->slot[i].hash == hash && m->slot[i].n == n && memcmp(m->slot[i].p, p, n) == 0) return false;
     if (!m->room) return false;
     m->room--;
-    m->slot[i] = (struct anm_strslot){p, (uint32_t)n, hash, value + 1};
+    m->slot[i] = (anm_strslot){p, (uint32_t)n, hash, value + 1};
     return true;
 }
 
 int32_t anm_strmap_get(const anm_strmap *m, const char *p, size_t n)
 {
-    uint32_t hash = hash_bytes(p, n);
+    uint32_t hash = hash_of(m, p, n);
     for (size_t i = hash & m->mask; m->slot[i].value; i = (i + 1) & m->mask)
         if (m->slot[i].hash == hash && m->slot[i].n == n && memcmp(m->slot[i].p, p, n) == 0)
             return m->slot[i].value - 1;
@@ -94,6 +88,8 @@ bool anm_pairmap_init(anm_pairmap *m, anm_arena *a, size_t count)
     for (size_t i = 0; i < n; i++) m->slot[i].left = -1;
     m->mask = n - 1;
     m->room = count;
+    m->by_left = secret(m->slot, 0);
+    m->by_right = secret(m->slot, 1);
     m->shift = 64;
     for (; n > 1; n >>= 1) m->shift--;
     return true;
@@ -105,8 +101,7 @@ void anm_pairmap_set(anm_pairmap *m, int32_t left, int32_t right, uint32_t rank,
     if (!s) {
         if (!m->room) return;
         m->room--;
-        uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-        size_t i = (size_t)(key * 0x9E3779B97F4A7C15u >> m->shift);
+        size_t i = anm_pairmap_home(m, left, right);
         while (m->slot[i & m->mask].left >= 0) i++;
         s = &m->slot[i & m->mask];
     }
@@ -123,6 +118,7 @@ bool anm_trie_init(anm_trie *t, anm_arena *a, size_t bytes)
     t->value = anm_arena_array(a, bytes + 1, sizeof *t->value);
     if (!t->slot || !t->value) return false;
     t->mask = n - 1;
+    t->by = secret(t->slot, 0);
     t->nodes = 1;
     t->room = bytes + 1;
     t->value[0] = -1;

@@ -29,12 +29,21 @@ static inline void anm_ids_add(anm_ids *v, int32_t id)
     if (!v->bad) v->p[v->n++] = id;
 }
 
-/* ---- tables (table.c). All are built once, inside an arena, and only read afterwards. ---- */
+/* ---- tables (table.c). All are built once, inside an arena, and only read afterwards. Their hashes are keyed with a
+ * number that nobody knows who prepares a file, and chosen so that no keys collide whatever that number is. What is found
+ * does not depend on it. ---- */
 
 /* Strings to values >= 0. Keys are not copied: they must live as long as the map. */
+typedef struct anm_strslot {
+    const char *p;
+    uint32_t n, hash;
+    int32_t value; /* stored as value + 1, so that a zeroed slot is empty */
+} anm_strslot;
+
 typedef struct anm_strmap {
-    struct anm_strslot *slot;
+    anm_strslot *slot;
     size_t mask, room;
+    uint64_t seed;
 } anm_strmap;
 
 bool anm_strmap_init(anm_strmap *m, anm_arena *a, size_t count); /* for at most `count` keys; false: no memory */
@@ -51,16 +60,21 @@ typedef struct anm_pair {
 typedef struct anm_pairmap {
     anm_pair *slot;
     size_t mask, room;
+    uint64_t by_left, by_right; /* the hash: left times the one and right times the other, its upper bits */
     unsigned shift;
 } anm_pairmap;
 
 bool anm_pairmap_init(anm_pairmap *m, anm_arena *a, size_t count);
 void anm_pairmap_set(anm_pairmap *m, int32_t left, int32_t right, uint32_t rank, int32_t to); /* replaces */
 
+static inline size_t anm_pairmap_home(const anm_pairmap *m, int32_t left, int32_t right)
+{
+    return (size_t)(((uint32_t)left * m->by_left + (uint32_t)right * m->by_right) >> m->shift);
+}
+
 static inline const anm_pair *anm_pairmap_get(const anm_pairmap *m, int32_t left, int32_t right)
 {
-    uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    for (size_t i = (size_t)(key * 0x9E3779B97F4A7C15u >> m->shift);; i++) {
+    for (size_t i = anm_pairmap_home(m, left, right);; i++) {
         const anm_pair *s = &m->slot[i & m->mask];
         if (s->left < 0) return NULL;
         if (s->left == left && s->right == right) return s;
@@ -78,6 +92,7 @@ typedef struct anm_trie {
     anm_trieslot *slot;
     int32_t *value; /* per node; -1: no string ends here */
     size_t mask, nodes, room;
+    uint64_t by; /* the hash: node and byte times this, bits from 32 on */
     uint32_t longest; /* bytes of the longest string */
     uint32_t first[256]; /* the root's children; 0: no string begins with this byte */
 } anm_trie;
@@ -87,7 +102,7 @@ void anm_trie_add(anm_trie *t, const char *p, size_t n, int32_t value); /* of eq
 
 static inline size_t anm_trie_slot(const anm_trie *t, uint32_t node, uint8_t byte)
 {
-    uint64_t key = ((uint64_t)node << 8 | byte) * 0x9E3779B97F4A7C15u;
+    uint64_t key = ((uint64_t)node << 8 | byte) * t->by;
     size_t i = (size_t)(key >> 32) & t->mask;
     while (t->slot[i].child && (t->slot[i].node != node || t->slot[i].byte != byte)) i = (i + 1) & t->mask;
     return i;

@@ -7,7 +7,7 @@
 
 #include "base/buf.h"
 #include "base/map.h"
-#include "token/token.h"
+#include "token/tok.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -385,6 +385,65 @@ static void a_megabyte_of_one_letter(void **state)
     free(text);
 }
 
+/* ---- tables ---- */
+
+/* Keys that all fell into one place while the hashes were the same in every process: these products were their hashes. */
+static uint64_t prepared(uint64_t i)
+{
+    static const uint64_t by = 0xf1de83e19937733du; /* the inverse of 0x9e3779b97f4a7c15 */
+    return i * by;
+}
+
+static uint64_t prepared_string(uint64_t i)
+{
+    static const uint64_t by = 0xcfee444d8b59a89bu; /* the inverse of 0xd6e8feb86659fd93 */
+    uint64_t h = (0x12345678ull << 32 | i) * by;
+    h = (h ^ h >> 32) * by;
+    h = (h ^ h >> 32) * by;
+    return h ^ 0xf1bbcdcbfa53e0a8u;
+}
+
+/* The most slots that follow each other and are taken: what a search may have to walk through. */
+static size_t longest_run(const bool *taken, size_t n)
+{
+    size_t longest = 0, run = 0;
+    for (size_t i = 0; i < 2 * n && run < n; i++) {
+        run = taken[i % n] ? run + 1 : 0;
+        if (run > longest) longest = run;
+    }
+    return longest;
+}
+
+static void tables_cannot_be_prepared_for(void **state)
+{
+    (void)state;
+    enum { KEYS = 10000, MOST = 1000 };
+    anm_arena a;
+    anm_strmap strings;
+    anm_pairmap pairs;
+    static uint64_t key[KEYS];
+    anm_arena_init(&a);
+    assert_true(anm_strmap_init(&strings, &a, KEYS) && anm_pairmap_init(&pairs, &a, KEYS));
+    for (int i = 0; i < KEYS; i++) {
+        key[i] = prepared_string((uint64_t)i);
+        assert_true(anm_strmap_add(&strings, (const char *)&key[i], sizeof key[i], i));
+    }
+    uint32_t rank = 0;
+    for (uint64_t i = 0; rank < KEYS; i++)
+        if (!(prepared(i) >> 63 || prepared(i) >> 31 & 1))
+            anm_pairmap_set(&pairs, (int32_t)(prepared(i) >> 32), (int32_t)(prepared(i) & UINT32_MAX), rank++, 0);
+    for (int i = 0; i < KEYS; i++) assert_int_equal(anm_strmap_get(&strings, (const char *)&key[i], sizeof key[i]), i);
+
+    bool *taken = calloc(strings.mask + pairs.mask + 2, sizeof *taken);
+    assert_non_null(taken);
+    for (size_t i = 0; i <= strings.mask; i++) taken[i] = strings.slot[i].value;
+    assert_true(longest_run(taken, strings.mask + 1) < MOST);
+    for (size_t i = 0; i <= pairs.mask; i++) taken[i] = pairs.slot[i].left >= 0;
+    assert_true(longest_run(taken, pairs.mask + 1) < MOST);
+    free(taken);
+    anm_arena_free(&a);
+}
+
 static void what_a_tokenizer_says_of_itself(void **state)
 {
     (void)state;
@@ -420,6 +479,7 @@ int main(void)
         cmocka_unit_test(each_malformation_is_named),
         cmocka_unit_test(a_pattern_that_runs_away_is_stopped),
         cmocka_unit_test(a_megabyte_of_one_letter),
+        cmocka_unit_test(tables_cannot_be_prepared_for),
         cmocka_unit_test(what_a_tokenizer_says_of_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
