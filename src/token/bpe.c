@@ -159,7 +159,6 @@ struct anm_words {
     anm_ids sym;
     struct seen *seen;
     size_t mask;
-    bool matching;
 };
 
 enum { CACHE_MOST = 1 << 14, CACHED_WORD = 64 };
@@ -182,7 +181,7 @@ void anm_words_free(anm_words *w)
     if (!w) return;
     anm_merger_free(&w->merger);
     free(w->merger.made_of);
-    if (w->matching) anm_matcher_close(&w->matcher);
+    anm_matcher_close(&w->matcher);
     free(w->sym.p);
     free(w->seen);
     free(w);
@@ -228,6 +227,11 @@ void anm_words_keep(anm_encoding *e, const char *text, size_t n, size_t from)
 anm_ids *anm_words_symbols(anm_encoding *e)
 {
     return &e->words->sym;
+}
+
+anm_matcher *anm_words_matcher(anm_encoding *e)
+{
+    return &e->words->matcher;
 }
 
 anm_merger *anm_words_merger(anm_encoding *e)
@@ -328,11 +332,8 @@ int anm_bpe_encode(anm_encoding *e, const anm_bpe *b, const char *text, size_t n
     anm_words *w = e->words;
     if (!n) return 0;
     if (!b->n_stages && b->cut_before) return encode_cut(&ctx, text, n);
-    if (!w->matching && b->n_stages) {
-        int rc = anm_matcher_open(&w->matcher, n, e->err);
-        if (rc) return rc;
-        w->matching = true;
-    }
+    int rc = b->n_stages ? anm_matcher_allow(&w->matcher, n, e->err) : 0;
+    if (rc) return rc;
     return anm_split(&w->matcher, b->stage, (unsigned)b->n_stages, 0, text, n, encode_word, &ctx, e->err);
 }
 

@@ -51,6 +51,8 @@ void anm_words_free(anm_words *w);
  * or keeps those at out[from …) for the next time. The bytes must stay where they are until the call ends. */
 bool anm_words_recall(anm_encoding *e, const char *text, size_t n);
 void anm_words_keep(anm_encoding *e, const char *text, size_t n, size_t from);
+/* What matches patterns, for as long as the call lasts. */
+anm_matcher *anm_words_matcher(anm_encoding *e);
 /* Their symbols and the merging of these. */
 anm_ids *anm_words_symbols(anm_encoding *e);
 anm_merger *anm_words_merger(anm_encoding *e);

@@ -90,49 +90,62 @@ static int set_piece(anm_tokenizer *t, const anm_hf *h, int32_t id, const char *
     return rc;
 }
 
+/* The i-th added token: a piece, and where the text is searched for it. */
+static int read_one_added(anm_tokenizer *t, anm_hf *h, size_t i, const json_t *v, anm_matcher *m, anm_error *err)
+{
+    anm_added a = {.id = (int32_t)id_of(json_object_get(v, "id"))};
+    size_t n;
+    const char *text = anm_hf_string(v, "content", &n, &t->arena);
+    if (!text) return anm_fail(err, ANM_ERR_FORMAT, "added token %zu has no content", i);
+    if (!n) return 0; /* nothing can spell it */
+    a.special = anm_hf_bool(v, "special", false);
+    a.single_word = anm_hf_bool(v, "single_word", false);
+    a.lstrip = anm_hf_bool(v, "lstrip", false);
+    a.rstrip = anm_hf_bool(v, "rstrip", false);
+    unsigned flag = a.special ? ANM_PIECE_SPECIAL : ANM_PIECE_USER;
+    anm_piece *p = &t->piece[a.id];
+    int rc = 0;
+    if (!p->spell) {
+        rc = set_piece(t, h, a.id, text, n, flag, err);
+    } else if (p->spell_n != n || memcmp(p->spell, text, n) != 0) {
+        rc = anm_fail(err, ANM_ERR_FORMAT, "added token '%.60s' has the id of '%.60s'", text, p->spell);
+    } else {
+        p->flags |= (uint8_t)flag;
+        p->text = p->spell;
+        p->text_n = p->spell_n;
+    }
+    if (rc) return rc;
+    bool normalized = anm_hf_bool(v, "normalized", !a.special) && h->n_norms;
+    if (normalized && (rc = anm_norm_run(&text, &n, h->norm, h->n_norms, text, n, m, &t->arena, err))) return rc;
+    if (n > ANM_TOKEN_LONGEST)
+        return anm_fail(err, ANM_ERR_LIMIT, "added token %zu is %zu bytes long; at most %d are read", i, n, ANM_TOKEN_LONGEST);
+    if (!n) return 0;
+    if (normalized) { /* and it is decoded from that form */
+        p->spell = text;
+        p->spell_n = (uint32_t)n;
+    }
+    a.text = text;
+    a.n = (uint32_t)n;
+    anm_addeds *to = normalized ? &h->normalized : &t->added;
+    to->list[to->n++] = a;
+    return 0;
+}
+
 static int read_added(anm_tokenizer *t, anm_hf *h, const json_t *added, anm_error *err)
 {
     size_t i;
     json_t *v;
+    anm_matcher m = {0};
+    int rc = 0;
     t->added.list = anm_arena_array(&t->arena, json_array_size(added) + 1, sizeof *t->added.list);
     h->normalized.list = anm_arena_array(&t->arena, json_array_size(added) + 1, sizeof *t->added.list);
     if (!t->added.list || !h->normalized.list) return anm_fail_memory(err, "the added tokens");
     json_array_foreach(added, i, v)
     {
-        anm_added a = {.id = (int32_t)id_of(json_object_get(v, "id"))};
-        size_t n;
-        const char *text = anm_hf_string(v, "content", &n, &t->arena);
-        if (!text) return anm_fail(err, ANM_ERR_FORMAT, "added token %zu has no content", i);
-        if (!n) continue; /* nothing can spell it */
-        a.special = anm_hf_bool(v, "special", false);
-        a.single_word = anm_hf_bool(v, "single_word", false);
-        a.lstrip = anm_hf_bool(v, "lstrip", false);
-        a.rstrip = anm_hf_bool(v, "rstrip", false);
-        unsigned flag = a.special ? ANM_PIECE_SPECIAL : ANM_PIECE_USER;
-        anm_piece *p = &t->piece[a.id];
-        int rc = 0;
-        if (!p->spell) {
-            rc = set_piece(t, h, a.id, text, n, flag, err);
-        } else if (p->spell_n != n || memcmp(p->spell, text, n) != 0) {
-            rc = anm_fail(err, ANM_ERR_FORMAT, "added token '%.60s' has the id of '%.60s'", text, p->spell);
-        } else {
-            p->flags |= (uint8_t)flag;
-            p->text = p->spell;
-            p->text_n = p->spell_n;
-        }
-        if (rc) return rc;
-        bool normalized = anm_hf_bool(v, "normalized", !a.special) && h->n_norms;
-        if (normalized && (rc = anm_norm_run(&text, &n, h->norm, h->n_norms, text, n, &t->arena, err))) return rc;
-        if (!n) continue;
-        if (normalized) { /* and it is decoded from that form */
-            p->spell = text;
-            p->spell_n = (uint32_t)n;
-        }
-        a.text = text;
-        a.n = (uint32_t)n;
-        anm_addeds *to = normalized ? &h->normalized : &t->added;
-        to->list[to->n++] = a;
+        if ((rc = read_one_added(t, h, i, v, &m, err))) break;
     }
+    anm_matcher_close(&m);
+    if (rc) return rc;
     return anm_addeds_index(&h->normalized, &t->arena) ? 0 : anm_fail_memory(err, "the added tokens");
 }
 
@@ -292,12 +305,12 @@ static int encode_part(anm_encoding *e, const char *text, size_t n)
     size_t space_n = p->space ? p->space_n : 1;
     if (p->space) {
         anm_norm replace = {.kind = ANM_NORM_REPLACE, .from = " ", .from_n = 1, .to = p->space, .to_n = p->space_n};
-        int rc = anm_norm_run(&text, &n, &replace, 1, text, n, &e->scratch, e->err);
+        int rc = anm_norm_run(&text, &n, &replace, 1, text, n, NULL, &e->scratch, e->err);
         if (rc) return rc;
     }
     if (first && !(n >= space_n && memcmp(text, space, space_n) == 0)) {
         anm_norm prepend = {.kind = ANM_NORM_PREPEND, .to = space, .to_n = space_n};
-        int rc = anm_norm_run(&text, &n, &prepend, 1, text, n, &e->scratch, e->err);
+        int rc = anm_norm_run(&text, &n, &prepend, 1, text, n, NULL, &e->scratch, e->err);
         if (rc) return rc;
     }
     return anm_bpe_encode(e, &h->bpe, text, n);
@@ -306,7 +319,7 @@ static int encode_part(anm_encoding *e, const char *text, size_t n)
 static int encode_text(anm_encoding *e, const char *text, size_t n)
 {
     const anm_hf *h = e->t->format;
-    int rc = anm_norm_run(&text, &n, h->norm, h->n_norms, text, n, &e->scratch, e->err);
+    int rc = anm_norm_run(&text, &n, h->norm, h->n_norms, text, n, anm_words_matcher(e), &e->scratch, e->err);
     if (rc || !n) return rc;
     return h->normalized.n ? anm_addeds_cut(&h->normalized, e, text, n, false, encode_part) : encode_part(e, text, n);
 }

@@ -16,6 +16,9 @@
 
 enum { ANM_HF_STEPS = 16 };
 
+/* Every `from` in a text becomes `to`. */
+void anm_hf_replace(anm_buf *out, const char *text, size_t n, const char *from, size_t from_n, const char *to, size_t to_n);
+
 /* ---- normalizer (hf_norm.c) ---- */
 
 typedef enum anm_norm_kind {
@@ -38,9 +41,9 @@ typedef struct anm_norm {
 } anm_norm;
 
 int anm_norm_read(anm_norm *list, size_t *n, const json_t *json, anm_arena *a, anm_error *err);
-/* Runs the steps; *out is the text itself or a copy in the arena. */
+/* Runs the steps, patterns by the matcher; *out is the text itself or a copy in the arena. */
 int anm_norm_run(const char **out, size_t *out_n, const anm_norm *list, size_t n_steps, const char *text, size_t n,
-                 anm_arena *a, anm_error *err);
+                 anm_matcher *m, anm_arena *a, anm_error *err);
 
 /* ---- pre-tokenizer (hf_pre.c) ---- */
 

@@ -130,18 +130,6 @@ static void byte_fallback(struct strings *to, const struct strings *from)
     }
 }
 
-static void put_replaced(anm_buf *out, const char *p, size_t n, const char *from, size_t from_n, const char *to, size_t to_n)
-{
-    for (size_t i = 0; i < n;) {
-        if (n - i >= from_n && memcmp(p + i, from, from_n) == 0) {
-            anm_buf_put(out, to, to_n);
-            i += from_n;
-        } else {
-            anm_buf_put(out, p + i++, 1);
-        }
-    }
-}
-
 static void put_stripped(anm_buf *out, const anm_decode_step *s, const char *p, size_t n)
 {
     size_t start = 0;
@@ -172,8 +160,8 @@ static void run_step(struct strings *to, const struct strings *from, const anm_d
         size_t n;
         const char *p = at(from, i, &n);
         switch (s->kind) {
-        case ANM_DECODE_REPLACE: put_replaced(&to->text, p, n, s->from, s->from_n, s->to, s->to_n); break;
-        case ANM_DECODE_METASPACE: put_replaced(&to->text, p, n, s->from, s->from_n, " ", !(i == 0 && s->prefix)); break;
+        case ANM_DECODE_REPLACE: anm_hf_replace(&to->text, p, n, s->from, s->from_n, s->to, s->to_n); break;
+        case ANM_DECODE_METASPACE: anm_hf_replace(&to->text, p, n, s->from, s->from_n, " ", !(i == 0 && s->prefix)); break;
         case ANM_DECODE_STRIP: put_stripped(&to->text, s, p, n); break;
         case ANM_DECODE_BYTELEVEL: put_bytelevel(&to->text, p, n); break;
         default: anm_buf_put(&to->text, p, n); break;
@@ -189,7 +177,11 @@ int anm_decode_run(anm_buf *out, const anm_decode_step *list, size_t n_steps, co
 {
     struct strings s[2] = {{{0}, NULL, 0}, {{0}, NULL, 0}};
     for (int i = 0; i < 2; i++) s[i].end = malloc((count + 1) * sizeof *s[i].end);
-    bool bad = !s[0].end || !s[1].end;
+    bool bad = !s[0].end || !s[1].end, over = false;
+    size_t given = 0;
+    for (size_t i = 0; i < count; i++) given += tokens[i]->spell_n;
+    const size_t most = anm_most_of(given);
+    s[0].text.limit = s[1].text.limit = most;
     for (size_t i = 0; !bad && i < count; i++) {
         if (!n_steps && i) anm_buf_puts(&s[0].text, " "); /* without a decoder words stand apart */
         anm_buf_put(&s[0].text, tokens[i]->spell, tokens[i]->spell_n);
@@ -201,6 +193,7 @@ int anm_decode_run(anm_buf *out, const anm_decode_step *list, size_t n_steps, co
         to->n = to->text.size = 0;
         run_step(to, last, &list[i]);
         bad = to->text.bad;
+        over = to->text.over;
         last = to;
     }
     if (!bad) anm_buf_put(out, last->text.data ? (char *)last->text.data : "", last->text.size);
@@ -209,5 +202,6 @@ int anm_decode_run(anm_buf *out, const anm_decode_step *list, size_t n_steps, co
         anm_buf_free(&s[i].text);
         free(s[i].end);
     }
+    if (over) return anm_fail(err, ANM_ERR_LIMIT, "the decoders make more than %zu bytes of %zu", most, given);
     return bad ? anm_fail_memory(err, "the text") : 0;
 }

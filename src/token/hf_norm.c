@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The normalizers of tokenizer.json. Unicode's normal forms come from utf8proc's tables. */
 #include "token/hf.h"
+
+#include "base/find.h"
 #include "token/utf8.h"
 
 #include <stdlib.h>
@@ -188,42 +190,33 @@ static void strip(anm_buf *out, const anm_norm *s, const char *text, size_t n)
     anm_buf_put(out, text + start, n - start);
 }
 
-static void replace_literal(anm_buf *out, const anm_norm *s, const char *text, size_t n)
+void anm_hf_replace(anm_buf *out, const char *text, size_t n, const char *from, size_t from_n, const char *to, size_t to_n)
 {
-    size_t done = 0;
-    for (size_t i = 0; n - i >= s->from_n;) {
-        const char *at = memchr(text + i, s->from[0], n - i - s->from_n + 1);
-        if (!at) break;
-        i = (size_t)(at - text);
-        if (memcmp(at, s->from, s->from_n) != 0) {
-            i++;
-            continue;
-        }
-        anm_buf_put(out, text + done, i - done);
-        anm_buf_put(out, s->to, s->to_n);
-        done = i += s->from_n;
+    const char *at, *end = text + n;
+    while (!out->bad && (at = anm_find(text, (size_t)(end - text), from, from_n))) {
+        anm_buf_put(out, text, (size_t)(at - text));
+        anm_buf_put(out, to, to_n);
+        text = at + from_n;
     }
-    anm_buf_put(out, text + done, n - done);
+    anm_buf_put(out, text, (size_t)(end - text));
 }
 
-static int replace_matches(anm_buf *out, const anm_norm *s, const char *text, size_t n, anm_error *err)
+static int replace_matches(anm_buf *out, const anm_norm *s, const char *text, size_t n, anm_matcher *m, anm_error *err)
 {
-    anm_matcher m;
     size_t done = 0, from = 0, start, end;
-    int rc = anm_matcher_open(&m, n, err);
+    int rc = anm_matcher_allow(m, n, err);
     if (rc) return rc;
-    while (from <= n && (rc = anm_match(&m, 0, s->stage.code, text, n, from, &start, &end, err)) == 1) {
+    while (from <= n && (rc = anm_match(m, 0, s->stage.code, text, n, from, &start, &end, err)) == 1) {
         from = end > start ? end : end < n ? end + anm_utf8_len(text[end]) : n + 1;
         anm_buf_put(out, text + done, start - done);
         anm_buf_put(out, s->to, s->to_n);
         done = end;
     }
-    anm_matcher_close(&m);
     anm_buf_put(out, text + done, n - done);
-    return rc;
+    return rc < 0 ? rc : 0; /* 1: an empty match at the end */
 }
 
-static int run_step(anm_buf *out, const anm_norm *s, const char *text, size_t n, anm_error *err)
+static int run_step(anm_buf *out, const anm_norm *s, const char *text, size_t n, anm_matcher *m, anm_error *err)
 {
     bool good = true;
     switch (s->kind) {
@@ -232,8 +225,8 @@ static int run_step(anm_buf *out, const anm_norm *s, const char *text, size_t n,
         anm_buf_put(out, text, n);
         break;
     case ANM_NORM_REPLACE:
-        if (!s->from) return replace_matches(out, s, text, n, err);
-        replace_literal(out, s, text, n);
+        if (!s->from) return replace_matches(out, s, text, n, m, err);
+        anm_hf_replace(out, text, n, s->from, s->from_n, s->to, s->to_n);
         break;
     case ANM_NORM_NFC: good = normal_form(out, text, n, true, false); break;
     case ANM_NORM_NFD: good = normal_form(out, text, n, false, false); break;
@@ -246,16 +239,18 @@ static int run_step(anm_buf *out, const anm_norm *s, const char *text, size_t n,
 }
 
 int anm_norm_run(const char **out, size_t *out_n, const anm_norm *list, size_t n_steps, const char *text, size_t n,
-                 anm_arena *a, anm_error *err)
+                 anm_matcher *m, anm_arena *a, anm_error *err)
 {
-    anm_buf buf[2] = {{0}, {0}};
+    const size_t given = n, most = anm_most_of(n);
+    anm_buf buf[2] = {{.limit = most}, {.limit = most}};
     int rc = 0;
     const char *at = text;
     for (size_t i = 0; !rc && i < n_steps; i++) {
         anm_buf *to = &buf[i % 2];
         to->size = 0;
-        rc = run_step(to, &list[i], at, n, err);
-        if (!rc && to->bad) rc = anm_fail_memory(err, "the normalized text");
+        rc = run_step(to, &list[i], at, n, m, err);
+        if (to->over) rc = anm_fail(err, ANM_ERR_LIMIT, "the normalizers make more than %zu bytes of %zu", most, given);
+        else if (!rc && to->bad) rc = anm_fail_memory(err, "the normalized text");
         at = to->data ? (const char *)to->data : "";
         n = to->size;
     }

@@ -6,6 +6,7 @@
 #include "token/utf8.h"
 
 #include <pcre2.h>
+#include <time.h>
 
 /* ---- patterns in PCRE2's dialect ---- */
 
@@ -33,6 +34,7 @@ static size_t escape(anm_buf *out, const char *p, size_t n, size_t i, bool in_cl
         return 2;
     }
     if (c == 'W' || c == 'h' || c == 'H') return 0; /* \h is a hexadecimal digit for one of them, a space for another */
+    if (c == 'G') return 0; /* where a search begins: it begins anew now and then (anm_match) */
     if (c == 'u' && i + 5 < n && is_hex(p[i + 2]) && is_hex(p[i + 3]) && is_hex(p[i + 4]) && is_hex(p[i + 5])) {
         anm_buf_printf(out, "\\x{%.4s}", p + i + 2);
         return 6;
@@ -93,7 +95,7 @@ static int translate(anm_buf *out, const char *p, size_t n, bool scripts, anm_er
 }
 
 static const uint32_t compile_options =
-    PCRE2_UTF | PCRE2_UCP | PCRE2_DOLLAR_ENDONLY | PCRE2_NEVER_BACKSLASH_C | PCRE2_NO_UTF_CHECK;
+    PCRE2_UTF | PCRE2_UCP | PCRE2_DOLLAR_ENDONLY | PCRE2_NEVER_BACKSLASH_C | PCRE2_NO_UTF_CHECK | PCRE2_USE_OFFSET_LIMIT;
 
 static pcre2_code *compile(const char *p, size_t n, uint32_t options, int *why, size_t *where)
 {
@@ -135,7 +137,7 @@ int anm_stage_open_literal(anm_stage *s, const char *text, size_t n, anm_split_w
     int why = 0;
     size_t where = 0;
     if (anm_utf8_valid(text, n) != n) return anm_fail(err, ANM_ERR_FORMAT, "a pattern is not valid UTF-8");
-    s->code = compile(text, n, PCRE2_UTF | PCRE2_LITERAL | PCRE2_NO_UTF_CHECK, &why, &where);
+    s->code = compile(text, n, PCRE2_UTF | PCRE2_LITERAL | PCRE2_NO_UTF_CHECK | PCRE2_USE_OFFSET_LIMIT, &why, &where);
     return s->code ? 0 : fail_compile(text, n, why, where, err);
 }
 
@@ -147,16 +149,40 @@ void anm_stage_close(anm_stage *s)
 
 /* ---- matching ---- */
 
-/* Every match may take SMALL steps. One that needs more takes them from the call's budget, in growing limits, so that
- * all matches together take time in proportion to the text. */
-enum { SMALL = 20000, GROWTH = 8 };
+/* Every match may take SMALL steps. One that needs more takes them from the matcher's budget, in growing limits. But
+ * PCRE2's steps are no measure of time: a loop over one character (a*) is a single step however far it runs, and so is
+ * every place at which a search begins in vain. So searches stop after some places, and go on if there is time left. It
+ * is time in proportion to the text, a hundred times what a real pattern takes: what is found never depends on it. */
+enum { SMALL = 1000, GROWTH = 2 };
 static const uint64_t budget_base = 50000000, budget_per_byte = 50;
+static const uint64_t time_base = 2000000000, time_per_byte = 2000; /* ns */
+static const uint64_t slow = 2000000; /* between two looks at the clock: the reach should be shorter */
+enum { NEAR = 64, FAR = 4096, MATCHES_A_LOOK = 64 };
 static const uint32_t heap_kib = 256 * 1024;
 static const size_t jit_stack_most = (size_t)64 << 20;
 
-int anm_matcher_open(anm_matcher *m, size_t text_bytes, anm_error *err)
+static uint64_t processor_time(void)
 {
-    *m = (anm_matcher){.budget = budget_base + budget_per_byte * text_bytes};
+    struct timespec t = {0};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Looks at the clock; fits the reach of the next search to what the last ones took. */
+static bool late(anm_matcher *m)
+{
+    uint64_t before = m->now;
+    m->now = processor_time();
+    m->matches = 0;
+    if (m->now - before > slow) m->reach = m->reach / 8 + 1;
+    else if (m->reach < FAR) m->reach *= 2;
+    return m->now > m->until;
+}
+
+static int open_matcher(anm_matcher *m, anm_error *err)
+{
+    *m = (anm_matcher){.budget = budget_base, .now = processor_time(), .reach = NEAR};
+    m->until = m->now + time_base;
     m->context = pcre2_match_context_create(NULL);
     m->stack = pcre2_jit_stack_create((size_t)64 << 10, jit_stack_most, NULL); /* NULL where there is no JIT */
     if (!m->context) {
@@ -166,6 +192,14 @@ int anm_matcher_open(anm_matcher *m, size_t text_bytes, anm_error *err)
     if (m->stack) pcre2_jit_stack_assign(m->context, NULL, m->stack);
     pcre2_set_heap_limit(m->context, heap_kib);
     return 0;
+}
+
+int anm_matcher_allow(anm_matcher *m, size_t text_bytes, anm_error *err)
+{
+    int rc = m->context ? 0 : open_matcher(m, err);
+    m->budget += budget_per_byte * text_bytes;
+    m->until += time_per_byte * text_bytes;
+    return rc;
 }
 
 void anm_matcher_close(anm_matcher *m)
@@ -181,17 +215,31 @@ int anm_match(anm_matcher *m, unsigned depth, const pcre2_code *code, const char
 {
     if (!m->data[depth] && !(m->data[depth] = pcre2_match_data_create(1, NULL))) return anm_fail_memory(err, "matching");
     uint64_t limit = SMALL;
+    size_t at = from;
     int rc;
     for (;;) {
+        const size_t last = n - at > m->reach ? at + m->reach : n; /* of the places that this call tries */
+        pcre2_set_offset_limit(m->context, last);
         pcre2_set_match_limit(m->context, limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX);
-        rc = pcre2_match(code, (PCRE2_SPTR)text, n, from, PCRE2_NO_UTF_CHECK, m->data[depth], m->context);
-        if (rc != PCRE2_ERROR_MATCHLIMIT) break;
-        limit *= GROWTH;
-        if (limit > m->budget || limit > UINT32_MAX)
-            return anm_fail(err, ANM_ERR_LIMIT,
-                            "the tokenizer's pattern takes too many steps on this text (at byte %zu of a part of %zu)",
-                            from, n);
-        m->budget -= limit;
+        rc = pcre2_match(code, (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK, m->data[depth], m->context);
+        bool goes_on = rc == PCRE2_ERROR_NOMATCH && last < n, again = rc == PCRE2_ERROR_MATCHLIMIT;
+        if ((goes_on || again || ++m->matches == MATCHES_A_LOOK) && late(m))
+            return anm_fail(err, ANM_ERR_LIMIT, "the tokenizer's pattern takes too long on this text (at byte %zu of a part of %zu)",
+                            at, n);
+        if (goes_on) {
+            at = last + 1;
+            while (at < n && ((uint8_t)text[at] & 0xC0) == 0x80) at++;
+            limit = SMALL;
+        } else if (again) {
+            limit *= GROWTH;
+            if (limit > m->budget || limit > UINT32_MAX)
+                return anm_fail(err, ANM_ERR_LIMIT,
+                                "the tokenizer's pattern takes too many steps on this text (at byte %zu of a part of %zu)",
+                                at, n);
+            m->budget -= limit;
+        } else {
+            break;
+        }
     }
     if (rc == PCRE2_ERROR_NOMATCH) return 0;
     if (rc == PCRE2_ERROR_NOMEMORY) return anm_fail_memory(err, "matching");
@@ -200,11 +248,11 @@ int anm_match(anm_matcher *m, unsigned depth, const pcre2_code *code, const char
         pcre2_get_error_message(rc, why, sizeof why);
         return anm_fail(err, ANM_ERR_LIMIT, "the tokenizer's pattern fails on this text: %s", (const char *)why);
     }
-    PCRE2_SIZE *at = pcre2_get_ovector_pointer(m->data[depth]);
-    if (at[0] > at[1] || at[0] < from) /* \K inside a lookaround */
+    PCRE2_SIZE *found = pcre2_get_ovector_pointer(m->data[depth]);
+    if (found[0] > found[1] || found[0] < from) /* \K inside a lookaround */
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "the tokenizer's pattern moves the start of its match");
-    *start = at[0];
-    *end = at[1];
+    *start = found[0];
+    *end = found[1];
     return 1;
 }
 
@@ -283,7 +331,7 @@ int anm_split(anm_matcher *m, const anm_stage *stage, unsigned n_stages, unsigne
         if ((rc = piece(&c, start, end, true))) return rc;
         done = end;
     }
-    if (rc) return rc;
+    if (rc < 0) return rc; /* 1: an empty match was the last thing there is */
     if (done < n && (rc = piece(&c, done, n, false))) return rc;
     return c.pending ? emit(&c, c.start, c.end) : 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Patterns that cut text into words, by PCRE2. The patterns come from tokenizer files written for other engines
- * (Rust's regex, Oniguruma), so they are translated where the dialects differ, and every match has a limit: a
- * pattern that runs away is an error, never a hang.
+ * (Rust's regex, Oniguruma), so they are translated where the dialects differ, and all matches together have a limit:
+ * a pattern that runs away is an error, never a hang.
  */
 #ifndef ANM_TOKEN_SPLIT_H
 #define ANM_TOKEN_SPLIT_H
@@ -36,15 +36,19 @@ int anm_stage_open(anm_stage *s, const char *pattern, size_t n, anm_split_way wa
 int anm_stage_open_literal(anm_stage *s, const char *text, size_t n, anm_split_way way, bool invert, anm_error *err);
 void anm_stage_close(anm_stage *s);
 
-/* What a call of matching needs; one per thread. */
+/* What matching needs, for all matches of one call of the tokenizer's. {0} is one that was not used yet. */
 typedef struct anm_matcher {
     struct pcre2_real_match_context_8 *context;
     struct pcre2_real_jit_stack_8 *stack;
     struct pcre2_real_match_data_8 *data[ANM_MAX_STAGES];
-    uint64_t budget; /* steps that matches may still take beyond the small limit that each one has */
+    uint64_t budget;     /* steps that matches may still take beyond the small limit that each one has */
+    uint64_t now, until; /* processor time of this thread, ns: when it was last looked at, when matching must end */
+    unsigned matches;    /* made since */
+    size_t reach;        /* how many places a search tries before the time is looked at */
 } anm_matcher;
 
-int anm_matcher_open(anm_matcher *m, size_t text_bytes, anm_error *err);
+/* Before a text of so many bytes is matched: adds what it may take to the matcher's limits. */
+int anm_matcher_allow(anm_matcher *m, size_t text_bytes, anm_error *err);
 void anm_matcher_close(anm_matcher *m);
 
 /* Finds the next match of `code` in text[0 … n) at or after `from`; 1 and [*start, *end), 0 when there is none, or an

@@ -9,7 +9,7 @@
 #include <string.h>
 
 static const char space[] = ANM_SPM_SPACE;
-enum { SPACE_N = sizeof space - 1, LONGEST = 8000 };
+enum { SPACE_N = sizeof space - 1 };
 
 /* ---- the protobuf message ---- */
 
@@ -198,6 +198,9 @@ int anm_spm_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, anm_er
     float *score = anm_arena_array(&t->arena, (size_t)n, sizeof *score);
     if (!score) rc = anm_fail_memory(err, "the scores");
     if (!rc) rc = read_pieces(t, score, data, size, err);
+    if (!rc && names.unk_surface_n > ANM_TOKEN_LONGEST)
+        rc = anm_fail(err, ANM_ERR_LIMIT, "the unknown token's text is %zu bytes long; at most %d are read", names.unk_surface_n,
+                      ANM_TOKEN_LONGEST);
     if (!rc && names.unk_surface) {
         o.unk_surface = anm_arena_strndup(&t->arena, (const char *)names.unk_surface, names.unk_surface_n);
         if (!o.unk_surface) rc = anm_fail_memory(err, "the tokenizer");
@@ -222,10 +225,11 @@ int anm_spm_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, anm_er
 
 int anm_spm_set(anm_tokenizer *t, int32_t id, const char *piece, size_t n, unsigned flags, anm_error *err)
 {
-    char text[LONGEST];
+    char text[ANM_TOKEN_LONGEST];
     size_t m = 0;
     if (!n) return anm_fail(err, ANM_ERR_FORMAT, "piece %d is empty", id);
-    if (n >= LONGEST) return anm_fail(err, ANM_ERR_LIMIT, "piece %d is %zu bytes long; less than %d are read", id, n, LONGEST);
+    if (n > ANM_TOKEN_LONGEST)
+        return anm_fail(err, ANM_ERR_LIMIT, "piece %d is %zu bytes long; at most %d are read", id, n, ANM_TOKEN_LONGEST);
     if (anm_utf8_valid(piece, n) != n) return anm_fail(err, ANM_ERR_FORMAT, "piece %d is not valid UTF-8", id);
     for (size_t i = 0; i < n;) { /* its text: U+2581 is a space */
         if (n - i >= SPACE_N && memcmp(piece + i, space, SPACE_N) == 0) {

@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+enum { LONGEST_RIGHT = 1024 }; /* Unicode's longest is 33 (U+FDFA) */
+
 int anm_charsmap_open(anm_charsmap *m, const uint8_t *data, size_t n, anm_error *err)
 {
     uint32_t trie = n > 4 ? anm_ld32(data) : 0;
@@ -18,6 +20,11 @@ int anm_charsmap_open(anm_charsmap *m, const uint8_t *data, size_t n, anm_error 
     *m = (anm_charsmap){data + 4, trie / 4, (const char *)data + 4 + trie, n - 4 - trie};
     if (m->text[m->text_n - 1] != 0)
         return anm_fail(err, ANM_ERR_FORMAT, "the normalizer's rules do not end with a zero");
+    for (size_t i = 0, end; i < m->text_n; i = end + 1) {
+        end = i + strlen(m->text + i);
+        if (end - i > LONGEST_RIGHT)
+            return anm_fail(err, ANM_ERR_LIMIT, "a normalizer's rule makes %zu bytes; at most %d are read", end - i, LONGEST_RIGHT);
+    }
     return 0;
 }
 
@@ -91,12 +98,13 @@ int anm_spm_normalize(anm_buf *out, const anm_spm *s, const char *text, size_t n
         i += len;
     }
     if (i == n) return 0;
+    out->limit = anm_most_of(n);
     if (s->o.dummy_prefix && !s->o.suffix) anm_buf_puts(out, space);
     if (!s->charsmap.n_units && !s->o.remove_extra_spaces) {
         put(out, text + i, n - i, space); /* every step would copy its text */
         i = n;
     }
-    for (; i < n; i += len) {
+    for (; i < n && !out->bad; i += len) {
         len = step(s, text + i, n - i, &to, &to_n);
         while (after_space && to_n && *to == ' ') {
             to++;
@@ -109,5 +117,6 @@ int anm_spm_normalize(anm_buf *out, const anm_spm *s, const char *text, size_t n
            memcmp(out->data + out->size - space_n, space, space_n) == 0)
         out->size -= space_n;
     if (s->o.dummy_prefix && s->o.suffix) anm_buf_puts(out, space);
+    if (out->over) return anm_fail(err, ANM_ERR_LIMIT, "the normalizer's rules make more than %zu bytes of %zu", out->limit, n);
     return out->bad ? anm_fail_memory(err, "the normalized text") : 0;
 }

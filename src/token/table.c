@@ -5,6 +5,8 @@
  */
 #include "token/tok.h"
 
+#include "base/bytes.h"
+
 #include <stdlib.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -42,9 +44,14 @@ static uint64_t secret(const void *table, unsigned which)
 
 /* ---- strings ---- */
 
-static uint32_t hash_of(const anm_strmap *m, const char *p, size_t n)
+/* Most keys are short; one multiplication spreads them over the upper bits, as with pairs. */
+static inline uint32_t hash_of(const anm_strmap *m, const char *p, size_t n)
 {
-    return (uint32_t)XXH3_64bits_withSeed(p, n, m->seed);
+    if (n > 8) return (uint32_t)(XXH3_64bits_withSeed(p, n, m->secret) >> 32);
+    uint64_t v = 0;
+    if (n >= 4) v = anm_ld32(p) | (uint64_t)anm_ld32(p + n - 4) << 32;
+    else if (n) v = (uint8_t)p[0] | (uint64_t)(uint8_t)p[n / 2] << 8 | (uint64_t)(uint8_t)p[n - 1] << 16;
+    return (uint32_t)(v * m->secret >> 32);
 }
 
 bool anm_strmap_init(anm_strmap *m, anm_arena *a, size_t count)
@@ -53,14 +60,15 @@ bool anm_strmap_init(anm_strmap *m, anm_arena *a, size_t count)
     m->slot = n ? anm_arena_array(a, n, sizeof *m->slot) : NULL;
     m->mask = n - 1;
     m->room = count;
-    m->seed = secret(m->slot, 0);
+    m->secret = secret(m->slot, 0);
+    for (m->shift = 32; n > 1 && m->shift; n >>= 1) m->shift--;
     return m->slot != NULL;
 }
 
 bool anm_strmap_add(anm_strmap *m, const char *p, size_t n, int32_t value)
 {
     uint32_t hash = hash_of(m, p, n);
-    size_t i = hash & m->mask;
+    size_t i = hash >> m->shift;
     for (; m->slot[i].value; i = (i + 1) & m->mask)
         if (m->slot[i].hash == hash && m->slot[i].n == n && memcmp(m->slot[i].p, p, n) == 0) return false;
     if (!m->room) return false;
@@ -72,7 +80,7 @@ bool anm_strmap_add(anm_strmap *m, const char *p, size_t n, int32_t value)
 int32_t anm_strmap_get(const anm_strmap *m, const char *p, size_t n)
 {
     uint32_t hash = hash_of(m, p, n);
-    for (size_t i = hash & m->mask; m->slot[i].value; i = (i + 1) & m->mask)
+    for (size_t i = hash >> m->shift; m->slot[i].value; i = (i + 1) & m->mask)
         if (m->slot[i].hash == hash && m->slot[i].n == n && memcmp(m->slot[i].p, p, n) == 0)
             return m->slot[i].value - 1;
     return -1;

@@ -43,7 +43,8 @@ typedef struct anm_strslot {
 typedef struct anm_strmap {
     anm_strslot *slot;
     size_t mask, room;
-    uint64_t seed;
+    uint64_t secret;
+    unsigned shift;
 } anm_strmap;
 
 bool anm_strmap_init(anm_strmap *m, anm_arena *a, size_t count); /* for at most `count` keys; false: no memory */
@@ -119,6 +120,10 @@ int32_t anm_trie_longest(const anm_trie *t, const char *text, size_t n, size_t *
 
 /* ---- pieces ---- */
 
+/* The longest token that may be sought in a text: for each byte of it the search may go so far, and each token is cut
+ * in two in as many ways. */
+enum { ANM_TOKEN_LONGEST = 1024 };
+
 enum anm_piece_flag {
     ANM_PIECE_SPECIAL = 1, /* control: made of text only with parse_special; no text of its own */
     ANM_PIECE_USER = 2,    /* an added or user-defined token: cut out of text always */
@@ -152,6 +157,13 @@ typedef struct anm_addeds {
 bool anm_addeds_index(anm_addeds *s, anm_arena *a); /* after list and n are set; false: no memory */
 
 /* ---- a tokenizer ---- */
+
+/* The most bytes that normalizing or decoding may make of n. Steps multiply: sixteen that each make ten letters of one would
+ * fill any memory. The most that Unicode does is 33 bytes of 3 (U+FDFA by NFKC), and a space among them may become 3. */
+static inline size_t anm_most_of(size_t n)
+{
+    return n < SIZE_MAX / 64 ? n * 32 + 256 : SIZE_MAX / 2;
+}
 
 typedef struct anm_span {
     size_t start, end;

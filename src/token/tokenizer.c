@@ -85,10 +85,9 @@ int anm_tokenizer_finish(anm_tokenizer *t, anm_error *err)
         }
     }
     if (!anm_addeds_index(&t->added, &t->arena)) return anm_fail_memory(err, "the special tokens");
-    enum { LONGEST = 4096 };
-    if (t->added.trie.longest > LONGEST)
+    if (t->added.trie.longest > ANM_TOKEN_LONGEST)
         return anm_fail(err, ANM_ERR_LIMIT, "a special token is %u bytes long; at most %d are read",
-                        t->added.trie.longest, LONGEST);
+                        t->added.trie.longest, ANM_TOKEN_LONGEST);
     if (t->eos >= 0) t->piece[t->eos].flags |= ANM_PIECE_STOP;
     for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
         int32_t id = anm_strmap_get(&t->by_spell, stops[i], strlen(stops[i]));

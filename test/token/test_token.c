@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/map.h"
+#include "token/split.h"
 #include "token/tok.h"
 
 #include <jansson.h>
@@ -303,6 +304,7 @@ static void each_malformation_is_named(void **state)
     (void)state;
 #define MODEL(vocab, merges) "{\"model\":{\"type\":\"BPE\",\"vocab\":{" vocab "},\"merges\":[" merges "]}"
 #define AB "\"a\":0,\"b\":1,\"ab\":2"
+#define TENFOLD "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"aaaaaaaaaa\"}"
     static const struct {
         const char *text, *says;
     } cases[] = {
@@ -318,6 +320,11 @@ static void each_malformation_is_named(void **state)
         {MODEL(AB, "") ",\"decoder\":{\"type\":\"CTC\"}}", "decoder CTC"},
         {MODEL(AB, "") ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a\"},\"behavior\":\"Isolated\"}}", "PCRE2 refuses"},
         {MODEL(AB, "") ",\"added_tokens\":[{\"id\":1,\"content\":\"x\"}]}", "has the id of"},
+        {MODEL(AB, "") ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[" TENFOLD "," TENFOLD "," TENFOLD "]},"
+                       "\"added_tokens\":[{\"id\":3,\"content\":\"aa\"}]}", "the normalizers make more than 320 bytes of 2"},
+        {MODEL(AB, "") ",\"decoder\":{\"type\":\"Sequence\",\"decoders\":[" TENFOLD "," TENFOLD "," TENFOLD "]}}",
+         "the decoders make more than 288 bytes of 1"},
+        {MODEL(AB, "") ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\Ga\"},\"behavior\":\"Isolated\"}}", "escape \\G"},
         {"{\"model\":{\"type\":\"Unigram\",\"vocab\":{}}}", "type Unigram"},
         {"{\"model\":{}}", "no model with a vocabulary"},
         {"{\"a\":1}", "neither a tokenizer.json nor a tekken.json"},
@@ -332,6 +339,10 @@ static void each_malformation_is_named(void **state)
         {"\x12\x02\x18\x02\x0a\x03\x0a\x01x", "stands for the unknown"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) refused(cases[i].text, strlen(cases[i].text), cases[i].says);
+    char longest[ANM_TOKEN_LONGEST + 200];
+    snprintf(longest, sizeof longest, MODEL(AB, "") ",\"normalizer\":{\"type\":\"NFC\"},\"added_tokens\":[{\"id\":3,\"content\":\"%0*d\"}]}",
+             ANM_TOKEN_LONGEST + 1, 0);
+    refused(longest, strlen(longest), "1025 bytes long; at most 1024");
     refused("GGUF\3\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 24, "no tokenizer");
 }
 
@@ -355,6 +366,90 @@ static void a_pattern_that_runs_away_is_stopped(void **state)
     assert_int_equal(n, 10);
     free(ids);
     anm_tokenizer_free(t);
+}
+
+/* PCRE2 counts neither the characters that a loop goes through nor the places where a search begins in vain: time is what
+ * is measured. Here it is over from the start, so that the first look at it must be the last. */
+static void a_search_that_takes_too_long_is_stopped(void **state)
+{
+    (void)state;
+    enum { LETTERS = 100000 };
+    static const char pattern[] = "(?<=a)a*[cd]|e"; /* quadratic: a step at every place, and each goes to the end */
+    char *text = malloc(LETTERS);
+    anm_stage stage;
+    anm_matcher m = {0};
+    anm_error err = {0};
+    size_t start, end;
+    assert_non_null(text);
+    memset(text, 'a', LETTERS);
+    text[LETTERS - 1] = 'e';
+    if (anm_stage_open(&stage, pattern, sizeof pattern - 1, ANM_SPLIT_ISOLATED, false, &err)) fail_msg("%s", err.text);
+    assert_int_equal(anm_matcher_allow(&m, LETTERS, &err), 0);
+    const uint64_t until = m.until;
+    m.until = 0;
+    assert_int_equal(anm_match(&m, 0, stage.code, text, LETTERS, 0, &start, &end, &err), ANM_ERR_LIMIT);
+    assert_non_null(strstr(err.text, "too long"));
+    m.until = until; /* and the parts of a search that had the time find what one would */
+    assert_int_equal(anm_match(&m, 0, stage.code, text, LETTERS, LETTERS - 10000, &start, &end, &err), 1);
+    assert_true(start == LETTERS - 1 && end == LETTERS);
+    anm_matcher_close(&m);
+    anm_stage_close(&stage);
+    free(text);
+}
+
+/* A search in parts, from character to character: the first match, what stands before it, and the end. */
+static void searches_in_parts_find_the_same(void **state)
+{
+    (void)state;
+    enum { CHARS = 3000 };
+    static const struct {
+        const char *pattern;
+        size_t at, end; /* in characters of three bytes; an x stands at 2000, a y is the last */
+    } cases[] = {{"x", 2000, 2001}, {"(?<=x)\\S", 2001, 2002}, {"\\S(?=y)", CHARS - 1, CHARS}, {"$", CHARS + 1, CHARS + 1}, {"^x|y", CHARS, CHARS + 1}};
+    anm_buf text = {0};
+    anm_error err = {0};
+    for (size_t i = 0; i < CHARS; i++) anm_buf_puts(&text, i == 2000 ? "x" : "\xE2\x96\x81");
+    anm_buf_puts(&text, "y");
+    assert_false(text.bad);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        anm_stage stage;
+        anm_matcher m = {0};
+        size_t start, end, want[2] = {cases[i].at, cases[i].end};
+        for (int k = 0; k < 2; k++) /* bytes */
+            want[k] = want[k] * 3 - (want[k] > 2000 ? 2 : 0) - (want[k] > CHARS ? 2 : 0);
+        if (anm_stage_open(&stage, cases[i].pattern, strlen(cases[i].pattern), ANM_SPLIT_ISOLATED, false, &err)) fail_msg("%s", err.text);
+        assert_int_equal(anm_matcher_allow(&m, text.size, &err), 0);
+        m.reach = 1;
+        assert_int_equal(anm_match(&m, 0, stage.code, (const char *)text.data, text.size, 0, &start, &end, &err), 1);
+        assert_int_equal(start, want[0]);
+        assert_int_equal(end, want[1]);
+        anm_matcher_close(&m);
+        anm_stage_close(&stage);
+    }
+    anm_buf_free(&text);
+}
+
+/* Such a match is the last one, and no failure. */
+static void a_pattern_may_match_nothing_at_the_end(void **state)
+{
+    (void)state;
+    static const char *const files_of[] = {
+        MODEL(AB, "\"a b\"") ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"b*\"},\"behavior\":\"Isolated\"}}",
+        MODEL(AB, "\"a b\"") ",\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"$\"},\"content\":\"b\"}}",
+    };
+    for (int i = 0; i < 2; i++) {
+        anm_tokenizer *t;
+        anm_error err = {0};
+        int32_t *ids;
+        size_t n;
+        if (anm_tokenizer_parse(&t, (const uint8_t *)files_of[i], strlen(files_of[i]), "FILE", &err)) fail_msg("%s", err.text);
+        assert_int_equal(anm_tokenizer_encode(&ids, &n, t, "ba", 2, false, &err), 0);
+        assert_int_equal(n, 2);
+        assert_int_equal(ids[0], 1);
+        assert_int_equal(ids[1], i ? 2 : 0);
+        free(ids);
+        anm_tokenizer_free(t);
+    }
 }
 
 /* A word as long as the text: merging must not take quadratic time (this test would not end). */
@@ -478,6 +573,9 @@ int main(void)
         cmocka_unit_test(files_cut_short_or_spoilt_never_crash),
         cmocka_unit_test(each_malformation_is_named),
         cmocka_unit_test(a_pattern_that_runs_away_is_stopped),
+        cmocka_unit_test(a_pattern_may_match_nothing_at_the_end),
+        cmocka_unit_test(a_search_that_takes_too_long_is_stopped),
+        cmocka_unit_test(searches_in_parts_find_the_same),
         cmocka_unit_test(a_megabyte_of_one_letter),
         cmocka_unit_test(tables_cannot_be_prepared_for),
         cmocka_unit_test(what_a_tokenizer_says_of_itself),
