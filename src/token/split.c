@@ -156,15 +156,15 @@ void anm_stage_close(anm_stage *s)
 enum { SMALL = 1000, GROWTH = 2 };
 static const uint64_t budget_base = 50000000, budget_per_byte = 50;
 static const uint64_t time_base = 2000000000, time_per_byte = 2000; /* ns */
-static const uint64_t slow = 2000000; /* between two looks at the clock: the reach should be shorter */
+static const uint64_t slow = 2000000; /* ns between two looks at a clock */
 enum { NEAR = 64, FAR = 4096, MATCHES_A_LOOK = 64 };
 static const uint32_t heap_kib = 256 * 1024;
 static const size_t jit_stack_most = (size_t)64 << 20;
 
-static uint64_t processor_time(void)
+static uint64_t nanoseconds(clockid_t clock)
 {
     struct timespec t = {0};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    clock_gettime(clock, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
@@ -172,17 +172,20 @@ static uint64_t processor_time(void)
 static bool late(anm_matcher *m)
 {
     uint64_t before = m->now;
-    m->now = processor_time();
+    m->now = nanoseconds(CLOCK_MONOTONIC);
     m->matches = 0;
     if (m->now - before > slow) m->reach = m->reach / 8 + 1;
     else if (m->reach < FAR) m->reach *= 2;
-    return m->now > m->until;
+    if (m->now - m->asked < slow) return false;
+    m->asked = m->now;
+    return nanoseconds(CLOCK_THREAD_CPUTIME_ID) > m->until;
 }
 
 static int open_matcher(anm_matcher *m, anm_error *err)
 {
-    *m = (anm_matcher){.budget = budget_base, .now = processor_time(), .reach = NEAR};
-    m->until = m->now + time_base;
+    *m = (anm_matcher){.budget = budget_base, .reach = NEAR};
+    m->now = m->asked = nanoseconds(CLOCK_MONOTONIC);
+    m->until = nanoseconds(CLOCK_THREAD_CPUTIME_ID) + time_base;
     m->context = pcre2_match_context_create(NULL);
     m->stack = pcre2_jit_stack_create((size_t)64 << 10, jit_stack_most, NULL); /* NULL where there is no JIT */
     if (!m->context) {

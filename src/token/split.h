@@ -42,8 +42,9 @@ typedef struct anm_matcher {
     struct pcre2_real_jit_stack_8 *stack;
     struct pcre2_real_match_data_8 *data[ANM_MAX_STAGES];
     uint64_t budget;     /* steps that matches may still take beyond the small limit that each one has */
-    uint64_t now, until; /* processor time of this thread, ns: when it was last looked at, when matching must end */
-    unsigned matches;    /* made since */
+    uint64_t until;      /* the processor time of this thread at which matching must end, ns */
+    uint64_t now, asked; /* by the clock on the wall, which costs less: last looked at, last asked for processor time */
+    unsigned matches;    /* made since the last look */
     size_t reach;        /* how many places a search tries before the time is looked at */
 } anm_matcher;
 
