@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -85,10 +86,21 @@ static void note_time(road *r, anm_export_stage stage)
 
 /* ---- stages ---- */
 
+/* That an output would replace what it is made of is said before the work. */
+static int check_output(const road *r, const char *path, anm_error *err)
+{
+    const char *config = anm_ckpt_config_path(r->ckpt);
+    struct stat a, b;
+    if (config && !stat(path, &a) && !stat(config, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        return anm_fail(err, ANM_ERR_IO, "%s: is being read; name another file to write", path);
+    return anm_outfile_check(path, err);
+}
+
 static int open_model(road *r, anm_error *err)
 {
     int rc = anm_ckpt_open(&r->ckpt, r->job->checkpoint, err);
     if (!rc) rc = anm_model_open(&r->model, r->ckpt, r->job->params, err);
+    for (int i = 0; i < r->job->n_outputs && !rc; i++) rc = check_output(r, r->job->outputs[i].path, err);
     if (!rc && r->job->model) rc = r->job->model(r->job->ctx, r->model, err);
     if (!rc) rc = anm_pool_new(&r->pool, r->job->threads, err);
     r->exported = r->model;

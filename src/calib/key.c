@@ -13,7 +13,10 @@ static void add_matrix(XXH3_state_t *h, const anm_matrix *m)
 {
     for (int i = 0; i < m->n_parts; i++) {
         const anm_tensor *t = m->part[i];
-        XXH3_128bits_update(h, t->shape, sizeof t->shape);
+        const int64_t how[] = {t->dtype, t->rank, m->split_dim, m->unpermute_heads};
+        XXH3_128bits_update(h, how, sizeof how);
+        XXH3_128bits_update(h, t->shape, (size_t)t->rank * sizeof *t->shape);
+        XXH3_128bits_update(h, t->stride, (size_t)t->rank * sizeof *t->stride);
         XXH3_128bits_update(h, t->data, (size_t)t->size);
     }
 }

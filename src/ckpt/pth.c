@@ -13,6 +13,8 @@
 
 #include <string.h>
 
+enum { SHARED_MOST = 64 }; /* layers of one model may be the same */
+
 typedef struct archive {
     anm_zip zip;
     const char *prefix; /* "NAME/" */
@@ -136,11 +138,15 @@ int anm_pth_read(anm_tensors *out, anm_arena *arena, const uint8_t *data, uint64
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "its pickle is no dict of tensors");
     const anm_pickle *model = anm_pickle_get(root, "model");
     const anm_pickle *dict = model && model->kind == ANM_PICKLE_DICT ? model : root;
+    uint64_t claimed = 0; /* storage may be shared, as by an embedding and a head, but not without end */
     for (size_t i = 0; i + 1 < dict->items.n; i += 2) {
         const anm_pickle *k = dict->items.at[i], *v = dict->items.at[i + 1];
         if (k->kind != ANM_PICKLE_STRING || v->kind != ANM_PICKLE_TENSOR) continue;
         rc = add_tensor(out, &z, k, v, err);
         if (rc) return rc;
+        claimed += out->at[out->n - 1].size;
+        if (claimed / SHARED_MOST > size)
+            return anm_fail(err, ANM_ERR_FORMAT, "its tensors share their bytes more than %d times", SHARED_MOST);
     }
     if (!out->n)
         return anm_fail(err, ANM_ERR_UNSUPPORTED,

@@ -84,6 +84,15 @@ static int check_output(const char *path, const words *w, anm_error *err)
     return 0;
 }
 
+/* Before the work, and again when the outputs are there. */
+static int check_report(const words *w, int n, const anm_export_output *outputs, anm_error *err)
+{
+    for (int i = 0; i < n; i++)
+        if (!strcmp(w->report, outputs[i].path) || same_file(w->report, outputs[i].path))
+            return anm_fail(err, ANM_ERR_IO, "%s: is the program itself; name another file for the report", w->report);
+    return check_output(w->report, w, err);
+}
+
 /* "dir/name.pte" for 256 positions -> "dir/name_256.pte". */
 static char *path_with_length(const char *path, int64_t length)
 {
@@ -364,7 +373,7 @@ int cli_export(const export_words *w, anm_error *err)
         outputs[i] = (anm_export_output){job.n_outputs > 1 ? paths[i] : w->output, contexts[i]};
         if (!rc) rc = check_output(outputs[i].path, w, err);
     }
-    if (!rc && w->report) rc = check_output(w->report, w, err);
+    if (!rc && w->report) rc = check_report(w, job.n_outputs, outputs, err);
     job.outputs = outputs;
     anm_export_calibration calibration;
     int32_t *tokens = NULL;
@@ -384,6 +393,7 @@ int cli_export(const export_words *w, anm_error *err)
         fprintf(stderr, "anemone: note: %s keeps what the calibration made so far; --resume goes on with it\n", work);
     if (!rc && !w->quiet && v.notes) show_calibration(&v);
     if (!rc && !w->quiet) show_summary(&report, outputs[0].path);
+    if (!rc && w->report) rc = check_report(w, job.n_outputs, outputs, err);
     if (!rc && w->report) rc = cli_export_report(w, &job, &report, v.notes, v.layers, err);
     if (!rc && w->json) rc = print_json(&report, &job, err);
     for (int i = 0; i < job.n_outputs; i++) free(paths[i]);

@@ -14,6 +14,7 @@
 #include "cli/tree.h"
 #include "run/engine.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -210,7 +211,7 @@ static json_t *constant_of(const anm_pte_value *v)
     switch (v->kind) {
     case ANM_PTE_INT: return json_integer(v->i);
     case ANM_PTE_BOOL: return json_boolean(v->i);
-    case ANM_PTE_DOUBLE: return json_real(v->d);
+    case ANM_PTE_DOUBLE: return isfinite(v->d) ? json_real(v->d) : json_string(isnan(v->d) ? "nan" : v->d < 0 ? "-inf" : "inf");
     case ANM_PTE_STRING: return cli_text(v->s);
     case ANM_PTE_TENSOR: break;
     default: return json_null();

@@ -39,11 +39,10 @@ static int open_piece(cli_pieces *p, cli_piece *piece, const anm_pte_delegate *g
     int rc = anm_reference_read(&ref, data, size, &p->arena, err);
     if (rc) return rc;
     if (ref.key) {
-        size_t i = 0;
-        while (i < p->pte.n_named && strcmp(p->pte.named[i].key, ref.key)) i++;
-        if (i == p->pte.n_named) return anm_fail(err, ANM_ERR_FORMAT, "a delegate refers to '%.100s', which is not there", ref.key);
-        data = p->pte.named[i].data;
-        size = p->pte.named[i].size;
+        const anm_pte_named *named = anm_pte_named_find(&p->pte, ref.key);
+        if (!named) return anm_fail(err, ANM_ERR_FORMAT, "a delegate refers to '%.100s', which is not there", ref.key);
+        data = named->data;
+        size = named->size;
     }
     if ((rc = open_package(p, data, size, ref.key, &piece->package, err))) return rc;
     const anm_package *k = &p->packages[piece->package].package;

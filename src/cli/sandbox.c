@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { MOST_PATHS = 16, MOST_PATH = 4096 };
 
@@ -45,7 +46,8 @@ int cli_sandbox_run(options *o, anm_error *err)
         read_only(&l, in_folder(&l, o->tokenizer, true, "chat_template.jinja"));
     }
     if (o->logits) { /* a new file takes its place, beside what a link leads to */
-        char *real = realpath(o->logits, NULL); /* NULL: it is not there yet */
+        struct stat st;
+        char *real = !lstat(o->logits, &st) && S_ISLNK(st.st_mode) ? realpath(o->logits, NULL) : NULL;
         const char *folder = in_folder(&l, real ? real : o->logits, true, ".");
         if (folder) l.path[l.n++] = (anm_sandbox_path){folder, true};
         free(real);

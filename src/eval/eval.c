@@ -147,6 +147,16 @@ static double standard_error(const spread *s)
     return var > 0 ? sqrt(var / (double)s->n) : 0;
 }
 
+/* The last token of a window is never fed, so no engine has looked at it. */
+static int check_tokens(const anm_scorer *s, anm_error *err)
+{
+    for (size_t i = 0; i < s->windows * s->len; i++)
+        if (s->tokens[i] < 0 || s->tokens[i] >= s->vocab)
+            return anm_fail(err, ANM_ERR_LIMIT, "token id %d of the text is outside the model's vocabulary of %lld: the tokenizer does not fit",
+                            (int)s->tokens[i], (long long)s->vocab);
+    return 0;
+}
+
 int anm_evaluate(anm_evaluation *out, anm_scorer *s, anm_scorer *against,
                  void (*progress)(void *ctx, size_t done, size_t windows, const anm_evaluation *so_far), void *ctx,
                  anm_error *err)
@@ -154,9 +164,11 @@ int anm_evaluate(anm_evaluation *out, anm_scorer *s, anm_scorer *against,
     size_t vocab = (size_t)s->vocab, step = s->rows;
     if (against && against->vocab != s->vocab)
         return anm_fail(err, ANM_ERR_FORMAT, "the vocabularies differ: %lld against %lld tokens", (long long)s->vocab, (long long)against->vocab);
+    int rc = check_tokens(s, err);
+    if (rc) return rc;
     if (against && against->rows > step) step = against->rows;
     float *a = malloc(step * vocab * sizeof *a), *b = against ? malloc(step * vocab * sizeof *b) : NULL;
-    int rc = a && (b || !against) ? 0 : anm_fail_memory(err, "logits");
+    rc = a && (b || !against) ? 0 : anm_fail_memory(err, "logits");
     spread nll = {0}, other = {0}, both = {0}, kl = {0};
     size_t same = 0;
     *out = (anm_evaluation){0};

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { INLINE_BYTES = 64 };
+enum { INLINE_BYTES = 64, INLINE_TEXT = 256 };
 
 /* ---- words ---- */
 
@@ -192,7 +192,8 @@ typedef struct printer {
 bool anm_mil_is_inline(const anm_mil_value *v)
 {
     const anm_blob *b = v->constant;
-    return b && !b->in_file && (b->data || !b->size) && (!v->type.rank || b->size <= INLINE_BYTES);
+    bool text = v->type.dtype == ANM_DT_STRING && !v->type.rank;
+    return b && !b->in_file && (b->data || !b->size) && b->size <= (text ? INLINE_TEXT : INLINE_BYTES);
 }
 
 static void put_constant_line(printer *p, const anm_mil_value *v)

@@ -54,17 +54,19 @@ static int64_t row_in_halves(int64_t row, int64_t head_dim)
  * columns are the halves. */
 static int read_halved_vector(float *out, const anm_matrix *m, rows_fn *part_rows, anm_error *err)
 {
-    const anm_tensor *t = m->part[0];
-    int64_t head_dim = m->cols / m->unpermute_heads, half = head_dim / 2, step = t->stride[0];
-    int rc = part_rows(out, t, 0, 1, err); /* as it lies there, for what part_rows says of it */
+    int64_t head_dim = m->cols / m->unpermute_heads, half = head_dim / 2, each = m->cols / m->n_parts; /* whole heads */
+    int rc = 0;
+    for (int k = 0; !rc && k < m->n_parts; k++) rc = part_rows(out + k * each, m->part[k], 0, 1, err); /* for what it says of them as they lie there */
     for (int64_t h = 0; !rc && h < m->unpermute_heads; h++) {
+        const anm_tensor *t = m->part[h * head_dim / each];
+        const int64_t step = t->stride[0];
         anm_tensor pairs = *t;
         pairs.rank = 2;
         pairs.shape[0] = half;
         pairs.shape[1] = 2;
         pairs.stride[0] = step;
         pairs.stride[1] = half * step;
-        pairs.data = t->data + (size_t)(h * head_dim * step) * anm_dtype_bytes(t->dtype);
+        pairs.data = t->data + (size_t)(h * head_dim % each * step) * anm_dtype_bytes(t->dtype);
         rc = anm_tensor_rows_f32(out + h * head_dim, &pairs, 0, half, err);
     }
     return rc;

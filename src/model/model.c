@@ -230,6 +230,8 @@ static int take(opener *o, anm_matrix *m, const role *r, int64_t layer, anm_erro
     bool halves = o->scheme == HF || (o->scheme == GGUF && o->from.halves);
     if (r->rotary && halves && !p->use_hf_rope)
         m->unpermute_heads = (vector ? m->cols : m->rows) / p->head_dim;
+    if (m->unpermute_heads && vector && cols % p->head_dim)
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: %u shards cut '%s' inside a head", m->part[0]->file, shards, name);
     return 0;
 }
 

@@ -46,12 +46,12 @@ int anm_params_finish(anm_params *p, anm_error *err)
         return anm_fail(err, ANM_ERR_FORMAT, "vocab_size is %lld", (long long)p->vocab_size);
     if (!(p->norm_eps >= 0 && p->norm_eps <= FLT_MAX))
         return anm_fail(err, ANM_ERR_FORMAT, "norm_eps is %g", p->norm_eps);
-    if (!(p->rope_theta > 0) || !isfinite(p->rope_theta))
+    if (!(p->rope_theta >= FLT_MIN && p->rope_theta <= FLT_MAX))
         return anm_fail(err, ANM_ERR_FORMAT, "rope_theta is %g", p->rope_theta);
     if (p->partial_rotary_factor != 1)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "partial_rotary_factor %g: only whole heads are rotated",
                         p->partial_rotary_factor);
-    if (p->use_scaled_rope && (!(p->rope_scale_factor > 0) || !(p->high_freq_factor > 1)))
+    if (p->use_scaled_rope && (!(p->rope_scale_factor >= FLT_MIN && p->rope_scale_factor <= FLT_MAX) || !(p->high_freq_factor > 1)))
         return anm_fail(err, ANM_ERR_FORMAT, "rope_scale_factor %g and high_freq_factor %g do not make sense",
                         p->rope_scale_factor, p->high_freq_factor);
     return 0;

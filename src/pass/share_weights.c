@@ -9,8 +9,8 @@
  * alone. Afterwards equal ops on equal weights are repeated ones, and the weight file holds each once.
  *
  * The weights are not at hand, and making all of them twice would double an export. So each is known by the integers of
- * its first two rows, and only those that agree in these are made, tile by tile, until they differ or are seen to be
- * equal. (Scales alone would not do: rows with the same largest value are common.)
+ * its first two rows. Only those that agree in these are made, each once, for a digest of the whole; and only those whose
+ * digests agree are compared, tile by tile. (Scales alone would not do: rows with the same largest value are common.)
  *
  * requires: nothing
  * keeps:    the functions' signatures, every value exactly
@@ -35,6 +35,8 @@ typedef struct known {
         uint64_t size, begin;
     } key;
     const anm_weight *weight;
+    bool digested;
+    uint64_t digest[ANM_WEIGHT_PARTS]; /* of all tiles */
     struct known *same_key;
     UT_hash_handle hh;
 } known;
@@ -80,6 +82,29 @@ static int make_room(sharing *s, const anm_weight *w, anm_error *err)
     return s->room ? 0 : anm_fail_memory(err, "a pass");
 }
 
+/* The parts of rows [row, row + n) of a weight, one behind the other; `at`: where each begins, and the end. */
+static int make_tile(uint8_t *out, uint64_t at[ANM_WEIGHT_PARTS + 1], const anm_weight *w, int64_t row, int64_t n, anm_error *err)
+{
+    at[0] = 0;
+    for (uint32_t k = 0; k < ANM_WEIGHT_PARTS; k++) at[k + 1] = at[k] + anm_weight_offset(w, k, row + n) - anm_weight_offset(w, k, row);
+    return anm_weight_make(out, out + at[ANM_WEIGHT_SCALE], w, row, n, err);
+}
+
+static int digest(known *k, sharing *s, anm_error *err)
+{
+    const anm_weight *w = k->weight;
+    int64_t step = tile_rows(w);
+    if (k->digested) return 0;
+    for (int64_t row = 0; row < w->rows; row += step) {
+        uint64_t at[ANM_WEIGHT_PARTS + 1];
+        int rc = make_tile(s->a, at, w, row, w->rows - row < step ? w->rows - row : step, err);
+        if (rc) return rc;
+        for (uint32_t i = 0; i < ANM_WEIGHT_PARTS; i++) k->digest[i] = anm_hash(s->a + at[i], (size_t)(at[i + 1] - at[i]), k->digest[i]);
+    }
+    k->digested = true;
+    return 0;
+}
+
 /* Which parts of two weights of one form are equal: scales count only where the integers do. */
 static int compare(bool same[ANM_WEIGHT_PARTS], sharing *s, const anm_weight *x, const anm_weight *y, anm_error *err)
 {
@@ -87,10 +112,9 @@ static int compare(bool same[ANM_WEIGHT_PARTS], sharing *s, const anm_weight *x,
     same[ANM_WEIGHT_DATA] = same[ANM_WEIGHT_SCALE] = true;
     for (int64_t row = 0; row < x->rows && same[ANM_WEIGHT_DATA]; row += step) {
         int64_t n = x->rows - row < step ? x->rows - row : step;
-        uint64_t at[ANM_WEIGHT_PARTS + 1] = {0};
-        for (uint32_t k = 0; k < ANM_WEIGHT_PARTS; k++) at[k + 1] = at[k] + anm_weight_offset(x, k, row + n) - anm_weight_offset(x, k, row);
-        int rc = anm_weight_make(s->a, s->a + at[ANM_WEIGHT_SCALE], x, row, n, err);
-        if (!rc) rc = anm_weight_make(s->b, s->b + at[ANM_WEIGHT_SCALE], y, row, n, err);
+        uint64_t at[ANM_WEIGHT_PARTS + 1];
+        int rc = make_tile(s->a, at, x, row, n, err);
+        if (!rc) rc = make_tile(s->b, at, y, row, n, err);
         if (rc) return rc;
         for (uint32_t k = 0; k < ANM_WEIGHT_PARTS; k++) same[k] &= !memcmp(s->a + at[k], s->b + at[k], (size_t)(at[k + 1] - at[k]));
     }
@@ -120,8 +144,11 @@ static int stand_in(met *m, sharing *s, anm_error *err)
     HASH_FIND(hh, s->known, &k->key, sizeof k->key, head);
     for (known *o = head; o; o = o->same_key) {
         bool same[ANM_WEIGHT_PARTS] = {false};
-        if (same_form(w, o->weight)) rc = compare(same, s, w, o->weight, err);
-        if (rc) return rc;
+        if (!same_form(w, o->weight)) continue;
+        if ((rc = digest(k, s, err)) || (rc = digest(o, s, err))) return rc;
+        if (k->digest[ANM_WEIGHT_DATA] != o->digest[ANM_WEIGHT_DATA]) continue;
+        if (m->as[ANM_WEIGHT_DATA] != w && k->digest[ANM_WEIGHT_SCALE] != o->digest[ANM_WEIGHT_SCALE]) continue; /* its integers are shared already */
+        if ((rc = compare(same, s, w, o->weight, err))) return rc;
         if (same[ANM_WEIGHT_DATA]) m->as[ANM_WEIGHT_DATA] = o->weight;
         if (!same[ANM_WEIGHT_SCALE]) continue;
         met *whole; /* all of it is there; its integers may be another's */

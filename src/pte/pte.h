@@ -86,6 +86,7 @@ typedef struct anm_pte {
     size_t n_methods;
     anm_pte_named *named;
     size_t n_named;
+    const anm_pte_named **by_key; /* what a reader gives: the same, sorted by key */
 } anm_pte;
 
 /* Appends the whole file to `out`; what it points to lives in `arena`. Constants of equal bytes share a buffer.
@@ -100,5 +101,7 @@ int anm_pte_read(anm_pte *out, const uint8_t *data, uint64_t size, anm_error *er
 void anm_pte_free(anm_pte *p);
 
 const anm_pte_method *anm_pte_find(const anm_pte *p, const char *name);
+/* Of a program that was read: the named data of that key, or NULL. */
+const anm_pte_named *anm_pte_named_find(const anm_pte *p, const char *key);
 
 #endif

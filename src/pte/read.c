@@ -311,15 +311,21 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Are `n` names, `stride` bytes apart, all different? */
-static int check_unique(reader *r, const void *first, size_t n, size_t stride, const char *what)
+static int by_key(const void *a, const void *b)
 {
+    return strcmp((*(const anm_pte_named *const *)a)->key, (*(const anm_pte_named *const *)b)->key);
+}
+
+/* Are the methods' names all different? */
+static int check_methods(reader *r)
+{
+    size_t n = r->out->n_methods;
     const char **name = array(r, n, sizeof *name);
     if (!name) return no_memory(r);
-    for (size_t i = 0; i < n; i++) name[i] = *(const char *const *)((const char *)first + i * stride);
+    for (size_t i = 0; i < n; i++) name[i] = r->out->methods[i].name;
     qsort(name, n, sizeof *name, by_name);
     for (size_t i = 1; i < n; i++)
-        if (strcmp(name[i - 1], name[i]) == 0) return anm_fail(r->err, ANM_ERR_FORMAT, "program: two %s are called '%s'", what, name[i]);
+        if (strcmp(name[i - 1], name[i]) == 0) return anm_fail(r->err, ANM_ERR_FORMAT, "program: two methods are called '%s'", name[i]);
     return 0;
 }
 
@@ -335,7 +341,13 @@ static int read_named(reader *r)
                                            .data = r->d + r->segment[seg].at,
                                            .size = r->segment[seg].size};
     }
-    return check_unique(r, &r->out->named[0].key, n, sizeof *r->out->named, "pieces of named data");
+    const anm_pte_named **by = r->out->by_key = array(r, n, sizeof *by);
+    if (!by) return no_memory(r);
+    for (uint32_t i = 0; i < n; i++) by[i] = &r->out->named[i];
+    qsort(by, n, sizeof *by, by_key);
+    for (uint32_t i = 1; i < n; i++)
+        if (!strcmp(by[i - 1]->key, by[i]->key)) return anm_fail(r->err, ANM_ERR_FORMAT, "program: two pieces of named data are called '%s'", by[i]->key);
+    return 0;
 }
 
 int anm_pte_read(anm_pte *out, const uint8_t *data, uint64_t size, anm_error *err)
@@ -358,7 +370,7 @@ int anm_pte_read(anm_pte *out, const uint8_t *data, uint64_t size, anm_error *er
     if (!(out->methods = array(&r, n, sizeof *out->methods))) return no_memory(&r);
     for (uint32_t i = 0; i < n; i++)
         if ((rc = read_method(&r, &out->methods[i], anm_fb_ref(data, plans + 4 * i)))) return rc;
-    if ((rc = check_unique(&r, &out->methods[0].name, n, sizeof *out->methods, "methods"))) return rc;
+    if ((rc = check_methods(&r))) return rc;
     return read_named(&r);
 }
 
@@ -373,4 +385,11 @@ const anm_pte_method *anm_pte_find(const anm_pte *p, const char *name)
     for (size_t i = 0; i < p->n_methods; i++)
         if (strcmp(p->methods[i].name, name) == 0) return &p->methods[i];
     return NULL;
+}
+
+const anm_pte_named *anm_pte_named_find(const anm_pte *p, const char *key)
+{
+    const anm_pte_named want = {.key = key}, *w = &want;
+    const anm_pte_named **at = p->n_named ? bsearch(&w, p->by_key, p->n_named, sizeof *p->by_key, by_key) : NULL;
+    return at ? *at : NULL;
 }

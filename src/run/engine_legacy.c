@@ -283,14 +283,17 @@ static bool is_entries(const anm_mil_value *v, const anm_mil_type *like, int64_t
 static int sign(rewriting *r, anm_method *m, anm_error *err)
 {
     anm_engine_info *info = &r->l->info;
-    const anm_mil_type *cache = &r->k[0]->type;
+    const anm_mil_type *cache = &r->k[0]->type, *logits = &r->fn->outputs[0]->type;
     uint32_t n = 4 + 2 * (uint32_t)r->layers, at = 0, made = 0;
     anm_mil_value **in = anm_arena_array(&r->l->arena, n, sizeof *in), **out = anm_arena_array(&r->l->arena, n, sizeof *out);
     m->kv = anm_arena_array(&r->l->arena, (size_t)r->layers, sizeof *m->kv);
     if (!in || !out || !m->kv) return anm_fail_memory(err, "program");
     if (cache->rank != 4 || (cache->dtype != ANM_DT_F16 && cache->dtype != ANM_DT_F32))
         return unknown("a cache is not [1, heads, entries, width] of floats", err);
-    *info = (anm_engine_info){.vocab_size = r->fn->outputs[0]->type.dim[2], .head_dim = cache->dim[3], .n_kv_heads = cache->dim[1],
+    if (logits->rank != 3 || logits->dim[0] != 1 || logits->dim[1] != r->rows || logits->dim[2] < 1 || logits->dim[2] > INT32_MAX ||
+        anm_dtype_class(logits->dtype) != 'f')
+        return unknown("its logits are not [1, rows, vocabulary] of floats", err);
+    *info = (anm_engine_info){.vocab_size = logits->dim[2], .head_dim = cache->dim[3], .n_kv_heads = cache->dim[1],
                               .n_layers = r->layers, .max_context = info->max_context, .cache_len = cache->dim[2],
                               .fp16_cache = cache->dtype == ANM_DT_F16, .deprecated = true, .evicts = true};
     if (r->mask->type.dim[1] != info->cache_len + r->rows) return unknown("its mask does not fit its caches", err);
@@ -338,7 +341,6 @@ int anm_loaded_find_deprecated(anm_loaded *l, anm_error *err)
     if (!rc) rc = free_positions(&r, err);
     if (!rc) rc = find_caches(&r, err);
     if (!rc && (rc = r.b.err.code)) *err = r.b.err;
-    if (!rc && r.fn->outputs[0]->type.rank != 3) rc = unknown("its logits do not come from the last row", err);
     if (!rc) rc = sign(&r, m, err);
     if (!rc) rc = anm_pass_remove_unused(r.fn, err);
     if (!rc) rc = anm_mil_verify(&l->program, false, err);

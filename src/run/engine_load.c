@@ -57,13 +57,11 @@ static int follow(const uint8_t **data, uint64_t *size, const char **function, a
     int rc = anm_reference_read(&ref, *data, *size, &l->arena, err);
     *function = ref.function;
     if (rc || !ref.key) return rc;
-    for (size_t i = 0; i < l->pte.n_named; i++)
-        if (!strcmp(l->pte.named[i].key, ref.key)) {
-            *data = l->pte.named[i].data;
-            *size = l->pte.named[i].size;
-            return 0;
-        }
-    return anm_fail(err, ANM_ERR_FORMAT, "a delegate refers to named data %s, which is not there", ref.key);
+    const anm_pte_named *named = anm_pte_named_find(&l->pte, ref.key);
+    if (!named) return anm_fail(err, ANM_ERR_FORMAT, "a delegate refers to named data %s, which is not there", ref.key);
+    *data = named->data;
+    *size = named->size;
+    return 0;
 }
 
 /* ---- joining ---- */
@@ -301,6 +299,9 @@ int anm_loaded_join(anm_mil_function **out, anm_loaded *l, const anm_pte_method 
     for (size_t i = 0; i < m->n_outputs && !rc; i++) {
         anm_mil_value *v = j.at[m->outputs[i]];
         if (v) anm_mil_output(&b, v);
+        else if (m->values[m->outputs[i]].kind == ANM_PTE_NULL)
+            rc = anm_fail(err, ANM_ERR_UNSUPPORTED, "method %s gives no new cache entries: nothing can follow its first step; export it with "
+                          "an input_len below max_context_len", m->name);
         else rc = anm_fail(err, ANM_ERR_FORMAT, "output %zu of method %s is made by no call", i, m->name);
     }
     if (b.err.code) {

@@ -64,6 +64,8 @@ export_pth "parameters: a field is missing" "lacks.json: .*n_heads" "$whole" "$d
 export_pth "parameters: a word for a number" "odd.json: .*dim" "$whole" "$data/odd.json"
 export_pth "parameters: an unknown feature" "unknown.json: .*moe" "$whole" "$data/unknown.json"
 sed 's/"dim": 32/"dim": 48/' "$data/params.json" >wide.json
+sed 's/"rope_theta": 10000.0/"rope_theta": 1e-300/' "$data/params.json" >theta.json
+export_pth "parameters: a theta that fp32 cannot hold" "rope_theta is 1e-300" "$whole" theta.json
 export_pth "parameters: widths that the tensors do not have" "tok_embeddings.weight" "$whole" wide.json
 sed 's/"n_layers": 1/"n_layers": 2/' "$data/params.json" >deep.json
 export_pth "parameters: more layers than there are" "layers.1" "$whole" deep.json
@@ -94,6 +96,11 @@ export_pth "… by a link" "link.pth: .*another file" own.pth "" -o link.pth
 export_pth "… inside a folder" "model.pth: .*another file" shards "" -o shards/model.pth
 export_pth "the output is the parameters" "own.json: .*another file" own.pth own.json -o own.json
 export_pth "the report is the calibration's text" "text.pth: .*another file" own.pth own.json --calibrate text.pth --report text.pth
+export_pth "the output is the configuration that was found" "params.json: .*another file" shards "" -o shards/params.json
+export_pth "the report is the output" "out.pte: is the program itself" own.pth own.json --calibrate text.pth --report out.pte
+why=
+cmp -s shards/params.json "$data/params.json" || why="replaced"
+verdict "… which stays" "$why"
 why=
 cmp -s own.pth "$whole" && cmp -s shards/model.pth "$whole" && cmp -s own.json "$data/params.json" || why="something was replaced"
 verdict "… and all are as they were" "$why"

@@ -55,5 +55,11 @@ fails "a NaN among the weights" 1 "nan.gguf: tensor '.*' is NaN at" export -c na
 fails "a report without a calibration" 2 "goes with --calibrate" export -c "$tiny" -o out.pte --report out.html
 fails "no windows" 2 "calibrate_windows" export -c "$tiny" -o out.pte --calibrate text.txt --calibrate_windows 0
 fails "eval of a text shorter than a window" 1 "less than one window" eval -m round.pte -t "$tiny" --text short.txt
+# The last token of a window is only looked up.
+awk 'BEGIN { printf "{\"version\": \"1.0\", \"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {\"a\": 0"
+    for (i = 1; i < 1000; i++) printf ", \"x%d\": %d", i, i
+    print ", \"c\": 1000}}}" }' >two.json
+printf acacacac >two.txt
+fails "eval with a tokenizer of a larger vocabulary" 1 "token id 1000 .* does not fit" eval -m round.pte -t two.json --text two.txt --window 2
 fails "eval without a text" 2 "--text" eval -m round.pte -t "$tiny"
 finish

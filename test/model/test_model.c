@@ -393,6 +393,24 @@ static void rotary_factors_divide(void **state)
     assert_float_equal(s[3], sin(0.01 / 8), 1e-9);
 }
 
+/* Heads in halves, cut over two shards: each head comes from its own. */
+static void halves_of_shards_are_joined(void **state)
+{
+    (void)state;
+    static const float part[2][4] = {{1, 2, 10, 20}, {3, 4, 30, 40}};
+    anm_tensor t[2];
+    anm_matrix m = {.rows = 1, .cols = 8, .n_parts = 2, .split_dim = 1, .unpermute_heads = 2};
+    for (int i = 0; i < 2; i++) {
+        t[i] = (anm_tensor){.name = "b", .file = "f", .dtype = ANM_DT_F32, .rank = 1, .shape = {4}, .stride = {1},
+                            .data = (const uint8_t *)part[i], .size = sizeof part[i]};
+        m.part[i] = &t[i];
+    }
+    float out[8];
+    anm_error err;
+    assert_int_equal(anm_matrix_rows_f32(out, &m, 0, 1, &err), 0);
+    assert_memory_equal(out, ((const float[]){1, 10, 2, 20, 3, 30, 4, 40}), sizeof out);
+}
+
 static int tidy(void **state)
 {
     static const char *const names[] = {"params.json", "ints.safetensors"};
@@ -414,7 +432,7 @@ int main(void)
         cmocka_unit_test(missing_heads),
         cmocka_unit_test(odd_scaling_is_noted),
         cmocka_unit_test(rotary_tables_are_the_reference_s),
-        cmocka_unit_test(rotary_factors_divide),
+        cmocka_unit_test(halves_of_shards_are_joined), cmocka_unit_test(rotary_factors_divide),
     };
     return cmocka_run_group_tests_name("model", tests, NULL, tidy);
 }
