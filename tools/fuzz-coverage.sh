@@ -33,7 +33,7 @@ mil     src/mil/parse.c src/mil/print.c src/mil/infer.c src/mil/verify.c
 token   src/token/open.c -is_file -read_template src/token/gguf_token.c src/token/tiktoken.c src/token/base64.h
 hf      src/token/hf.c src/token/hf_pre.c src/token/hf_norm.c src/token/hf_decode.c
 spm     src/token/spm.c src/token/spm_norm.c src/token/spm_encode.c
-text    src/token/bpe.c src/token/split.c src/token/utf8.h
+text    src/token/bpe.c src/token/split.c src/base/utf8.h
 chat    src/chat/jinja_lex.c src/chat/jinja_parse.c src/chat/jinja_eval.c src/chat/jinja_value.c
 engine  src/run/engine_load.c src/run/engine_roles.c src/run/engine_legacy.c
 plan    src/plan/lower.c src/plan/lower_attention.c src/plan/lower_math.c src/plan/lower_move.c src/plan/view.c src/plan/run.c

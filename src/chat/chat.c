@@ -2,7 +2,7 @@
 #include "chat/chat.h"
 
 #include "chat/jinja.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>

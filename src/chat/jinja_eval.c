@@ -6,7 +6,7 @@
 #include "chat/jinja.h"
 
 #include "base/bytes.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -7,7 +7,7 @@
 #include "chat/jinja.h"
 
 #include "base/buf.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>

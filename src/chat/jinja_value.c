@@ -3,7 +3,7 @@
 #include "chat/jinja.h"
 
 #include "base/find.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include <math.h>
 #include <stdarg.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "cli/bench.h"
 #include "base/json.h"
+#include "cli/say.h"
 
 #include <stdlib.h>
 
@@ -46,7 +47,7 @@ void bench_table(FILE *to, const bench *b)
     fprintf(to, "%s: %s, %lld layers, cache of %lld, %lld rows a step; %s, %u thread%s, %s; loaded in %.3f s\n", b->model, b->form,
             (long long)b->layers, (long long)b->cache_len, (long long)b->input_len, b->isa, b->threads, b->threads == 1 ? "" : "s",
             b->precision, b->load);
-    if (b->unplanned) fprintf(to, "no plan fits, so the interpreter runs it: %s\n", b->unplanned);
+    if (b->unplanned) cli_say(to, "no plan fits, so the interpreter runs it", "%s", b->unplanned);
     rates(to, b);
     lengths(to, b);
     ops(to, b);

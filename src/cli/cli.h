@@ -13,7 +13,7 @@
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
-/* Prints "anemone: TEXT" and gives the exit code that fits err->code. */
+/* Prints "anemone: TEXT", escaped (say.h), and gives the exit code that fits err->code. */
 int cli_fail(const anm_error *err);
 
 /* Closes standard output and says so when what was written there did not arrive. Returns `code`, or EXIT_FAILED. */

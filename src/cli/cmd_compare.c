@@ -6,23 +6,17 @@
 #include "cli/compare.h"
 #include "cli/opt.h"
 #include "cli/pieces.h"
+#include "cli/say.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
-static void put_line(const char *where, const char *fmt, va_list ap)
-{
-    printf("%s: ", where);
-    vprintf(fmt, ap);
-    putchar('\n');
-}
-
 void cmp_differ(cmp_report *r, const char *where, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    if (r->found++ < r->max) put_line(where, fmt, ap);
+    if (r->found++ < r->max && !cli_vsay(stdout, where, fmt, ap)) r->cut = true;
     va_end(ap);
 }
 
@@ -30,7 +24,7 @@ void cmp_explain(cmp_report *r, const char *where, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    if (r->details++ < r->max) put_line(where, fmt, ap);
+    if (r->details++ < r->max && !cli_vsay(stdout, where, fmt, ap)) r->cut = true;
     va_end(ap);
 }
 
@@ -323,6 +317,7 @@ int cmd_compare(int argc, char **argv)
     rc = cli_pieces_open(&a, path[0], &err);
     if (!rc) rc = cli_pieces_open(&b, path[1], &err);
     if (!rc) rc = compare(&report, path, side, names, &err);
+    if (!rc && report.cut) rc = anm_fail_memory(&err, "a comparison");
     if (!rc && report.found) printf("%llu difference%s\n", (unsigned long long)report.found, report.found == 1 ? "" : "s");
     else if (!rc) puts("same");
     cli_pieces_close(&a);

@@ -2,10 +2,12 @@
 /* anemone export: a checkpoint becomes a program. The options of the original's export_static_llm_coreml.py, and more. */
 #include "base/buf.h"
 #include "base/json.h"
+#include "base/shown.h"
 #include "cli/cli.h"
 #include "cli/export.h"
 #include "cli/export_report.h"
 #include "cli/opt.h"
+#include "cli/say.h"
 #include "cli/text.h"
 #include "export/export.h"
 #include "pipeline.h"
@@ -183,9 +185,9 @@ static int show_notes(void *ctx, const anm_model *m, anm_error *err)
     view *v = ctx;
     (void)err;
     if (v->w->quiet) return 0;
-    for (size_t i = 0; i < m->n_notes; i++) fprintf(stderr, "anemone: note: %s\n", m->note[i]);
+    for (size_t i = 0; i < m->n_notes; i++) cli_note("%s", m->note[i]);
     if (m->n_unexpected)
-        fprintf(stderr, "anemone: note: %zu tensors that this model has no use for are left out, such as %s\n", m->n_unexpected, m->unexpected[0]);
+        cli_note("%zu tensors that this model has no use for are left out, such as %s", m->n_unexpected, m->unexpected[0]);
     warn_of_overflow(v->w, m);
     return 0;
 }
@@ -249,7 +251,7 @@ static int show_graph(void *ctx, const char *after, int32_t piece, const anm_mil
     }
     for (const anm_mil_function *fn = p->functions; fn && w->dot && !rc; fn = fn->next) rc = anm_mil_dot(&text, fn, err);
     if (!rc && text.bad) rc = anm_fail_memory(err, "a graph's text");
-    if (!rc) fwrite(text.data, 1, text.size, stdout);
+    if (!rc) anm_shown_write(stdout, (const char *)text.data, text.size, "\n\t");
     anm_buf_free(&text);
     return rc;
 }
@@ -268,7 +270,7 @@ static const char *stage_names[] = {
 
 static void show_summary(const anm_export_report *r, const char *path)
 {
-    if (r->fitted[0]) fprintf(stderr, "anemone: note: %s\n", r->fitted);
+    if (r->fitted[0]) cli_note("%s", r->fitted);
     if (r->reference_ops)
         fprintf(stderr, "anemone: note: %llu ops, where the reference's graph has %llu\n", (unsigned long long)r->ops,
                 (unsigned long long)r->reference_ops);

@@ -4,6 +4,7 @@
  * created only in these: names are checked where the listing is read, so no path leads out and no link is followed.
  */
 #include "base/outfile.h"
+#include "base/shown.h"
 #include "cli/cli.h"
 #include "cli/opt.h"
 #include "cli/pieces.h"
@@ -113,7 +114,11 @@ static void print_pieces(const cli_pieces *p, const char *target)
         printf("%s/piece_%zu.mlpackage:", target, i);
         for (size_t m = 0; m < p->pte.n_methods; m++)
             for (size_t k = 0; k < p->pte.methods[m].n_delegates; k++)
-                if (p->of[m][k].package == i) printf(" %s (piece %zu)", p->pte.methods[m].name, k);
+                if (p->of[m][k].package == i) {
+                    putchar(' ');
+                    anm_shown_write(stdout, p->pte.methods[m].name, strlen(p->pte.methods[m].name), "");
+                    printf(" (piece %zu)", k);
+                }
         putchar('\n');
     }
 }

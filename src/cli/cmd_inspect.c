@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "base/half.h"
 #include "base/json.h"
+#include "base/shown.h"
 #include "ckpt/ckpt.h"
 #include "ckpt/gguf.h"
 #include "cli/cli.h"
@@ -158,7 +159,9 @@ static int print_graphs(const char *name, const anm_package *k, anm_error *err)
     anm_buf text = {0};
     int rc = 0;
     for (const anm_mil_function *fn = k->program.functions; fn && !rc; fn = fn->next) {
-        anm_buf_printf(&text, "# %s\n", name);
+        anm_buf_puts(&text, "# ");
+        anm_shown_put(&text, name, strlen(name));
+        anm_buf_puts(&text, "\n");
         rc = anm_mil_print_function(&text, fn, false, err);
         if (!rc && text.bad) rc = anm_fail_memory(err, "a graph's text");
         if (!rc) fwrite(text.data, 1, text.size, stdout);
@@ -457,7 +460,7 @@ static int show_plan(const char *path, const char *stage)
     anm_buf text = {0};
     int rc = anm_engine_dump(&text, path, stage, &err);
     if (rc == ANM_ERR_FORMAT || rc == ANM_ERR_IO) rc = cli_not_program(path, &err);
-    if (!rc) fwrite(text.data, 1, text.size, stdout);
+    if (!rc) anm_shown_write(stdout, (const char *)text.data, text.size, "\n\t");
     anm_buf_free(&text);
     return rc ? cli_fail(&err) : EXIT_OK;
 }

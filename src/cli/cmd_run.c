@@ -10,6 +10,7 @@
 #include "cli/run.h"
 #include "cli/run_report.h"
 #include "cli/sandbox.h"
+#include "cli/say.h"
 #include "model/model.h"
 
 #include <stdlib.h>
@@ -377,7 +378,7 @@ static int feed_prompt(running *r, anm_error *err)
 static void show(running *r)
 {
     if (!r->stream.ready.size) return;
-    fwrite(r->stream.ready.data, 1, r->stream.ready.size, stdout);
+    cli_put_text((const char *)r->stream.ready.data, r->stream.ready.size);
     fflush(stdout);
     if (r->o.interactive) anm_buf_put(&r->answer, r->stream.ready.data, r->stream.ready.size);
     r->stream.ready.size = 0;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* anemone tokenize: text to ids, or ids to text. */
+#include "base/shown.h"
 #include "cli/cli.h"
 #include "cli/input.h"
 #include "cli/opt.h"
+#include "cli/say.h"
 #include "token/token.h"
 
 #include <stdlib.h>
@@ -15,13 +17,13 @@ static void print_piece(const anm_tokenizer *t, int32_t id)
     size_t n;
     anm_tokenizer_piece(&s, &n, t, id, true);
     printf("%d\t", id);
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)s[i];
-        if (c == '\n') fputs("\\n", stdout);
-        else if (c == '\t') fputs("\\t", stdout);
-        else if (c == '\\') fputs("\\\\", stdout);
-        else if (c < 0x20 || c == 0x7F || (n == 1 && c >= 0x80)) printf("\\x%02X", c);
-        else putchar(c);
+    for (size_t len; n; s += len, n -= len) {
+        bool hidden;
+        len = anm_shown_next(s, n, &hidden);
+        if (*s == '\n') fputs("\\n", stdout);
+        else if (*s == '\t') fputs("\\t", stdout);
+        else if (*s == '\\') fputs("\\\\", stdout);
+        else anm_shown_write(stdout, s, len, "");
     }
     putchar('\n');
 }
@@ -61,7 +63,7 @@ static int decode(const anm_tokenizer *t, const anm_buf *text, bool special, boo
     if (!(rc = anm_tokenizer_decode(&out, &n, t, ids, count, special, err))) {
         if (pieces)
             for (size_t i = 0; i < count; i++) print_piece(t, ids[i]);
-        else fwrite(out, 1, n, stdout);
+        else cli_put_text(out, n);
     }
     free(out);
     free(ids);

@@ -10,6 +10,7 @@
 typedef struct cmp_report {
     uint64_t found, details;
     uint64_t max; /* lines to print of each */
+    bool cut;     /* memory was out for one of them */
 } cmp_report;
 
 /* One difference: a line "WHERE: TEXT" on standard output, unless enough were printed. */

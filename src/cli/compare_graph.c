@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "base/half.h"
 #include "cli/compare.h"
+#include "cli/say.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -276,7 +277,7 @@ int cmp_functions(cmp_report *r, const char *where, anm_mil_function *a, anm_mil
     } else if (!rc && r->found == before) {
         size_t ops = 0;
         for (const anm_mil_op *op = a->first; op; op = op->next) ops++;
-        printf("%s: the same %zu ops\n", where, ops);
+        if (!cli_say(stdout, where, "the same %zu ops", ops)) r->cut = true;
     }
     anm_buf_free(&text);
     return rc;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "cli/cli.h"
+#include "cli/say.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -29,7 +30,7 @@ static const struct {
 int cli_fail(const anm_error *err)
 {
     fflush(stdout);
-    fprintf(stderr, "anemone: %s\n", err->text);
+    cli_say(stderr, "anemone", "%s", err->text);
     return err->code == ANM_ERR_USAGE ? EXIT_USAGE : EXIT_FAILED;
 }
 

@@ -2,7 +2,7 @@
 #include "cli/text.h"
 #include "base/map.h"
 #include "token/token.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* JSON as a tree of text. */
 #include "cli/tree.h"
-#include "token/utf8.h"
+#include "base/shown.h"
+#include "base/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,24 +63,29 @@ static void format_integer(char out[48], json_int_t v)
     out[at] = 0;
 }
 
-/* A plain value's text, escaped; its width in characters. With to == NULL only the width. */
+/* A text, escaped; its width in characters. With to == NULL only the width. */
+static size_t put_text(FILE *to, const char *s)
+{
+    size_t width = 0, n = strlen(s);
+    bool hidden;
+    if (to) anm_shown_write(to, s, n, "");
+    for (size_t len; n; s += len, n -= len) {
+        len = anm_shown_next(s, n, &hidden);
+        width += hidden ? 4 * len : 1;
+    }
+    return width;
+}
+
+/* As put_text, for a plain value. */
 static size_t put_plain(FILE *to, const json_t *j)
 {
     char number[48];
     const char *s = number;
-    size_t width = 0;
     if (json_is_string(j)) s = json_string_value(j);
     else if (json_is_integer(j)) format_integer(number, json_integer_value(j));
     else if (json_is_real(j)) snprintf(number, sizeof number, "%.9g", json_real_value(j));
     else snprintf(number, sizeof number, "%s", json_is_true(j) ? "yes" : json_is_false(j) ? "no" : "null");
-    for (const unsigned char *c = (const unsigned char *)s; *c; c++) {
-        bool control = *c < 0x20 || *c == 0x7f || (*c == 0xc2 && c[1] < 0xa0); /* C0 and C1 */
-        if (control && to) fprintf(to, "\\x%02x", *c == 0xc2 ? c[1] : *c);
-        else if (to) putc(*c, to);
-        width += control ? 4 : (*c & 0xc0) != 0x80;
-        c += control && *c == 0xc2;
-    }
-    return width;
+    return put_text(to, s);
 }
 
 static void pad(size_t n)
@@ -100,7 +106,10 @@ static bool is_row(json_t *j)
 static void put_key(const char *key, int depth, bool colour, const char *end)
 {
     pad((size_t)depth * INDENT);
-    printf("%s%s%s%s", colour ? DIM : "", key, colour ? PLAIN : "", end);
+    if (colour) fputs(DIM, stdout);
+    put_text(stdout, key);
+    if (colour) fputs(PLAIN, stdout);
+    fputs(end, stdout);
 }
 
 /* The names of the columns, as wide as these; numbers stand to the right. */
@@ -112,10 +121,10 @@ static void put_head(json_t *row, const size_t width[16], int depth, bool colour
     pad((size_t)depth * INDENT);
     if (colour) fputs(DIM, stdout);
     json_object_foreach(row, key, v) {
-        size_t w = strlen(key), want = column < 16 && width[column] > w ? width[column] : w;
+        size_t w = put_text(NULL, key), want = column < 16 && width[column] > w ? width[column] : w;
         bool right = json_is_integer(v) && column;
         if (right) pad(want - w);
-        fputs(key, stdout);
+        put_text(stdout, key);
         if (++column < last) pad((right ? 0 : want - w) + 2);
     }
     puts(colour ? PLAIN : "");
@@ -130,7 +139,7 @@ static void put_table(json_t *list, int depth, bool colour)
     bool head = json_object_size(first) > HEADLESS;
     column = 0;
     json_object_foreach(first, key, v) {
-        if (head && column < 16) width[column] = strlen(key);
+        if (head && column < 16) width[column] = put_text(NULL, key);
         column++;
     }
     json_array_foreach(list, i, row) {

@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/bytes.h"
 #include "base/half.h"
+#include "base/shown.h"
 
 #include <locale.h>
 #include <math.h>
@@ -28,14 +29,11 @@ static bool is_plain(const char *s)
 static void put_quoted(anm_buf *out, const char *s, size_t n)
 {
     anm_buf_puts(out, "\"");
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)s[i];
-        if (c == '"' || c == '\\')
-            anm_buf_printf(out, "\\%c", c);
-        else if (c < 0x20 || c == 0x7f)
-            anm_buf_printf(out, "\\x%02x", c);
-        else
-            anm_buf_u8(out, c);
+    for (size_t len; n; s += len, n -= len) {
+        bool hidden;
+        len = anm_shown_next(s, n, &hidden);
+        if (*s == '"' || *s == '\\') anm_buf_u8(out, '\\');
+        anm_shown_put(out, s, len);
     }
     anm_buf_puts(out, "\"");
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A plan as text: its steps, the meanings that it was made of, and what became of the graph's ops. */
 #include "plan/lower.h"
+#include "base/shown.h"
 
 #include <string.h>
 
@@ -14,6 +15,12 @@ enum { KINDS = sizeof kind_name / sizeof *kind_name };
 const char *anm_plan_kind_name(anm_step_kind kind)
 {
     return kind_name[kind];
+}
+
+/* Names are the file's. */
+static void put_name(anm_buf *to, const char *name)
+{
+    anm_shown_put(to, name, strlen(name));
 }
 
 /* ---- steps ---- */
@@ -40,7 +47,9 @@ static void print_step(anm_buf *to, const anm_plan_step *s)
         print_buf(to, " -> ", part->out);
     }
     if (s->kind == ANM_STEP_KEEP) anm_buf_printf(to, " -> %c of layer %d", s->v ? 'v' : 'k', s->layer);
-    anm_buf_printf(to, "  %lld  # %s\n", (long long)s->width, s->name);
+    anm_buf_printf(to, "  %lld  # ", (long long)s->width);
+    put_name(to, s->name);
+    anm_buf_puts(to, "\n");
 }
 
 /* Steps; once buffers have places, these too: where in a row's memory, and how many floats. */
@@ -102,10 +111,12 @@ void anm_lower_print(anm_buf *to, const anm_lower *l)
 {
     int32_t step = 0;
     for (const anm_mil_op *op = l->m->fn->first; op; op = op->next) {
-        anm_buf_printf(to, "%s", op_name(op));
+        put_name(to, op_name(op));
         for (uint32_t i = 0; i < op->n_outs; i++) {
             const anm_sym *s = l->at[op->outs[i]->id];
-            anm_buf_printf(to, "%s %s: %s", i ? "," : "", op->outs[i]->name, meaning_name[s ? s->kind : MEANS_NOTHING]);
+            anm_buf_puts(to, i ? ", " : " ");
+            put_name(to, op->outs[i]->name);
+            anm_buf_printf(to, ": %s", meaning_name[s ? s->kind : MEANS_NOTHING]);
             if (s && s->kind == MEANS_ROWS) print_buf(to, " ", s->view.buf);
         }
         anm_buf_puts(to, "\n");
@@ -133,13 +144,20 @@ static int lowered(anm_plan **out, const anm_method *m, const anm_plan_look *loo
     return rc;
 }
 
+static void put_reason(anm_buf *to, const anm_error *why)
+{
+    anm_buf_puts(to, "no plan: ");
+    put_name(to, why->text);
+    anm_buf_puts(to, "\n");
+}
+
 int anm_plan_dump(anm_buf *to, const anm_method *m, anm_plan_stage after, anm_error *err)
 {
     const anm_plan_look look = {to, after};
     anm_plan *p;
     anm_error why;
     int rc = lowered(&p, m, &look, &why, err);
-    if (!rc && why.code) anm_buf_printf(to, "no plan: %s\n", why.text);
+    if (!rc && why.code) put_reason(to, &why);
     if (!rc && to->bad) rc = anm_fail_memory(err, "a plan's text");
     anm_plan_free(p);
     return rc;
@@ -186,7 +204,8 @@ int anm_plan_report(anm_buf *to, const anm_method *m, anm_error *err)
     int rc = lowered(&p, m, NULL, &why, err);
     if (!rc && !why.code) report_plan(to, p, ops);
     if (!rc && why.code) {
-        anm_buf_printf(to, "no plan: %s\nunfused: all %lld ops, which the interpreter runs:", why.text, (long long)ops);
+        put_reason(to, &why);
+        anm_buf_printf(to, "unfused: all %lld ops, which the interpreter runs:", (long long)ops);
         const char *between = " ";
         for (int k = 0; k < ANM_OP_COUNT; k++) {
             if (!count[k]) continue;

@@ -4,9 +4,11 @@
  * that comes from the mask is no overflow; so it is known beforehand which values may hold it.
  */
 #include "run/engine_internal.h"
+#include "base/shown.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Ops that hand their operand's minus infinity on as it is. */
 static bool hands_on(anm_mil_opcode c)
@@ -158,9 +160,11 @@ void anm_range_note(anm_range *r, const uint8_t *masked, const int32_t *layer, c
 
 void anm_range_print(FILE *to, const anm_range *r)
 {
-    if (r->overflow_name)
-        fprintf(to, "fp16 overflow: first in %s (%s)\n", r->overflow_name, anm_mil_op_name(r->overflow_op));
-    else fprintf(to, "fp16: nothing overflowed\n");
+    if (r->overflow_name) {
+        fputs("fp16 overflow: first in ", to);
+        anm_shown_write(to, r->overflow_name, strlen(r->overflow_name), "");
+        fprintf(to, " (%s)\n", anm_mil_op_name(r->overflow_op));
+    } else fprintf(to, "fp16: nothing overflowed\n");
     fprintf(to, "largest magnitude by op:");
     for (int c = 1; c < ANM_OP_COUNT; c++)
         if (r->largest[c] > 0) fprintf(to, " %s %.5g", anm_mil_op_name((anm_mil_opcode)c), (double)r->largest[c]);

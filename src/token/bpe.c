@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "token/bpe.h"
 
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -6,7 +6,7 @@
 #ifndef ANM_TOKEN_BYTELEVEL_H
 #define ANM_TOKEN_BYTELEVEL_H
 
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include <stdbool.h>
 

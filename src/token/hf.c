@@ -2,7 +2,7 @@
 #include "token/hf.h"
 
 #include "token/bytelevel.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 /* The decoders of tokenizer.json: a list of strings, made into another one by every step, and joined at the end. */
 #include "token/bytelevel.h"
 #include "token/hf.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,7 @@
 #include "token/hf.h"
 
 #include "base/find.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>

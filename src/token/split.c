@@ -3,7 +3,7 @@
 #include "token/split.h"
 
 #include "base/buf.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include <pcre2.h>
 #include <time.h>

@@ -3,7 +3,7 @@
 #include "token/spm.h"
 
 #include "base/bytes.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include <math.h>
 #include <string.h>

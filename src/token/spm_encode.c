@@ -2,7 +2,7 @@
 /* SentencePiece's two models: merging by score, and the likeliest sequence of pieces. */
 #include "token/bpe.h"
 #include "token/spm.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include <float.h>
 #include <stdlib.h>

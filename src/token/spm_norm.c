@@ -6,7 +6,7 @@
  */
 #include "base/bytes.h"
 #include "token/spm.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include <string.h>
 

@@ -2,7 +2,7 @@
 /* What all tokenizers do alike: their table of pieces, cutting out added tokens, and the public functions. */
 #include "token/bpe.h"
 #include "token/tok.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>

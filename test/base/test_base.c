@@ -10,6 +10,7 @@
 #include "base/map.h"
 #include "base/outfile.h"
 #include "base/pool.h"
+#include "base/shown.h"
 
 #include <fcntl.h>
 #include <glob.h>
@@ -265,6 +266,32 @@ static void buf_keeps_its_limit(void **state)
     anm_buf_free(&b);
 }
 
+static void what_a_terminal_obeys_is_escaped(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *shown;
+    } each[] = {
+        {"plain \xc3\xa9\xe2\x82\xac\xf0\x9f\xa6\x8a~", "plain \xc3\xa9\xe2\x82\xac\xf0\x9f\xa6\x8a~"},
+        {"\033[31m\a\n\t\177", "\\x1b[31m\\x07\\x0a\\x09\\x7f"},
+        {"\xc2\x80\xc2\x9f\xc2\xa0", "\\xc2\\x80\\xc2\\x9f\xc2\xa0"}, /* C1, and the first behind it */
+        {"\x9b\xff\xc0\x9b\xe2\x82", "\\x9b\\xff\\xc0\\x9b\\xe2\\x82"},   /* no UTF-8: alone, overlong, cut short */
+        {"\xe0\x82\x9b\xed\xa0\x80", "\\xe0\\x82\\x9b\\xed\\xa0\\x80"},   /* overlong, a surrogate */
+        {"", ""},
+    };
+    for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+        anm_buf b = {0};
+        anm_buf_puts(&b, "");
+        anm_shown_put(&b, each[i].text, strlen(each[i].text));
+        assert_string_equal((char *)b.data, each[i].shown);
+        anm_buf_free(&b);
+    }
+    anm_buf b = {0};
+    anm_shown_put(&b, "a\0b", 3);
+    assert_string_equal((char *)b.data, "a\\x00b");
+    anm_buf_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -279,6 +306,7 @@ int main(void)
         cmocka_unit_test(early_writing_changes_nothing),
         cmocka_unit_test(finding_is_right_and_linear),
         cmocka_unit_test(buf_keeps_its_limit),
+        cmocka_unit_test(what_a_terminal_obeys_is_escaped),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

@@ -46,7 +46,7 @@ static const char everything[] =
     "  %\"a name\\x0a\\\"\\\\\": fp16[1,2] = mul(x=%z, y=fp16(1e-05))\n"
     "  %e: fp32[8] = add(x=fp32[8](0.1, -0, inf, -inf, nan, 1e-45, 3.4028235e+38, 16777216), y=fp32(2))\n"
     "  %i: fp16[1,1], %j: int32[?,3] = strange()\n"
-    "  %h: fp16[1,2] = \"foreign op\"(x=%z, pad=(), mode=\"va\\\"lid\\x01\", axes=[], flags=[true,false], "
+    "  %h: fp16[1,2] = \"foreign op\"(x=%z, pad=(), mode=\"va\\\"lïd\\x01\\xc2\\x9b\\xff\", axes=[], flags=[true,false], "
     "on=true, "
     "t=int8[2,2](1, -128, 127, 0), n=uint64(18446744073709551615), q=int4[3](-8, 7, 1), u=uint4[2](15, 0), "
     "d=fp64(0x"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* UTF-8 (RFC 3629): walking valid text, and finding what is not valid. */
-#ifndef ANM_TOKEN_UTF8_H
-#define ANM_TOKEN_UTF8_H
+#ifndef ANM_BASE_UTF8_H
+#define ANM_BASE_UTF8_H
 
 #include <stddef.h>
 #include <stdint.h>
