@@ -9,10 +9,12 @@
  *
  * and by a seccomp filter
  *
- *   - no program started, no process forked, no other process traced, read or signalled
+ *   - no program started, no process forked, no other process traced, read, signalled or given other limits or priorities;
+ *     no memory, semaphores or messages in common with one
+ *   - no file's mode, owner, times or attributes changed, be it named or open; none watched (Landlock guards none of these)
  *   - no socket, no mount, no namespace, no key, no kernel module, no io_uring; no keystroke put into the terminal
  *
- * Calls that are refused fail with EPERM or EACCES. Files that are open stay open; threads can still be made.
+ * Calls that are refused fail with EPERM or EACCES, calls younger than this list with ENOSYS. Files that are open stay open; threads can still be made.
  */
 #ifndef ANM_BASE_SANDBOX_H
 #define ANM_BASE_SANDBOX_H

@@ -17,10 +17,19 @@
 #include <unistd.h>
 
 #if defined(__linux__)
+#include <linux/sockios.h>
+#include <sched.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 
 enum { NONE = 41 }; /* the exit code where there is no sandbox */
 
@@ -78,6 +87,49 @@ static int starts(void)
     return 0;
 }
 
+/* What is no opening: Landlock has no say in it. */
+static int changes(void)
+{
+    int fd = open(named, O_RDONLY);
+    const struct timespec now[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    if (fd < 0) return 1;
+    if (refused(chmod(other, 0777)) || refused(fchmod(fd, 0777)) || refused(fchmodat(AT_FDCWD, other, 0777, 0))) return 2;
+    if (refused(syscall(452, AT_FDCWD, other, 0777, 0))) return 3; /* fchmodat2 */
+    if (refused(chown(other, getuid(), getgid())) || refused(fchown(fd, getuid(), getgid())) || refused(lchown(other, getuid(), getgid()))) return 4;
+    if (refused(utimensat(AT_FDCWD, other, now, 0)) || refused(futimens(fd, now))) return 5;
+#ifdef SYS_utimes
+    if (refused(syscall(SYS_utime, other, NULL)) || refused(syscall(SYS_utimes, other, NULL)) || refused(syscall(SYS_futimesat, AT_FDCWD, other, NULL)))
+        return 6;
+#endif
+    if (refused(setxattr(other, "user.x", "x", 1, 0)) || refused(fsetxattr(fd, "user.x", "x", 1, 0))) return 7;
+    if (refused(removexattr(other, "user.x")) || refused(lremovexattr(other, "user.x")) || refused(fremovexattr(fd, "user.x"))) return 8;
+    if (refused(getxattr(other, "user.x", NULL, 0)) || refused(listxattr(other, NULL, 0)) || refused(inotify_add_watch(fd, room, IN_CREATE))) return 9;
+    for (long call = 463; call < 520; call++) /* setxattrat, removexattrat, and what there will be */
+        if (syscall(call, AT_FDCWD, other, 0, "user.x", NULL, 0) != -1 || errno != ENOSYS) return 10;
+    if (refused(fcntl(fd, F_SETOWN, getppid())) || refused(fcntl(fd, F_SETSIG, SIGTERM)) || refused(ioctl(fd, FIOSETOWN, &fd))) return 11;
+    return fcntl(fd, F_GETFL) < 0 ? 12 : 0;
+}
+
+static int shares(void)
+{
+    struct rlimit limit;
+    struct sched_param normal = {0};
+    cpu_set_t set;
+    siginfo_t info = {.si_code = SI_QUEUE};
+    pid_t parent = getppid();
+    if (refused(syscall(SYS_prlimit64, parent, RLIMIT_CORE, NULL, &limit))) return 1;
+    if (syscall(SYS_prlimit64, 0, RLIMIT_CORE, NULL, &limit) || getrlimit(RLIMIT_STACK, &limit)) return 2;
+    if (refused(setpriority(PRIO_PROCESS, (id_t)parent, 0)) || refused(syscall(SYS_ioprio_set, 1, parent, 4 << 13))) return 3;
+    if (sched_getaffinity(0, sizeof set, &set) || refused(sched_setaffinity(parent, sizeof set, &set))) return 4;
+    if (refused(sched_setscheduler(parent, SCHED_OTHER, &normal)) || refused(sched_setparam(parent, &normal))) return 5;
+    if (refused(syscall(SYS_sched_setattr, parent, &(uint32_t[14]){56}, 0))) return 6;
+    if (refused(syscall(SYS_rt_sigqueueinfo, parent, 0, &info)) || refused(syscall(SYS_rt_tgsigqueueinfo, parent, parent, 0, &info))) return 7;
+    if (refused(shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600)) || refused(semget(IPC_PRIVATE, 1, IPC_CREAT | 0600)) || refused(msgget(IPC_PRIVATE, IPC_CREAT | 0600)))
+        return 8;
+    if (refused((long)shmat(0, NULL, 0)) || refused(shmctl(0, IPC_RMID, NULL)) || refused(msgctl(0, IPC_RMID, NULL))) return 9;
+    return refused(syscall(SYS_mq_open, "anemone", O_CREAT | O_RDWR, 0600, NULL)) || refused(syscall(SYS_mq_unlink, "anemone")) ? 10 : 0;
+}
+
 static int talks(void)
 {
     int pair[2];
@@ -88,7 +140,7 @@ static int talks(void)
 
 static void *in_thread(void *ctx)
 {
-    *(int *)ctx = opens() || starts() || talks();
+    *(int *)ctx = opens() || changes() || shares() || starts() || talks();
     return NULL;
 }
 
@@ -107,7 +159,7 @@ static int again(void)
     anm_error err;
     const anm_sandbox_path all = {"/", true};
     if (anm_sandbox_enter(&all, 1, &err)) return 1;
-    return opens() || starts() || talks();
+    return opens() || changes() || shares() || starts() || talks();
 }
 
 static void only_named_files_open(void **state)
@@ -124,6 +176,16 @@ static void no_program_is_started_and_no_process_reached(void **state)
 {
     (void)state;
     in_child(starts);
+}
+static void no_file_is_changed_by_other_ways(void **state)
+{
+    (void)state;
+    in_child(changes);
+}
+static void nothing_is_shared_with_other_processes(void **state)
+{
+    (void)state;
+    in_child(shares);
 }
 static void there_is_no_network(void **state)
 {
@@ -174,6 +236,8 @@ int main(void)
         cmocka_unit_test(only_named_files_open),
         cmocka_unit_test(files_are_made_only_where_that_was_named),
         cmocka_unit_test(no_program_is_started_and_no_process_reached),
+        cmocka_unit_test(no_file_is_changed_by_other_ways),
+        cmocka_unit_test(nothing_is_shared_with_other_processes),
         cmocka_unit_test(there_is_no_network),
         cmocka_unit_test(threads_are_locked_in_too),
         cmocka_unit_test(it_cannot_be_undone),
