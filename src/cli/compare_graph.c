@@ -42,58 +42,119 @@ static bool is_table(anm_dtype t, const uint8_t *p, uint64_t size)
     return most > 0.8f;
 }
 
+/* Is each float of `a` that of `b`, or the next to it? */
+static bool within_unit(anm_dtype t, const uint8_t *a, const uint8_t *b, uint64_t size)
+{
+    unsigned w = anm_dtype_bytes(t);
+    for (uint64_t i = 0; i < size; i += w) {
+        int64_t apart = ordinal(t, a + i) - ordinal(t, b + i);
+        if (apart < -1 || apart > 1) return false;
+    }
+    return true;
+}
+
 cmp_bytes cmp_compare_bytes(anm_dtype t, const uint8_t *a, const uint8_t *b, uint64_t size)
 {
     if (!size || memcmp(a, b, size) == 0) return CMP_SAME;
     if (!is_table(t, a, size) || !is_table(t, b, size)) return CMP_OTHER;
-    unsigned w = anm_dtype_bytes(t);
-    for (uint64_t i = 0; i < size; i += w) {
-        int64_t apart = ordinal(t, a + i) - ordinal(t, b + i);
-        if (apart < -1 || apart > 1) return CMP_OTHER;
-    }
-    return CMP_ULP;
+    return within_unit(t, a, b, size) ? CMP_ULP : CMP_OTHER;
 }
 
-/* Calls `visit` for every constant among the arguments of the function's ops. */
-typedef int visit_constant(void *ctx, anm_mil_value *v);
-static int each_constant(anm_mil_function *fn, visit_constant *visit, void *ctx)
+/* Orders constants so that those of a size and type stand together, and among them those of the same bytes in the file. */
+static int by_kind(const anm_mil_value *x, const anm_mil_value *y)
 {
-    for (anm_mil_op *op = fn->first; op; op = op->next)
+    const anm_blob *a = x->constant, *b = y->constant;
+    if (a->size != b->size) return a->size < b->size ? -1 : 1;
+    return x->type.dtype != y->type.dtype ? (x->type.dtype < y->type.dtype ? -1 : 1) : 0;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const anm_mil_value *x = *(anm_mil_value *const *)a, *y = *(anm_mil_value *const *)b;
+    uintptr_t p = (uintptr_t)x->constant->data, q = (uintptr_t)y->constant->data;
+    int kind = by_kind(x, y);
+    return kind ? kind : p < q ? -1 : p > q;
+}
+
+/* How many from table[i] on are the same bytes of the file. */
+static size_t run_of(anm_mil_value *const *table, size_t i, size_t n)
+{
+    size_t end = i + 1;
+    while (end < n && by_place(&table[i], &table[end]) == 0) end++;
+    return end - i;
+}
+
+/* The function's tables in that order, each value once, however often ops refer to it; NULL: no memory. */
+static anm_mil_value **tables_of(const anm_mil_function *fn, size_t *n)
+{
+    anm_mil_value **table = calloc((size_t)fn->n_values + 1, sizeof *table);
+    bool *seen = calloc((size_t)fn->n_values + 1, sizeof *seen);
+    size_t found = 0;
+    *n = 0;
+    for (const anm_mil_op *op = fn->first; op && table && seen; op = op->next)
         for (uint32_t a = 0; a < op->n_args; a++)
             for (uint32_t i = 0; i < op->args[a].count; i++) {
                 anm_mil_value *v = op->args[a].value[i];
-                int rc = v->constant ? visit(ctx, v) : 0;
-                if (rc) return rc;
+                if (seen[v->id] || !v->constant || !v->constant->in_file || !v->constant->data) continue;
+                seen[v->id] = true;
+                table[found++] = v;
             }
-    return 0;
+    if (!table || !seen) {
+        free(table);
+        table = NULL;
+    } else {
+        qsort(table, found, sizeof *table, by_place);
+        for (size_t i = 0, same; i < found; i += same) { /* a run is looked at once */
+            same = run_of(table, i, found);
+            const anm_mil_value *v = table[i];
+            if (!is_table(v->type.dtype, v->constant->data, v->constant->size)) continue;
+            memmove(table + *n, table + i, same * sizeof *table);
+            *n += same;
+        }
+    }
+    free(seen);
+    return table;
+}
+
+/* The table of a[0 … n), all of the kind of b, that b stands for: its own bytes, or else the first that is a unit or less
+ * away. NULL: none. Programs have a handful of a kind; no more than ALIKE are looked at. */
+static const anm_mil_value *counterpart(anm_mil_value *const *a, size_t n, const anm_mil_value *b)
+{
+    enum { ALIKE = 64 };
+    const anm_mil_value *near = NULL;
+    const anm_blob *y = b->constant;
+    for (size_t i = 0, looked = 0; i < n && looked < ALIKE; i += run_of(a, i, n), looked++) {
+        const uint8_t *x = a[i]->constant->data;
+        if (memcmp(x, y->data, y->size) == 0) return a[i];
+        if (!near && within_unit(b->type.dtype, x, y->data, y->size)) near = a[i];
+    }
+    return near;
 }
 
 /* Where a table of B is one unit or less from one of A, B gets A's: what is then compared are the graphs. */
-typedef struct table_pair {
-    anm_mil_value *b; /* the table of B at hand */
-    anm_mil_function *fn_a, *fn_b;
-} table_pair;
-
-static int exchange(void *ctx, anm_mil_value *a)
+static int exchange_tables(anm_mil_function *fn_a, anm_mil_function *fn_b)
 {
-    table_pair *t = ctx;
-    const anm_blob *x = a->constant, *y = t->b->constant;
-    if (!x->in_file || x->size != y->size || a->type.dtype != t->b->type.dtype) return 0;
-    if (cmp_compare_bytes(a->type.dtype, x->data, y->data, x->size) != CMP_ULP) return 0;
-    anm_blob *copy = anm_arena_alloc(&t->fn_b->program->arena, sizeof *copy);
-    if (!copy) return ANM_ERR_MEMORY;
-    *copy = *y;
-    copy->data = x->data;
-    t->b->constant = copy;
-    return 0;
-}
-
-static int exchange_tables(void *ctx, anm_mil_value *b)
-{
-    table_pair *t = ctx;
-    t->b = b;
-    if (!b->constant->in_file || !is_table(b->type.dtype, b->constant->data, b->constant->size)) return 0;
-    return each_constant(t->fn_a, exchange, t);
+    size_t na, nb, from = 0, to = 0;
+    anm_mil_value **a = tables_of(fn_a, &na), **b = tables_of(fn_b, &nb);
+    int rc = a && b ? 0 : ANM_ERR_MEMORY;
+    for (size_t i = 0, same; i < nb && !rc; i += same) {
+        same = run_of(b, i, nb);
+        while (from < na && by_kind(a[from], b[i]) < 0) from++;
+        for (to = to < from ? from : to; to < na && by_kind(a[to], b[i]) == 0;) to++;
+        const anm_mil_value *other = counterpart(a + from, to - from, b[i]);
+        anm_blob *copy = other ? anm_arena_alloc(&fn_b->program->arena, sizeof *copy) : NULL;
+        if (!other) continue;
+        if (!copy) {
+            rc = ANM_ERR_MEMORY;
+            break;
+        }
+        *copy = *b[i]->constant;
+        copy->data = other->constant->data;
+        for (size_t k = 0; k < same; k++) b[i + k]->constant = copy;
+    }
+    free(a);
+    free(b);
+    return rc;
 }
 
 /* ---- weights ---- */
@@ -267,8 +328,7 @@ int cmp_functions(cmp_report *r, const char *where, anm_mil_function *a, anm_mil
     compare_signature(r, where, "outputs", a->n_outputs, a->outputs, b->n_outputs, b->outputs, names);
     int rc = compare_counts(r, where, a, b, err);
     if (rc) return rc;
-    table_pair tables = {.fn_a = a, .fn_b = b};
-    if (each_constant(b, exchange_tables, &tables)) return anm_fail_memory(err, "a comparison");
+    if (exchange_tables(a, b)) return anm_fail_memory(err, "a comparison");
     rc = anm_mil_equal(&same, &text, a, b, err);
     if (!rc && text.bad) rc = anm_fail_memory(err, "a comparison");
     if (!rc && !same) {

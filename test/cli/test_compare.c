@@ -26,12 +26,14 @@ typedef enum variant {
     /* another one: the package */
     NIBBLE, SCALE, TABLE_TWO_ULP, SCALE_ULP, OP_TYPE, CONSTANT, OPERANDS, DEAD_OP, RESULT_TYPE, OPSET, FUNCTION_NAME, DEFAULT_FUNCTION,
     OUTPUT_ORDER, METADATA,
+    /* tables beside that of cosines */
+    TWIN_TABLES, MANY_REFERENCES,
     /* the program */
     METHOD_NAME, CONSTANT_METHOD, VALUE_TABLE_TWO_ULP, INPUT_TYPE, DYNAMIC, SPEC, DELEGATE_ID, CONTAINER, WIRING, ARENA, OVERLAP,
     VARIANTS
 } variant;
 
-enum { ROWS = 4, COLUMNS = 16, TABLE = 40 };
+enum { ROWS = 4, COLUMNS = 16, TABLE = 40, REFERENCES = 100000 };
 
 /* A constant of the graph; large ones lie in the weight file by the writer's choice. */
 static anm_mil_value *constant(anm_mil_builder *b, const char *name, anm_dtype t, int rank, const int64_t *dim, const void *data)
@@ -47,7 +49,7 @@ static anm_mil_value *constant(anm_mil_builder *b, const char *name, anm_dtype t
 typedef struct bytes {
     uint8_t nibbles[COLUMNS * COLUMNS / 2];
     uint16_t scales[COLUMNS];
-    float cosines[TABLE], small[TABLE], values[TABLE];
+    float cosines[TABLE], twin[TABLE], small[TABLE], values[TABLE];
     int64_t index;
 } bytes;
 
@@ -57,9 +59,10 @@ static void fill(bytes *d, variant v)
     for (size_t i = 0; i < sizeof d->nibbles; i++) d->nibbles[i] = (uint8_t)(i * 29);
     for (size_t i = 0; i < COLUMNS; i++) d->scales[i] = (uint16_t)(0x2c00 + i);
     for (size_t i = 0; i < TABLE; i++) {
-        d->cosines[i] = d->values[i] = cosf((float)i / 7);
+        d->cosines[i] = d->twin[i] = d->values[i] = cosf((float)i / 7);
         d->small[i] = 0.001f * (float)i; /* no table of cosines */
     }
+    d->twin[7] = nextafterf(d->twin[7], 2);
     if (v == NIBBLE) d->nibbles[17] ^= 0x30;
     if (v == SCALE) d->scales[3]++;
     if (v == TABLE_ULP || v == TABLE_TWO_ULP) d->cosines[9] = nextafterf(d->cosines[9], 2);
@@ -67,6 +70,17 @@ static void fill(bytes *d, variant v)
     if (v == SCALE_ULP) d->small[9] = nextafterf(d->small[9], 2);
     if (v == VALUE_TABLE_ULP || v == VALUE_TABLE_TWO_ULP) d->values[5] = nextafterf(d->values[5], -2);
     if (v == VALUE_TABLE_TWO_ULP) d->values[5] = nextafterf(d->values[5], -2);
+}
+
+/* v beside itself, ever so often. */
+static anm_mil_value *join_many(anm_mil_builder *b, anm_mil_value *v)
+{
+    anm_mil_value **list = malloc(REFERENCES * sizeof *list);
+    assert_non_null(list);
+    for (uint32_t i = 0; i < REFERENCES; i++) list[i] = v;
+    v = anm_mil_emit_list(b, ANM_OP_CONCAT, "joined", ANM_P_VALUES, REFERENCES, list, ANM_P_AXIS, anm_mil_const_i32(b, 0), ANM_P_END);
+    free(list);
+    return v;
 }
 
 /* y = x * (nibbles * scales) + cosines …, with a slice behind it; a second output. */
@@ -88,6 +102,9 @@ static void add_function(anm_mil_program *p, const char *name, const bytes *d, v
     y = anm_mil_emit(&b, ANM_OP_SUB, "difference", ANM_P_X, v == OPERANDS ? third : y, ANM_P_Y, v == OPERANDS ? y : third, ANM_P_END);
     if (!s) s = anm_mil_emit(&b, ANM_OP_MUL, "s", ANM_P_X, z, ANM_P_Y, constant(&b, "small", ANM_DT_F32, 1, (int64_t[]){TABLE}, d->small), ANM_P_END);
     anm_mil_value *t = anm_mil_emit(&b, ANM_OP_ADD, "t", ANM_P_X, s, ANM_P_Y, constant(&b, "cosines", ANM_DT_F32, 1, (int64_t[]){TABLE}, d->cosines), ANM_P_END);
+    if (v == TWIN_TABLES)
+        t = anm_mil_emit(&b, ANM_OP_ADD, "u", ANM_P_X, t, ANM_P_Y, constant(&b, "twin", ANM_DT_F32, 1, (int64_t[]){TABLE}, d->twin), ANM_P_END);
+    if (v == MANY_REFERENCES) t = join_many(&b, constant(&b, "repeated", ANM_DT_F32, 1, (int64_t[]){TABLE}, d->twin));
     if (v == DEAD_OP) anm_mil_emit(&b, ANM_OP_ABS, "unused", ANM_P_X, t, ANM_P_END);
     if (v == RESULT_TYPE) t = anm_mil_emit(&b, ANM_OP_CAST, "narrow", ANM_P_X, t, ANM_P_DTYPE, anm_mil_const_string(&b, "fp16"), ANM_P_END);
     anm_mil_output(&b, v == OUTPUT_ORDER ? t : y);
@@ -274,6 +291,24 @@ static void test_different(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) check(cases[i].v, EXIT_FAILED, cases[i].words);
 }
 
+/* Two tables a unit apart in one program: each is itself, and not the other. */
+static void test_twins(void **state)
+{
+    (void)state;
+    write_variant("twins.pte", TWIN_TABLES);
+    assert_int_equal(compare("twins.pte", "twins.pte", NULL), EXIT_OK);
+    drop("twins.pte");
+}
+
+/* A table that is referred to ever so often is one table; to take references two and two would not end. */
+static void test_many_references(void **state)
+{
+    (void)state;
+    write_variant("many.pte", MANY_REFERENCES);
+    assert_int_equal(compare("many.pte", "many.pte", NULL), EXIT_OK);
+    drop("many.pte");
+}
+
 static void test_overlap(void **state)
 {
     (void)state;
@@ -404,6 +439,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same),
         cmocka_unit_test(test_different),
+        cmocka_unit_test(test_twins),
+        cmocka_unit_test(test_many_references),
         cmocka_unit_test(test_overlap),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_errors),
