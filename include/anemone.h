@@ -29,7 +29,8 @@ enum anm_code {
 
 #define ANM_NO_OFFSET UINT64_MAX
 
-/* Why a call failed. The caller owns it; one line of text, ready to print. */
+/* Why a call failed. The caller owns it; one line of text. Names out of files stand in it as they are: a program that shows it on a
+ * terminal escapes control characters, as the command line does. */
 typedef struct anm_error {
     int code;        /* enum anm_code */
     uint64_t offset; /* where in the file, in bytes; ANM_NO_OFFSET where that has no meaning */
