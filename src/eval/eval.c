@@ -12,6 +12,8 @@ struct anm_scorer {
     int64_t vocab;
     /* a program: */
     anm_state *state;
+    int32_t *pos; /* [rows], as is … */
+    uint8_t *want;
     /* a checkpoint: */
     const anm_model *model;
     anm_pool *pool;
@@ -25,12 +27,19 @@ int anm_scorer_engine(anm_scorer **out, anm_engine *engine, const int32_t *token
     if ((int64_t)len > info->max_context)
         return anm_fail(err, ANM_ERR_LIMIT, "a window of %zu tokens is longer than the file's context of %lld", len,
                         (long long)info->max_context);
+    if (info->deprecated && (int64_t)len > info->cache_len + info->input_len)
+        return anm_fail(err, ANM_ERR_LIMIT, "a window of %zu tokens is longer than the %lld that the file's cache and a step hold; later ones "
+                        "would forget the first", len, (long long)(info->cache_len + info->input_len));
     anm_scorer *s = calloc(1, sizeof *s);
     if (!s) return anm_fail_memory(err, "evaluation");
     *s = (anm_scorer){.tokens = tokens, .windows = windows, .len = len, .vocab = info->vocab_size};
     s->rows = info->all_logits ? (size_t)info->input_len : 1;
-    if (s->rows > MOST_ROWS) s->rows = MOST_ROWS;
-    int rc = anm_state_new(&s->state, engine, err);
+    /* The last step has beside it what the cache holds, so it must take the rest of a window. */
+    size_t last = (int64_t)len - 1 > info->cache_len ? len - 1 - (size_t)info->cache_len : 1;
+    if (s->rows > MOST_ROWS && s->rows > last) s->rows = last > MOST_ROWS ? last : MOST_ROWS;
+    s->pos = malloc(s->rows * sizeof *s->pos);
+    s->want = malloc(s->rows);
+    int rc = s->pos && s->want ? anm_state_new(&s->state, engine, err) : anm_fail_memory(err, "evaluation");
     if (rc) {
         anm_scorer_free(s);
         return rc;
@@ -61,6 +70,8 @@ void anm_scorer_free(anm_scorer *s)
 {
     if (!s) return;
     anm_state_free(s->state);
+    free(s->pos);
+    free(s->want);
     anm_windows_free(&s->hidden);
     free(s->head);
     free(s);
@@ -80,14 +91,12 @@ static int score(float *logits, anm_scorer *s, size_t w, size_t row, size_t n, a
     }
     if (!row) anm_state_reset(s->state);
     for (size_t at = 0; at < n;) {
-        size_t c = n - at < s->rows ? n - at : s->rows;
-        int32_t pos[MOST_ROWS];
-        uint8_t want[MOST_ROWS];
+        size_t c = at || n % s->rows == 0 ? s->rows : n % s->rows; /* the last step is a whole one */
         for (size_t i = 0; i < c; i++) {
-            pos[i] = (int32_t)(row + at + i);
-            want[i] = 1;
+            s->pos[i] = (int32_t)(row + at + i);
+            s->want[i] = 1;
         }
-        anm_step step = {.n = (int32_t)c, .token = s->tokens + w * s->len + row + at, .pos = pos, .want = want};
+        anm_step step = {.n = (int32_t)c, .token = s->tokens + w * s->len + row + at, .pos = s->pos, .want = s->want};
         int rc = anm_state_step(logits + at * (size_t)s->vocab, s->state, &step, err);
         if (!rc && row + at + c + 1 < s->len) rc = anm_state_commit(s->state, 0, step.n, err);
         if (rc) return rc;
@@ -174,8 +183,8 @@ int anm_evaluate(anm_evaluation *out, anm_scorer *s, anm_scorer *against,
     *out = (anm_evaluation){0};
     for (size_t w = 0; w < s->windows && !rc; w++) {
         double sum = 0, other_sum = 0, kl_sum = 0;
-        for (size_t row = 0; row + 1 < s->len && !rc; row += step) {
-            size_t n = s->len - 1 - row < step ? s->len - 1 - row : step; /* the last token predicts nothing here */
+        size_t n = (s->len - 1) % step ? (s->len - 1) % step : step; /* the first step may be short, the last is whole */
+        for (size_t row = 0; row + 1 < s->len && !rc; row += n, n = step) {
             rc = score(a, s, w, row, n, err);
             if (!rc && against) rc = score(b, against, w, row, n, err);
             for (size_t i = 0; i < n && !rc; i++) {

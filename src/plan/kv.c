@@ -107,15 +107,16 @@ static void turn_back(const anm_kv *kv, uint8_t *key, const float *cos, const fl
     }
 }
 
-int anm_kv_evict(anm_kv *kv, int64_t first, int64_t n, const float *cos, const float *sin, int64_t width, anm_error *err)
+int anm_kv_evict(anm_kv *kv, int64_t first, int64_t n, anm_key_pairs turned, const float *cos, const float *sin, int64_t width, anm_error *err)
 {
     if (first < 0 || n < 0 || first > kv->cached || n > kv->cached - first)
         return anm_fail(err, ANM_ERR_USAGE, "entries %lld to %lld are not all in the cache of %lld", (long long)first,
                         (long long)(first + n - 1), (long long)kv->cached);
-    /* Tables of the two-halves form hold every angle twice; in the other form frequencies fall from column to column. */
-    int64_t half = width / 2;
-    bool halves = half > 0 && width % 2 == 0 && cos[0] == cos[half] && sin[0] == sin[half];
-    int64_t pairs = halves ? half : width;
+    if (turned == ANM_PAIRS_UNKNOWN)
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "this program's keys go through something behind their rotation and cannot be turned back, "
+                        "so its oldest tokens cannot be forgotten");
+    bool halves = turned == ANM_PAIRS_HALVES;
+    int64_t pairs = halves && width == kv->head_dim ? width / 2 : width; /* tables of whole heads hold each angle twice */
     if (2 * pairs > kv->head_dim) return anm_fail(err, ANM_ERR_FORMAT, "the rotary table is wider than a head");
     size_t entry = (size_t)kv->head_dim * kv->element;
     int64_t left = kv->cached - first - n;

@@ -13,6 +13,9 @@ typedef struct anm_kv_io {
     int32_t k_in, v_in, k_out, v_out;
 } anm_kv_io;
 
+/* Which values of a key are turned together: (2i, 2i + 1), or i and half a head behind it. */
+typedef enum anm_key_pairs { ANM_PAIRS_UNKNOWN, ANM_PAIRS_NEIGHBOURS, ANM_PAIRS_HALVES } anm_key_pairs;
+
 /* A method that computes `rows` rows at once. Indices are into fn's inputs or outputs; -1 where there is none. */
 typedef struct anm_method {
     anm_mil_function *fn;      /* all pieces, joined; not owned */
@@ -43,8 +46,9 @@ void anm_kv_free(anm_kv *kv);
 /* Rows [row, row + n) of the last step go to the end of the cache. */
 int anm_kv_commit(anm_kv *kv, int32_t row, int32_t n, anm_error *err);
 /* Drops entries [first, first + n): those behind move up, and their keys, which are cached rotated, are turned back by
- * n positions in fp32. cos and sin are row n of the rotary table, `width` long. */
-int anm_kv_evict(anm_kv *kv, int64_t first, int64_t n, const float *cos, const float *sin, int64_t width, anm_error *err);
+ * n positions in fp32. cos and sin are row n of the rotary table, `width` long: an angle for each pair, or (halves) for each
+ * value of a head. ANM_ERR_UNSUPPORTED where it is not known how keys were turned. */
+int anm_kv_evict(anm_kv *kv, int64_t first, int64_t n, anm_key_pairs pairs, const float *cos, const float *sin, int64_t width, anm_error *err);
 /* The first element of a head's row 0. */
 static inline uint8_t *anm_kv_cache_at(const anm_kv *kv, int64_t layer, int v, int64_t head)
 {

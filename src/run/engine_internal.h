@@ -60,6 +60,9 @@ int anm_loaded_find_deprecated(anm_loaded *l, anm_error *err);
 /* load.c, for roles.c: the joined function of a method. */
 int anm_loaded_join(anm_mil_function **out, anm_loaded *l, const anm_pte_method *m, anm_error *err);
 
+/* keys.c: how the method's cached keys are turned. */
+anm_key_pairs anm_method_pairs(const anm_method *m);
+
 /* ---- the range of an fp16 run (range.c) ---- */
 
 typedef struct anm_range {

@@ -55,6 +55,16 @@ fails "a NaN among the weights" 1 "nan.gguf: tensor '.*' is NaN at" export -c na
 fails "a report without a calibration" 2 "goes with --calibrate" export -c "$tiny" -o out.pte --report out.html
 fails "no windows" 2 "calibrate_windows" export -c "$tiny" -o out.pte --calibrate text.txt --calibrate_windows 0
 fails "eval of a text shorter than a window" 1 "less than one window" eval -m round.pte -t "$tiny" --text short.txt
+# A step longer than 32 rows, and a window as long as the context: the last step must be a whole one.
+run export -q -c "$tiny" -o wide.pte --max_context_len 128 --input_len 48
+run eval -m wide.pte -t "$tiny" --text text.txt --window 128 --max_windows 2 --exact --json
+cp stdout.txt wide.json
+run export -q -c "$tiny" -o narrow.pte --max_context_len 128 --input_len 8
+run eval -m narrow.pte -t "$tiny" --text text.txt --window 128 --max_windows 2 --exact --json
+why=
+[ -n "$(grep -o '"perplexity": [0-9.]*' wide.json)" ] && [ "$(grep -o '"perplexity": [0-9.]*' wide.json)" = "$(grep -o '"perplexity": [0-9.]*' stdout.txt)" ] ||
+    why="$(cat wide.json stdout.txt)"
+verdict "eval over the whole context, in steps of 48 and of 8" "$why"
 # The last token of a window is only looked up.
 awk 'BEGIN { printf "{\"version\": \"1.0\", \"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {\"a\": 0"
     for (i = 1; i < 1000; i++) printf ", \"x%d\": %d", i, i

@@ -147,6 +147,13 @@ cp stdout.txt slid.txt
 check "--context slide goes on" test "$(wc -w <slid.txt)" = 400
 run run -m single.pte -t "$tiny" --prompt "$prompt" --greedy --ignore_eos --max_new_tokens 400 --context slide --print_tokens --lookahead=always -j 3
 equal "the same with lookahead" stdout.txt slid.txt
+run export -q -c "$tiny" -o lean.pte --linear_quantize b4w --max_context_len 128 --input_len 32 --graph lean
+run run -m lean.pte -t "$tiny" --prompt "$prompt" --greedy --ignore_eos --max_new_tokens 400 --context slide --print_tokens
+equal "the same in a lean graph, whose keys are turned by halves" stdout.txt slid.txt
+sed 's/"qk_norm_before_rope": true/"qk_norm_before_rope": false/' "$here/../data/ckpt/qwen3_meta/params.json" >after.json
+run export -q -c "$here/../data/ckpt/qwen3_meta/model.pth" -p after.json -o after.pte --max_context_len 32 --input_len 8
+run run -m after.pte --tokens 1,2,3 --max_new_tokens 60 --context slide --ignore_eos
+check "keys that are normed behind their rotation are not turned back" test $code = 1 -a -n "$(grep 'cannot be forgotten' stderr.txt)"
 
 # Figures.
 run run -m multi.pte --tokens "$ids" --greedy --max_new_tokens 10 --json
