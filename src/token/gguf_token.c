@@ -28,34 +28,37 @@ enum { NORMAL = 1, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE };
     "[^\\r\\n\\p{L}\\p{N}]?" UPPER "*" LOWER "+|[^\\r\\n\\p{L}\\p{N}]?" UPPER "+" LOWER                                \
     "*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define DIGIT "\\p{N}"
+#define PUNCTUATION "[\\p{P}\\$\\+<=>\\^~\\|]+"
+
+enum { MAX_PATTERNS = 4 };
 
 /* Names of tokenizer.ggml.pre that Llama-like models carry (as llama.cpp's converter writes them), the patterns in
  * order, and two habits: words that are tokens are taken whole; a BOS goes first unless the file says otherwise. */
 static const struct pre {
     const char *name;
-    const char *pattern[2];
+    const char *pattern[MAX_PATTERNS]; /* NULL after the last */
     bool whole, bos;
 } pres[] = {
-    {"default", {GPT2, NULL}, false, false},
-    {"gpt-2", {GPT2, NULL}, false, false},
-    {"gpt2", {GPT2, NULL}, false, false},
-    {"phi-2", {GPT2, NULL}, false, false},
-    {"olmo", {GPT2, NULL}, false, false},
-    {"dbrx", {LLAMA3, NULL}, false, false},
-    {"smaug-bpe", {LLAMA3, NULL}, false, false},
-    {"llama3", {LLAMA3, NULL}, true, true},
-    {"llama-v3", {LLAMA3, NULL}, true, true},
-    {"llama-bpe", {LLAMA3, NULL}, true, true},
-    {"falcon3", {LLAMA3, NULL}, true, true},
-    {"qwen2", {QWEN2, NULL}, false, false},
-    {"deepseek-r1-qwen", {QWEN2, NULL}, false, false},
-    {"stablelm2", {QWEN2, NULL}, false, false},
+    {"default", {PUNCTUATION, GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}, false, false},
+    {"gpt-2", {GPT2}, false, false},
+    {"gpt2", {GPT2}, false, false},
+    {"phi-2", {GPT2}, false, false},
+    {"olmo", {GPT2}, false, false},
+    {"dbrx", {LLAMA3}, false, false},
+    {"smaug-bpe", {LLAMA3}, false, false},
+    {"llama3", {LLAMA3}, true, true},
+    {"llama-v3", {LLAMA3}, true, true},
+    {"llama-bpe", {LLAMA3}, true, true},
+    {"falcon3", {LLAMA3}, true, true},
+    {"qwen2", {QWEN2}, false, false},
+    {"deepseek-r1-qwen", {QWEN2}, false, false},
+    {"stablelm2", {QWEN2}, false, false},
     {"smollm", {DIGIT, GPT2}, false, false},
     {"starcoder", {DIGIT, GPT2}, false, false},
     {"refact", {DIGIT, GPT2}, false, false},
     {"command-r", {DIGIT, GPT2}, false, false},
     {"exaone", {DIGIT, GPT2}, false, false},
-    {"tekken", {TEKKEN, NULL}, true, true},
+    {"tekken", {TEKKEN}, true, true},
 };
 
 static const struct pre *find_pre(const char *name, size_t n)
@@ -67,10 +70,15 @@ static const struct pre *find_pre(const char *name, size_t n)
 
 /* ---- tokens ---- */
 
-static int32_t id_key(const anm_gguf *g, const char *key, int32_t size)
+/* A token's id by its key: -1 where the file has none, or says so (-1, of 32 bits without a sign too). */
+static int id_key(int32_t *id, const anm_gguf *g, const char *key, int32_t size, anm_error *err)
 {
     int64_t v;
-    return anm_gguf_int(g, key, &v) && v >= 0 && v < size ? (int32_t)v : -1;
+    *id = -1;
+    if (!anm_gguf_int(g, key, &v) || v == -1 || v == UINT32_MAX) return 0;
+    if (v < 0 || v >= size) return anm_fail(err, ANM_ERR_FORMAT, "%s is %lld, of %d tokens", key, (long long)v, size);
+    *id = (int32_t)v;
+    return 0;
 }
 
 /* Keys that both models have. */
@@ -79,12 +87,13 @@ static int common(anm_tokenizer *t, const anm_gguf *g, anm_error *err)
     const char *s;
     size_t n;
     int64_t v;
-    t->bos = id_key(g, "tokenizer.ggml.bos_token_id", t->size);
-    t->eos = id_key(g, "tokenizer.ggml.eos_token_id", t->size);
+    int32_t id;
+    int rc = id_key(&t->bos, g, "tokenizer.ggml.bos_token_id", t->size, err);
+    if (rc || (rc = id_key(&t->eos, g, "tokenizer.ggml.eos_token_id", t->size, err))) return rc;
     if (anm_gguf_int(g, "tokenizer.ggml.add_bos_token", &v)) t->add_bos = v != 0;
     static const char *const stops[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
     for (int i = 0; i < 2; i++) {
-        int32_t id = id_key(g, stops[i], t->size);
+        if ((rc = id_key(&id, g, stops[i], t->size, err))) return rc;
         if (id >= 0) t->piece[id].flags |= ANM_PIECE_STOP;
     }
     if (anm_gguf_string(g, "tokenizer.chat_template", &s, &n)) {
@@ -94,9 +103,20 @@ static int common(anm_tokenizer *t, const anm_gguf *g, anm_error *err)
     return 0;
 }
 
-static int type_of(const anm_gguf *g, size_t i)
+/* What ends a turn: a control token whatever the file says, as some converters gave them the type of a word. */
+static bool ends_turn(const char *s, size_t n)
+{
+    static const char *const names[] = {"<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|endoftext|>", "<end_of_turn>", "<EOT>"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strlen(names[i]) == n && memcmp(names[i], s, n) == 0) return true;
+    return false;
+}
+
+/* The type of token i, which is spelled s[0 … n). */
+static int type_of(const anm_gguf *g, size_t i, const char *s, size_t n)
 {
     int64_t v;
+    if (ends_turn(s, n)) return CONTROL;
     return anm_gguf_array_int(g, "tokenizer.ggml.token_type", i, &v) && v >= NORMAL && v <= BYTE ? (int)v : NORMAL;
 }
 
@@ -126,7 +146,7 @@ static int set_bytelevel(anm_tokenizer *t, const anm_gguf *g, size_t i, anm_erro
     size_t n, size = 0;
     int rc = token(g, i, &s, &n, err);
     if (rc) return rc;
-    unsigned flags = flags_of_type(type_of(g, i)) & ~(unsigned)ANM_PIECE_BYTE;
+    unsigned flags = flags_of_type(type_of(g, i, s, n)) & ~(unsigned)ANM_PIECE_BYTE;
     char *bytes = flags & (ANM_PIECE_SPECIAL | ANM_PIECE_USER) ? NULL : malloc(n + 1);
     bool spelled = bytes && anm_bytelevel_decode(bytes, &size, s, n);
     rc = anm_tokenizer_set(t, (int32_t)i, s, n, spelled ? bytes : NULL, size, flags, err);
@@ -193,10 +213,12 @@ static void close_format(anm_tokenizer *t)
 
 static int read_gpt2(anm_tokenizer *t, const anm_gguf *g, anm_error *err)
 {
-    const char *name = "default";
-    size_t name_n = 7;
+    const char *name;
+    size_t name_n;
     int rc;
-    anm_gguf_string(g, "tokenizer.ggml.pre", &name, &name_n);
+    if (!anm_gguf_string(g, "tokenizer.ggml.pre", &name, &name_n))
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "tokenizer.ggml.pre is not there, so nobody can tell by which patterns "
+                                                  "words are cut: give the model's own tokenizer file");
     const struct pre *pre = find_pre(name, name_n);
     if (!pre)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "tokenizer.ggml.pre is '%.*s', which no Llama-like model that we know has",
@@ -205,10 +227,10 @@ static int read_gpt2(anm_tokenizer *t, const anm_gguf *g, anm_error *err)
         if ((rc = set_bytelevel(t, g, (size_t)i, err))) return rc;
 
     anm_bpe *b = t->format = anm_arena_alloc(&t->arena, sizeof *b);
-    if (!b || !(b->stage = anm_arena_array(&t->arena, 2, sizeof *b->stage))) return anm_fail_memory(err, "the tokenizer");
+    if (!b || !(b->stage = anm_arena_array(&t->arena, MAX_PATTERNS, sizeof *b->stage))) return anm_fail_memory(err, "the tokenizer");
     t->close = close_format;
     t->encode_text = encode_text;
-    for (; b->n_stages < 2 && pre->pattern[b->n_stages]; b->n_stages++) {
+    for (; b->n_stages < MAX_PATTERNS && pre->pattern[b->n_stages]; b->n_stages++) {
         const char *p = pre->pattern[b->n_stages];
         if ((rc = anm_stage_open(&b->stage[b->n_stages], p, strlen(p), ANM_SPLIT_ISOLATED, false, err))) return rc;
     }
@@ -251,11 +273,13 @@ static int read_llama(anm_tokenizer *t, const anm_gguf *g, anm_error *err)
         if (!anm_gguf_array_float(g, "tokenizer.ggml.scores", (size_t)i, &d) || d != d)
             return anm_fail(err, ANM_ERR_FORMAT, "tokenizer.ggml.scores is not a list of numbers");
         score[i] = (float)d;
-        int type = type_of(g, (size_t)i);
+        int type = type_of(g, (size_t)i, s, n);
         unsigned flags = type == UNKNOWN ? ANM_PIECE_UNKNOWN : flags_of_type(type); /* it has a text of its own here */
         if ((rc = anm_spm_set(t, i, s, n, flags, err))) return rc;
     }
-    t->unk = id_key(g, "tokenizer.ggml.unknown_token_id", t->size);
+    if ((rc = id_key(&t->unk, g, "tokenizer.ggml.unknown_token_id", t->size, err))) return rc;
+    if (t->bos < 0 && t->size > 1) t->bos = 1; /* where Llama's own vocabulary has them */
+    if (t->eos < 0 && t->size > 2) t->eos = 2;
     if (t->add_bos < 0) t->add_bos = 1;
     return anm_spm_build(t, &o, score, err);
 }

@@ -54,12 +54,89 @@ static int open_json(anm_tokenizer **out, const uint8_t *data, uint64_t size, an
 
 /* ---- tokenizer_config.json ---- */
 
-/* A token's id by a key whose value is its spelling, or an object with it. */
-static int32_t token_of(const anm_tokenizer *t, const json_t *config, const char *key)
+/* Names of ids that models keep for later: no text has them, and formats number them in their own ways. */
+static bool is_spare(const char *name)
 {
-    const json_t *v = json_object_get(config, key);
+    static const char *const beginnings[] = {"<|reserved_special_token_", "<SPECIAL_"};
+    for (int i = 0; i < 2; i++)
+        if (strncmp(name, beginnings[i], strlen(beginnings[i])) == 0) return true;
+    return false;
+}
+
+/* A token's id by its spelling, or an object with it; -1 where `v` is neither. The original adds a token that is not in
+ * the vocabulary; how text is cut beside it is another matter in each of its classes, so that is refused. */
+static int token_of(int32_t *id, const anm_tokenizer *t, const json_t *v, const char *key, anm_error *err)
+{
+    *id = -1;
     if (json_is_object(v)) v = json_object_get(v, "content");
-    return json_is_string(v) ? anm_strmap_get(&t->by_spell, json_string_value(v), json_string_length(v)) : -1;
+    if (!json_is_string(v) || !json_string_length(v)) return 0;
+    *id = anm_strmap_get(&t->by_spell, json_string_value(v), json_string_length(v));
+    if (*id >= 0 || is_spare(json_string_value(v))) return 0;
+    return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s adds the token '%.60s', which the tokenizer does not have: give the model's "
+                                              "tokenizer.json", key, json_string_value(v));
+}
+
+static int check_list(const anm_tokenizer *t, const json_t *config, const char *key, anm_error *err)
+{
+    size_t i;
+    json_t *v;
+    int32_t id;
+    json_array_foreach(json_object_get(config, key), i, v)
+    {
+        int rc = token_of(&id, t, v, key, err);
+        if (rc) return rc;
+    }
+    return 0;
+}
+
+/* A special token that is in the vocabulary as a word like others: from now on it is cut out of the text. */
+static void cut_out(anm_tokenizer *t, int32_t id, const json_t *v)
+{
+    anm_piece *p = &t->piece[id];
+    p->flags |= ANM_PIECE_SPECIAL;
+    p->text = p->spell;
+    p->text_n = p->spell_n;
+    t->added.list[t->added.n++] = (anm_added){
+        .text = p->spell,
+        .n = p->spell_n,
+        .id = id,
+        .special = true,
+        .single_word = json_is_true(json_object_get(v, "single_word")),
+        .lstrip = json_is_true(json_object_get(v, "lstrip")),
+        .rstrip = json_is_true(json_object_get(v, "rstrip")),
+    };
+}
+
+/* added_tokens_decoder: objects by ids. Those that are cut out of text already stay as the tokenizer has them. */
+static int apply_added(anm_tokenizer *t, const json_t *tokens, anm_error *err)
+{
+    static const char key[] = "added_tokens_decoder";
+    const unsigned cut = ANM_PIECE_SPECIAL | ANM_PIECE_USER | ANM_PIECE_UNKNOWN;
+    const size_t had = t->added.n;
+    const char *name;
+    json_t *v;
+    int32_t id;
+    if (!json_object_size(tokens)) return 0;
+    anm_added *list = anm_arena_array(&t->arena, had + json_object_size(tokens), sizeof *list);
+    if (!list) return anm_fail_memory(err, "the added tokens");
+    if (had) memcpy(list, t->added.list, had * sizeof *list);
+    t->added.list = list;
+    json_object_foreach((json_t *)(uintptr_t)tokens, name, v)
+    {
+        int rc = token_of(&id, t, v, key, err);
+        if (rc) return rc;
+        if (id < 0) continue;
+        if (t->piece[id].spell_n > ANM_TOKEN_LONGEST)
+            return anm_fail(err, ANM_ERR_LIMIT, "an added token is %u bytes long; at most %d are read", t->piece[id].spell_n,
+                            ANM_TOKEN_LONGEST);
+        if (t->piece[id].flags & cut) continue;
+        if (!json_is_true(json_object_get(v, "special")))
+            return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s adds the token '%.*s', which is a piece like others in the tokenizer: "
+                                                      "give the model's tokenizer.json", key, (int)t->piece[id].spell_n,
+                            t->piece[id].spell);
+        cut_out(t, id, v);
+    }
+    return t->added.n == had || anm_addeds_index(&t->added, &t->arena) ? 0 : anm_fail_memory(err, "the added tokens");
 }
 
 /* The template itself, or of several the one that is named "default". */
@@ -79,8 +156,13 @@ static const json_t *template_of(const json_t *config)
 
 static int apply_config(anm_tokenizer *t, const json_t *config, anm_error *err)
 {
-    int32_t bos = token_of(t, config, "bos_token"), eos = token_of(t, config, "eos_token");
+    int32_t bos, eos;
     const json_t *add = json_object_get(config, "add_bos_token"), *text = template_of(config);
+    int rc = apply_added(t, json_object_get(config, "added_tokens_decoder"), err);
+    if (!rc) rc = check_list(t, config, "additional_special_tokens", err);
+    if (!rc) rc = token_of(&bos, t, json_object_get(config, "bos_token"), "bos_token", err);
+    if (!rc) rc = token_of(&eos, t, json_object_get(config, "eos_token"), "eos_token", err);
+    if (rc) return rc;
     if (bos >= 0) t->bos = bos;
     if (eos >= 0) {
         t->eos = eos;
@@ -138,11 +220,21 @@ static int read_template(anm_tokenizer *t, const char *path, anm_error *err)
     return rc;
 }
 
+/* The template's own file stands before what the configuration beside it says. */
+static int read_config_and_template(anm_tokenizer *t, const char *config, anm_error *err)
+{
+    char *text = beside(config, "chat_template.jinja");
+    int rc = text ? read_config(t, config, err) : anm_fail_memory(err, config);
+    if (!rc && is_file(text)) rc = read_template(t, text, err);
+    free(text);
+    return rc;
+}
+
 static int open_beside(anm_tokenizer *t, const char *path, const char *config, anm_error *err)
 {
     char *own = beside(path, "tokenizer_config.json"), *text = beside(path, "chat_template.jinja");
     int rc = own && text ? 0 : anm_fail_memory(err, path);
-    if (!rc && (config || is_file(own))) rc = read_config(t, config ? config : own, err);
+    if (!rc && (config || is_file(own))) rc = read_config_and_template(t, config ? config : own, err);
     if (!rc && !t->chat_template && is_file(text)) rc = read_template(t, text, err);
     free(own);
     free(text);
@@ -169,7 +261,7 @@ int anm_tokenizer_open(anm_tokenizer **out, const char *path, const char *config
     bool gguf = is_gguf(map.data, map.size);
     rc = anm_tokenizer_parse(out, map.data, map.size, path, err);
     anm_map_close(&map);
-    if (!rc && gguf && config) rc = read_config(*out, config, err);
+    if (!rc && gguf && config) rc = read_config_and_template(*out, config, err);
     else if (!rc && !gguf) rc = open_beside(*out, path, config, err);
     if (!rc) return 0;
     anm_tokenizer_free(*out);

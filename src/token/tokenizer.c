@@ -49,7 +49,7 @@ int anm_tokenizer_set(anm_tokenizer *t, int32_t id, const char *spell, size_t sp
     if (!p->spell || !p->text) return anm_fail_memory(err, "the tokenizer's tokens");
     p->spell_n = (uint32_t)spell_n;
     p->text_n = (uint32_t)(text ? text_n : spell_n);
-    p->flags = (uint8_t)flags;
+    p->flags |= (uint8_t)flags; /* that it is a stop may be known already */
     anm_strmap_add(&t->by_spell, p->spell, spell_n, id); /* of equal spellings the first id stays */
     return 0;
 }

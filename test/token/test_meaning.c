@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What tokenizer files mean where they do not say it in so many words: keys that are not there, types that are wrong, and
+ * the files beside them. The files are made here; what is expected was computed by the PyPI package tokenizers.
+ */
+#include "test.h"
+
+#include "base/buf.h"
+#include "base/bytes.h"
+#include "base/utf8.h"
+#include "token/bytelevel.h"
+#include "token/tok.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The spellings of the ids, with bars between. */
+static void spelled(char *out, size_t room, const anm_tokenizer *t, const char *text, bool special)
+{
+    anm_error err = {0};
+    int32_t *ids;
+    size_t n, at = 0;
+    if (anm_tokenizer_encode(&ids, &n, t, text, strlen(text), special, &err)) fail_msg("%s", err.text);
+    out[0] = 0;
+    for (size_t i = 0; i < n; i++) {
+        const anm_piece *p = &t->piece[ids[i]];
+        at += (size_t)snprintf(out + at, room - at, "%s%.*s", i ? "|" : "", (int)p->spell_n, p->spell);
+        assert_true(at < room);
+    }
+    free(ids);
+}
+
+static void becomes(const anm_tokenizer *t, const char *text, bool special, const char *want)
+{
+    char got[512];
+    spelled(got, sizeof got, t, text, special);
+    assert_string_equal(got, want);
+}
+
+/* ---- GGUF files ---- */
+
+enum { U32 = 4, I32 = 5, F32 = 6, STRING = 8, ARRAY = 9 };
+
+static void put_string(anm_buf *b, const char *s)
+{
+    anm_buf_u64(b, strlen(s));
+    anm_buf_puts(b, s);
+}
+
+struct writer {
+    anm_buf b;
+    uint64_t keys;
+};
+
+static void begin(struct writer *w)
+{
+    *w = (struct writer){0};
+    anm_buf_puts(&w->b, "GGUF");
+    anm_buf_u32(&w->b, 3);
+    anm_buf_u64(&w->b, 0); /* tensors */
+    anm_buf_u64(&w->b, 0); /* keys, set at the end */
+}
+
+static void key(struct writer *w, const char *name, uint32_t type)
+{
+    put_string(&w->b, name);
+    anm_buf_u32(&w->b, type);
+    w->keys++;
+}
+
+static void text_key(struct writer *w, const char *name, const char *value)
+{
+    key(w, name, STRING);
+    put_string(&w->b, value);
+}
+
+static void number_key(struct writer *w, const char *name, uint32_t value)
+{
+    key(w, name, U32);
+    anm_buf_u32(&w->b, value);
+}
+
+static void list_key(struct writer *w, const char *name, uint32_t type, uint64_t n)
+{
+    key(w, name, ARRAY);
+    anm_buf_u32(&w->b, type);
+    anm_buf_u64(&w->b, n);
+}
+
+static int parse(anm_tokenizer **t, struct writer *w, anm_error *err)
+{
+    for (int i = 0; i < 8; i++) w->b.data[16 + i] = (uint8_t)(w->keys >> 8 * i);
+    assert_false(w->b.bad);
+    int rc = anm_tokenizer_parse(t, w->b.data, w->b.size, "FILE", err);
+    anm_buf_free(&w->b);
+    return rc;
+}
+
+static anm_tokenizer *opened(struct writer *w)
+{
+    anm_tokenizer *t;
+    anm_error err = {0};
+    if (parse(&t, w, &err)) fail_msg("%s", err.text);
+    return t;
+}
+
+static void refused(struct writer *w, const char *says)
+{
+    anm_tokenizer *t;
+    anm_error err = {0};
+    assert_true(parse(&t, w, &err) < 0);
+    if (!strstr(err.text, says)) fail_msg("refused with: %s (wanted: %s)", err.text, says);
+}
+
+/* Of the model gpt2: the 256 bytes, what the merges make, and <|im_end|>, <|im_start|> and <end> of a type. */
+enum { MARK = 262 };
+
+static void begin_gpt2(struct writer *w, const char *pre, uint32_t type_of_marks)
+{
+    static const char *const made[] = {"'t", "\xC4\xA0(", "99", "999", "\xC4\xA0" "9", "))"};
+    static const char *const merges[] = {"' t", "\xC4\xA0 (", "9 9", "99 9", "\xC4\xA0 9", ") )"};
+    static const char *const marks[] = {"<|im_end|>", "<|im_start|>", "<end>"};
+    begin(w);
+    text_key(w, "tokenizer.ggml.model", "gpt2");
+    if (pre) text_key(w, "tokenizer.ggml.pre", pre);
+    list_key(w, "tokenizer.ggml.tokens", STRING, MARK + 3);
+    for (int i = 0; i < 256; i++) {
+        char c[8];
+        c[anm_utf8_put(c, anm_bytelevel_char((uint8_t)i))] = 0;
+        put_string(&w->b, c);
+    }
+    for (int i = 0; i < 6; i++) put_string(&w->b, made[i]);
+    for (int i = 0; i < 3; i++) put_string(&w->b, marks[i]);
+    list_key(w, "tokenizer.ggml.token_type", I32, MARK + 3);
+    for (int i = 0; i < MARK; i++) anm_buf_u32(&w->b, 1);
+    for (int i = 0; i < 3; i++) anm_buf_u32(&w->b, type_of_marks);
+    list_key(w, "tokenizer.ggml.merges", STRING, 6);
+    for (int i = 0; i < 6; i++) put_string(&w->b, merges[i]);
+}
+
+static void patterns_go_by_their_name(void **state)
+{
+    (void)state;
+    struct writer w;
+    begin_gpt2(&w, "default", 3);
+    anm_tokenizer *t = opened(&w);
+    becomes(t, "a (can't 99999)", false, "a|\xC4\xA0|(|c|a|n|'|t|\xC4\xA0|999|99|)");
+    becomes(t, "x 9999 $(9) `))", false, "x|\xC4\xA0|999|9|\xC4\xA0|$|(|9|)|\xC4\xA0|`|))");
+    anm_tokenizer_free(t);
+    begin_gpt2(&w, "gpt-2", 3);
+    t = opened(&w);
+    becomes(t, "a (can't 99999)", false, "a|\xC4\xA0(|c|a|n|'t|\xC4\xA0|99|999|)");
+    anm_tokenizer_free(t);
+    begin_gpt2(&w, NULL, 3);
+    refused(&w, "tokenizer.ggml.pre is not there");
+}
+
+static void what_ends_a_turn_is_no_word(void **state)
+{
+    (void)state;
+    for (uint32_t type = 1; type <= 4; type++) { /* normal, unknown, control, user-defined */
+        struct writer w;
+        begin_gpt2(&w, "gpt-2", type);
+        number_key(&w, "tokenizer.ggml.eos_token_id", MARK + 1);
+        number_key(&w, "tokenizer.ggml.eot_token_id", MARK + 2);
+        anm_tokenizer *t = opened(&w);
+        becomes(t, "a<|im_end|>c", true, "a|<|im_end|>|c");
+        becomes(t, "<|im_end|>", false, "<|||i|m|_|e|n|d|||>");
+        assert_true(anm_tokenizer_is_special(t, MARK));
+        for (int i = 0; i < 3; i++) assert_true(anm_tokenizer_is_stop(t, MARK + i)); /* by name, by either key */
+        anm_tokenizer_free(t);
+    }
+}
+
+static void ids_outside_the_vocabulary_are_refused(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"};
+    struct writer w;
+    for (int i = 0; i < 3; i++) {
+        begin_gpt2(&w, "gpt-2", 3);
+        number_key(&w, keys[i], MARK + 3);
+        refused(&w, "_token_id is 265, of 265 tokens");
+        begin_gpt2(&w, "gpt-2", 3);
+        number_key(&w, keys[i], UINT32_MAX); /* how some say that there is none */
+        anm_tokenizer *t = opened(&w);
+        assert_int_equal(anm_tokenizer_bos(t), -1);
+        assert_int_equal(anm_tokenizer_eos(t), -1);
+        anm_tokenizer_free(t);
+    }
+}
+
+/* Of the model llama: <unk>, <s>, </s>, the bytes, and two letters. */
+static void begin_llama(struct writer *w)
+{
+    static const char *const first[] = {"<unk>", "<s>", "</s>"};
+    begin(w);
+    text_key(w, "tokenizer.ggml.model", "llama");
+    list_key(w, "tokenizer.ggml.tokens", STRING, 261);
+    for (int i = 0; i < 3; i++) put_string(&w->b, first[i]);
+    for (int i = 0; i < 256; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "<0x%02X>", (unsigned)i);
+        put_string(&w->b, name);
+    }
+    put_string(&w->b, "\xE2\x96\x81");
+    put_string(&w->b, "a");
+    list_key(w, "tokenizer.ggml.token_type", I32, 261);
+    for (int i = 0; i < 261; i++) anm_buf_u32(&w->b, i == 0 ? 2 : i < 3 ? 3 : i < 259 ? 6 : 1);
+    list_key(w, "tokenizer.ggml.scores", F32, 261);
+    for (int i = 0; i < 261; i++) anm_buf_u32(&w->b, 0);
+}
+
+static void llama_has_its_own_ids(void **state)
+{
+    (void)state;
+    struct writer w;
+    begin_llama(&w);
+    anm_tokenizer *t = opened(&w);
+    assert_int_equal(anm_tokenizer_bos(t), 1);
+    assert_int_equal(anm_tokenizer_eos(t), 2);
+    assert_int_equal(anm_tokenizer_add_bos(t), 1);
+    assert_true(anm_tokenizer_is_stop(t, 2));
+    becomes(t, "a", false, "\xE2\x96\x81|a");
+    anm_tokenizer_free(t);
+    begin_llama(&w);
+    number_key(&w, "tokenizer.ggml.bos_token_id", 2);
+    number_key(&w, "tokenizer.ggml.eos_token_id", 1);
+    t = opened(&w);
+    assert_int_equal(anm_tokenizer_bos(t), 2);
+    assert_int_equal(anm_tokenizer_eos(t), 1);
+    anm_tokenizer_free(t);
+}
+
+/* ---- tokenizer_config.json and chat_template.jinja ---- */
+
+static char folder[] = "/tmp/anemone-meaning-XXXXXX", config[64], template[64];
+
+static int make_folder(void **state)
+{
+    (void)state;
+    if (!mkdtemp(folder)) return -1;
+    snprintf(config, sizeof config, "%s/tokenizer_config.json", folder);
+    snprintf(template, sizeof template, "%s/chat_template.jinja", folder);
+    return 0;
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    remove(config);
+    return rmdir(folder);
+}
+
+static void write_file(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
+    assert_int_equal(fclose(f), 0);
+}
+
+static int open_with(anm_tokenizer **t, const char *name, const char *json, anm_error *err)
+{
+    char path[64];
+    snprintf(path, sizeof path, "test/data/token/%s", name);
+    write_file(config, json);
+    return anm_tokenizer_open(t, path, config, err);
+}
+
+static void the_file_of_a_template_goes_first(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"spm_bpe.model", "hf_llama3.json", "gguf_smollm.gguf"};
+    anm_tokenizer *t;
+    anm_error err = {0};
+    for (int i = 0; i < 3; i++) {
+        if (open_with(&t, files[i], "{\"chat_template\":\"old\"}", &err)) fail_msg("%s", err.text);
+        assert_string_equal(anm_tokenizer_chat_template(t), "old");
+        anm_tokenizer_free(t);
+        write_file(template, "new");
+        int rc = open_with(&t, files[i], "{\"chat_template\":\"old\"}", &err);
+        remove(template);
+        if (rc) fail_msg("%s", err.text);
+        assert_string_equal(anm_tokenizer_chat_template(t), "new");
+        anm_tokenizer_free(t);
+    }
+}
+
+static void tokens_that_the_config_adds(void **state)
+{
+    (void)state;
+#define ADDED(id, text, more) "{\"added_tokens_decoder\":{\"" id "\":{\"content\":\"" text "\"" more "}}}"
+    static const struct {
+        const char *file, *json, *says;
+    } cases[] = {
+        {"spm_bpe.model", ADDED("800", "<|im_start|>", ",\"special\":true"), "added_tokens_decoder adds the token '<|im_start|>'"},
+        {"hf_llama3.json", ADDED("9999", "<|new|>", ",\"special\":true"), "added_tokens_decoder adds the token '<|new|>'"},
+        {"spm_bpe.model", ADDED("264", "he", ""), "adds the token 'he', which is a piece like others"},
+        {"spm_bpe.model", "{\"eos_token\":\"<|im_end|>\"}", "eos_token adds the token '<|im_end|>'"},
+        {"spm_bpe.model", "{\"bos_token\":{\"content\":\"<bos>\"}}", "bos_token adds the token '<bos>'"},
+        {"spm_bpe.model", "{\"additional_special_tokens\":[\"<s>\",\"<|x|>\"]}", "additional_special_tokens adds the token '<|x|>'"},
+    };
+    anm_tokenizer *t;
+    anm_error err = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(open_with(&t, cases[i].file, cases[i].json, &err), ANM_ERR_UNSUPPORTED);
+        assert_null(t);
+        if (!strstr(err.text, cases[i].says)) fail_msg("refused with: %s (wanted: %s)", err.text, cases[i].says);
+    }
+    if (open_with(&t, "tiktoken.model", ADDED("9999", "<|reserved_special_token_999|>", ",\"special\":true"), &err)) fail_msg("%s", err.text);
+    anm_tokenizer_free(t);
+
+    if (open_with(&t, "spm_bpe.model", ADDED("1", "<s>", ",\"special\":true"), &err)) fail_msg("%s", err.text);
+    becomes(t, "o the her", true, "\xE2\x96\x81o|\xE2\x96\x81the|\xE2\x96\x81|her");
+    anm_tokenizer_free(t);
+    if (open_with(&t, "spm_bpe.model", ADDED("264", "he", ",\"special\":true,\"lstrip\":true"), &err)) fail_msg("%s", err.text);
+    becomes(t, "o the her", false, "\xE2\x96\x81o|\xE2\x96\x81the|\xE2\x96\x81|her");
+    becomes(t, "o  he", true, "\xE2\x96\x81o|he");
+    assert_true(anm_tokenizer_is_special(t, 264));
+    anm_tokenizer_free(t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(patterns_go_by_their_name),
+        cmocka_unit_test(what_ends_a_turn_is_no_word),
+        cmocka_unit_test(ids_outside_the_vocabulary_are_refused),
+        cmocka_unit_test(llama_has_its_own_ids),
+        cmocka_unit_test(the_file_of_a_template_goes_first),
+        cmocka_unit_test(tokens_that_the_config_adds),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
