@@ -219,7 +219,9 @@ static int read_tensors(anm_gguf *g, anm_rd *r, uint64_t count, anm_error *err)
         if (rc) return rc;
     }
     int64_t align = 32;
-    anm_gguf_int(g, "general.alignment", &align);
+    const char *kind = anm_gguf_kind(g, "general.alignment");
+    if (kind && !anm_gguf_int(g, "general.alignment", &align))
+        return anm_fail(err, ANM_ERR_FORMAT, "general.alignment is of kind %s, not a whole number", kind);
     if (align < 1 || align > 1 << 20 || (align & (align - 1)))
         return anm_fail(err, ANM_ERR_FORMAT, "general.alignment is %lld, not a power of two up to 1048576",
                         (long long)align);
@@ -351,6 +353,12 @@ bool anm_gguf_string(const anm_gguf *g, const char *key, const char **s, size_t 
     if (!p || p->kind != STRING) return false;
     text_of(p->value, s, n);
     return true;
+}
+
+const char *anm_gguf_kind(const anm_gguf *g, const char *key)
+{
+    const pair *p = find(g, key);
+    return p ? kind_name[p->kind] : NULL;
 }
 
 bool anm_gguf_array(const anm_gguf *g, const char *key, size_t *n)

@@ -20,6 +20,8 @@ const anm_tensor *anm_gguf_tensor(const anm_gguf *g, size_t i);
 bool anm_gguf_int(const anm_gguf *g, const char *key, int64_t *out);
 bool anm_gguf_float(const anm_gguf *g, const char *key, double *out);
 bool anm_gguf_string(const anm_gguf *g, const char *key, const char **s, size_t *n); /* not 0-terminated */
+/* What kind of value a key has ("u32", "string", ...); NULL when it is not there. Tells the two apart. */
+const char *anm_gguf_kind(const anm_gguf *g, const char *key);
 /* Arrays: the length, then elements by index (constant time). */
 bool anm_gguf_array(const anm_gguf *g, const char *key, size_t *n);
 bool anm_gguf_array_string(const anm_gguf *g, const char *key, size_t i, const char **s, size_t *n);

@@ -22,11 +22,31 @@ static const char *key_of(source *s, const char *name)
     return s->key;
 }
 
-static bool text_is(const source *s, const char *key, const char *want)
+static bool same_text(const char *text, size_t n, const char *want)
 {
-    const char *text;
-    size_t n;
-    return anm_gguf_string(s->g, key, &text, &n) && n == strlen(want) && !memcmp(text, want, n);
+    return n == strlen(want) && !memcmp(text, want, n);
+}
+
+/* A key may be absent; what is there must be of its kind, since a value passed over would mean another model. */
+static int absent(const source *s, const char *key, const char *want, anm_error *err)
+{
+    const char *kind = anm_gguf_kind(s->g, key);
+    return kind ? anm_fail(err, ANM_ERR_FORMAT, "%s must be %s, not a value of kind %s", key, want, kind) : 0;
+}
+
+static int read_int(int64_t *out, const source *s, const char *key, anm_error *err)
+{
+    return anm_gguf_int(s->g, key, out) ? 0 : absent(s, key, "a whole number below 2^63", err);
+}
+
+static int read_real(double *out, const source *s, const char *key, anm_error *err)
+{
+    return anm_gguf_float(s->g, key, out) ? 0 : absent(s, key, "a float", err);
+}
+
+static int read_text(const char **out, size_t *n, const source *s, const char *key, anm_error *err)
+{
+    return anm_gguf_string(s->g, key, out, n) ? 0 : absent(s, key, "a string", err);
 }
 
 /* A size; an array of one value per layer is allowed when all are the same. */
@@ -34,7 +54,6 @@ static int read_size(int64_t *out, source *s, const char *name, bool needed, anm
 {
     const char *key = key_of(s, name);
     size_t n;
-    if (anm_gguf_int(s->g, key, out)) return 0;
     if (anm_gguf_array(s->g, key, &n) && n) {
         int64_t first = 0, v = 0;
         if (!anm_gguf_array_int(s->g, key, 0, &first))
@@ -45,38 +64,62 @@ static int read_size(int64_t *out, source *s, const char *name, bool needed, anm
         *out = first;
         return 0;
     }
-    return needed ? anm_fail(err, ANM_ERR_FORMAT, "lacks %s", key) : 0;
+    if (needed && !anm_gguf_kind(s->g, key)) return anm_fail(err, ANM_ERR_FORMAT, "lacks %s", key);
+    return read_int(out, s, key, err);
+}
+
+/* As ggml-org/llama.cpp reads these keys: no type means "linear", no factor or 0 means none, the newer name of the
+ * factor goes before the older, and "none" makes the factor void but not the one on the attention. */
+static int refuse_scaling(source *s, anm_error *err)
+{
+    const char *type = "linear";
+    size_t n = strlen(type);
+    double factor = 0, old_factor = 0, attention = 1;
+    int rc = read_text(&type, &n, s, key_of(s, "rope.scaling.type"), err);
+    if (!rc) rc = read_real(&attention, s, key_of(s, "rope.scaling.attn_factor"), err);
+    if (!rc) rc = read_real(&old_factor, s, key_of(s, "rope.scale_linear"), err);
+    if (!rc) rc = read_real(&factor, s, key_of(s, "rope.scaling.factor"), err);
+    if (rc) return rc;
+    if (!anm_gguf_kind(s->g, s->key)) factor = old_factor;
+    bool none = same_text(type, n, "none");
+    if (!none && !same_text(type, n, "linear"))
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "RoPE scaling of type %.*s is not exported",
+                        (int)(n < 32 ? n : 32), type);
+    if (!none && factor != 0 && factor != 1)
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "rope.scaling.factor %g: linear RoPE scaling is not exported",
+                        factor);
+    if (attention != 1)
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "rope.scaling.attn_factor %g is not exported", attention);
+    return 0;
 }
 
 static int refuse_features(source *s, const anm_params *p, anm_error *err)
 {
-    int64_t v = 0;
-    double f = 1;
-    if (anm_gguf_int(s->g, key_of(s, "expert_count"), &v) && v)
+    int64_t experts = 0, window = 0, rotated = p->head_dim, values = p->head_dim, parts = 0;
+    double scale = 0;
+    int rc = read_int(&experts, s, key_of(s, "expert_count"), err);
+    if (!rc) rc = read_int(&window, s, key_of(s, "attention.sliding_window"), err);
+    if (!rc) rc = read_int(&rotated, s, key_of(s, "rope.dimension_count"), err);
+    if (!rc) rc = read_int(&values, s, key_of(s, "attention.value_length"), err);
+    if (!rc) rc = read_int(&parts, s, "split.count", err);
+    if (!rc) rc = read_real(&scale, s, key_of(s, "logit_scale"), err);
+    if (rc) return rc;
+    if (experts)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "is a mixture of %lld experts, which is not exported",
-                        (long long)v);
-    if (anm_gguf_int(s->g, key_of(s, "attention.sliding_window"), &v) && v)
+                        (long long)experts);
+    if (window)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "sliding_window: attention over a window is not exported");
-    if (anm_gguf_int(s->g, key_of(s, "rope.dimension_count"), &v) && v != p->head_dim)
+    if (rotated != p->head_dim)
         return anm_fail(err, ANM_ERR_UNSUPPORTED,
-                        "rotates %lld of each head's %lld values; only whole heads are rotated", (long long)v,
-                        (long long)p->head_dim);
-    if (anm_gguf_int(s->g, key_of(s, "attention.value_length"), &v) && v != p->head_dim)
+                        "rotates %lld of each head's %lld values; only whole heads are rotated",
+                        (long long)rotated, (long long)p->head_dim);
+    if (values != p->head_dim)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "has values of another length than keys");
-    if (anm_gguf_int(s->g, "split.count", &v) && v > 1)
+    if (parts > 1)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "is one of %lld parts of a GGUF file; merge them first",
-                        (long long)v);
-    const char *text;
-    size_t n;
-    const char *key = key_of(s, "rope.scaling.type");
-    if (anm_gguf_string(s->g, key, &text, &n) && !text_is(s, key, "none"))
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "RoPE scaling of type %.*s is not exported",
-                        (int)(n < 32 ? n : 32), text);
-    if (anm_gguf_float(s->g, key_of(s, "rope.scale_linear"), &f) && f != 1)
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "linear RoPE scaling is not exported");
-    if (anm_gguf_float(s->g, key_of(s, "logit_scale"), &f) && f != 0)
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "logit_scale is not exported");
-    return 0;
+                        (long long)parts);
+    if (scale != 0) return anm_fail(err, ANM_ERR_UNSUPPORTED, "logit_scale is not exported");
+    return refuse_scaling(s, err);
 }
 
 int anm_params_of_gguf(anm_params *out, anm_origin *from, const anm_gguf *g, anm_error *err)
@@ -87,7 +130,7 @@ int anm_params_of_gguf(anm_params *out, anm_origin *from, const anm_gguf *g, anm
     size_t n = strlen(text);
     anm_gguf_string(g, "general.architecture", &text, &n);
     for (int i = 0; i < 3; i++)
-        if (text_is(&s, "general.architecture", known[i])) s.arch = known[i];
+        if (same_text(text, n, known[i])) s.arch = known[i];
     if (!s.arch)
         return anm_fail(err, ANM_ERR_UNSUPPORTED,
                         "architecture %.*s is not exported; llama, qwen2 and qwen3 are",
@@ -101,10 +144,10 @@ int anm_params_of_gguf(anm_params *out, anm_origin *from, const anm_gguf *g, anm
     if (!rc) rc = read_size(&p.n_kv_heads, &s, "attention.head_count_kv", false, err);
     if (!rc) rc = read_size(&p.hidden_dim, &s, "feed_forward_length", true, err);
     if (!rc) rc = read_size(&p.head_dim, &s, "attention.key_length", false, err);
+    if (!rc) rc = read_real(&p.rope_theta, &s, key_of(&s, "rope.freq_base"), err);
+    if (!rc) rc = read_real(&p.norm_eps, &s, key_of(&s, "attention.layer_norm_rms_epsilon"), err);
     if (rc) return rc;
-    if (!anm_gguf_float(g, key_of(&s, "attention.layer_norm_rms_epsilon"), &p.norm_eps))
-        return anm_fail(err, ANM_ERR_FORMAT, "lacks %s", s.key);
-    anm_gguf_float(g, key_of(&s, "rope.freq_base"), &p.rope_theta);
+    if (!anm_gguf_kind(g, s.key)) return anm_fail(err, ANM_ERR_FORMAT, "lacks %s", s.key);
     p.attention_qkv_bias = !strcmp(s.arch, "qwen2");
     p.use_qk_norm = p.qk_norm_before_rope = !strcmp(s.arch, "qwen3");
     rc = anm_params_finish(&p, err);

@@ -227,8 +227,7 @@ static int take(opener *o, anm_matrix *m, const role *r, int64_t layer, anm_erro
         if (rc) return rc;
         m->part[s] = t;
     }
-    bool halves = o->scheme == HF || (o->scheme == GGUF && o->from.halves);
-    if (r->rotary && halves && !p->use_hf_rope)
+    if (r->rotary && (o->scheme == HF || o->from.halves) && !p->use_hf_rope)
         m->unpermute_heads = (vector ? m->cols : m->rows) / p->head_dim;
     if (m->unpermute_heads && vector && cols % p->head_dim)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: %u shards cut '%s' inside a head", m->part[0]->file, shards, name);
@@ -265,7 +264,8 @@ static bool head_is_embedding(opener *o)
     return o->scheme == GGUF && !there;
 }
 
-/* Llama 3's scaling in a GGUF file: a divisor for each frequency. */
+/* Llama 3's scaling in a GGUF file: a divisor for each frequency. Parameters from elsewhere that ask for scaling mean
+ * the same one, and it is done once. */
 static int take_rope_freqs(opener *o, anm_error *err)
 {
     const anm_tensor *t = o->scheme == GGUF ? anm_ckpt_find(o->pub.ckpt, 0, "rope_freqs.weight") : NULL;
@@ -281,6 +281,9 @@ static int take_rope_freqs(opener *o, anm_error *err)
         if (!(f[i] > 0))
             rc = anm_fail(err, ANM_ERR_FORMAT, "%s: rope_freqs.weight holds %g", t->file, (double)f[i]);
     o->pub.rope_freqs = f;
+    if (!rc && o->pub.params.use_scaled_rope)
+        rc = add_note(o, err, "RoPE is scaled by the file's rope_freqs.weight, and not by what the parameters say besides");
+    o->pub.params.use_scaled_rope = o->pub.params.scaling_unsaid = o->from.factor_assumed = false;
     return rc;
 }
 

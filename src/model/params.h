@@ -8,7 +8,8 @@
 /* What the source says beyond the parameters. */
 typedef struct anm_origin {
     bool tied, untied;   /* whether the head shares the embedding; neither: not said */
-    bool halves;         /* the family's q and k rows are in two halves per head (GGUF alone says so) */
+    bool halves;         /* the family's q and k rows are in two halves per head, also under other names than Hugging Face's:
+                          * llama.cpp and the reference's converters rename Qwen's tensors and leave the order */
     bool factor_assumed; /* use_scaled_rope came without rope_scale_factor */
 } anm_origin;
 

@@ -352,6 +352,9 @@ static void metadata_is_read(void **state)
     const char *s;
     size_t n;
     char key[64], text[64];
+    assert_string_equal(anm_gguf_kind(g, "llama.block_count"), "u32");
+    assert_string_equal(anm_gguf_kind(g, "tokenizer.ggml.tokens"), "array");
+    assert_null(anm_gguf_kind(g, "llama.expert_count"));
     assert_true(anm_gguf_string(g, "general.architecture", &s, &n));
     assert_int_equal(n, 5);
     assert_memory_equal(s, "llama", 5);
@@ -479,6 +482,7 @@ static void each_malformation_is_named(void **state)
     BREAK(g, "attn_q.weight\x02\0\0\0\x10\0\0\0\0", "attn_q.weight\x02\0\0\0\x10\0\0\0\x10", "lies outside the file", "");
     BREAK(g, "blk.1.", "blk.0.", "is there twice", "'blk.0.");
     BREAK(g, "llama.block_count\x04", "llama.block_count\x63", "'llama.block_count' has a value of unknown kind 99", "");
+    BREAK(g, "llama.block_count\x04", "general.alignment\x06", "general.alignment is of kind f32", "");
 #undef BREAK
 }
 

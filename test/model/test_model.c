@@ -241,10 +241,156 @@ static void parameters_are_checked(void **state)
     params_refused(HF("\"model_type\": \"llama\", \"mlp_bias\": true"), "mlp_bias");
     params_refused(HF("\"model_type\": \"llama\", \"quantization_config\": {}"), "quantization_config");
     params_refused(HF("\"model_type\": \"llama\", \"rope_scaling\": {\"type\": \"yarn\"}"), "type yarn");
-    params_refused(HF("\"model_type\": \"llama\", \"rope_scaling\": {\"rope_type\": \"llama3\", \"low_freq_factor\": 2}"),
-                   "low_freq_factor 2");
+    params_refused(HF("\"model_type\": \"llama\", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"high_freq_factor\": 4, "
+                      "\"low_freq_factor\": 2, \"original_max_position_embeddings\": 8192}"), "low_freq_factor 2");
+    params_refused(HF("\"model_type\": \"llama\", \"attention_bias\": 1"), "attention_bias is neither true nor false");
+    params_refused(HF("\"model_type\": \"llama\", \"hidden_act\": 1"), "hidden_act is no string");
+    params_refused(HF("\"model_type\": \"qwen3\", \"layer_types\": \"sliding_attention\""), "layer_types is no list");
     params_refused("{\"model_type\": \"llama\"}", "lacks hidden_size");
+}
+
+#define LLAMA3(factor, context) \
+    "{\"rope_type\": \"llama3\", " factor "\"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0" context "}"
+#define WHOLE LLAMA3("\"factor\": 32.0, ", ", \"original_max_position_embeddings\": 8192")
+
+/* What transformers takes scaling and windows to be, when it is not simply said. */
+static void unsaid_is_not_guessed(void **state)
+{
+    (void)state;
+    params_refused(HF("\"model_type\": \"mistral\""), "sliding_window is not given, which means 4096");
+    params_refused(HF("\"model_type\": \"qwen2\", \"use_sliding_window\": true"), "sliding_window is not given");
+    params_refused(HF("\"model_type\": \"qwen2\", \"sliding_window\": 8, \"use_sliding_window\": 1"), "use_sliding_window");
+#define ROPE(text) HF("\"model_type\": \"llama\", \"rope_theta\": 5e5, " text)
+    params_refused(ROPE("\"rope_scaling\": " LLAMA3("", ", \"original_max_position_embeddings\": 8192")), "lacks factor");
+    params_refused(ROPE("\"rope_scaling\": " LLAMA3("\"factor\": 8, ", "")), "lacks original_max_position_embeddings");
+    params_refused(ROPE("\"original_max_position_embeddings\": 4096, \"rope_scaling\": " WHOLE), "original_max_position_embeddings 4096");
+    params_refused(ROPE("\"rope_scaling\": {\"rope_type\": 3, \"factor\": 2.0}"), "rope_type is no string");
+    params_refused(ROPE("\"rope_scaling\": {\"factor\": 2.0}"), "rope_scaling has a factor and no rope_type");
+    params_refused(ROPE("\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}, \"rope_parameters\": {\"rope_theta\": 5e5}"),
+                   "rope_scaling of type linear");
+    params_refused(ROPE("\"rope_scaling\": {\"type\": \"default\"}, \"rope_parameters\": {\"rope_type\": \"yarn\"}"),
+                   "rope_parameters of type yarn");
+    params_refused(ROPE("\"rope_scaling\": " WHOLE ", \"rope_parameters\": {\"rope_theta\": 5e5}"), "both there and differ");
+    params_refused(ROPE("\"rope_scaling\": {\"type\": \"default\"}, \"rope_parameters\": {\"rope_theta\": 1e6}"), "both there and differ");
+    params_refused(ROPE("\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 1e6}}"), "by kind of layer (full_attention)");
+    params_refused(ROPE("\"rope_parameters\": {\"rope_theta\": 1e6, \"partial_rotary_factor\": 0.5}"), "partial_rotary_factor 0.5");
+    params_refused(ROPE("\"rope_parameters\": [1]"), "rope_parameters is no object");
+
+    static const struct {
+        const char *json;
+        double theta, factor; /* factor 0: no scaling */
+    } cases[] = {
+        {ROPE("\"rope_scaling\": " WHOLE), 5e5, 32},
+        {ROPE("\"rope_scaling\": " WHOLE ", \"rope_parameters\": {}"), 5e5, 32},
+        {ROPE("\"rope_scaling\": {}, \"rope_parameters\": " WHOLE), 5e5, 32},
+        {ROPE("\"rope_scaling\": " WHOLE ", \"rope_parameters\": " WHOLE), 5e5, 32},
+        {ROPE("\"rope_scaling\": null, \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 1e6}"), 1e6, 0},
+        {ROPE("\"rope_scaling\": {\"type\": \"default\"}"), 5e5, 0},
+        {HF("\"model_type\": \"mistral\", \"sliding_window\": null"), 10000, 0},
+        {HF("\"model_type\": \"qwen2\", \"use_sliding_window\": false"), 10000, 0},
+        {HF("\"model_type\": \"qwen3\", \"use_sliding_window\": true, \"sliding_window\": null"), 10000, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        anm_params p;
+        anm_error err = {0};
+        if (anm_params_parse(&p, cases[i].json, strlen(cases[i].json), &err)) fail_msg("%s: %s", cases[i].json, err.text);
+        assert_float_equal(p.rope_theta, cases[i].theta, 0);
+        assert_int_equal(p.use_scaled_rope, cases[i].factor > 0);
+        if (p.use_scaled_rope) assert_float_equal(p.rope_scale_factor, cases[i].factor, 0);
+    }
+#undef ROPE
 #undef HF
+}
+
+/* ---- a GGUF file with other metadata ---- */
+
+enum { U32 = 4, F32 = 6, STRING = 8 }; /* kinds of values, by GGUF's numbers */
+
+static size_t put(uint8_t *at, const void *data, size_t n)
+{
+    memcpy(at, data, n);
+    return n;
+}
+
+static size_t put_text(uint8_t *at, const char *text)
+{
+    uint64_t n = strlen(text);
+    put(at, &n, 8);
+    return 8 + put(at + 8, text, n);
+}
+
+static size_t put_key(uint8_t *at, const char *key, uint32_t kind)
+{
+    size_t n = put_text(at, key);
+    return n + put(at + n, &kind, 4);
+}
+
+/* llama.gguf with a further value: a text, or four bytes of another kind. One more key fills up to whole blocks of 32
+ * bytes, so that the tensors stay aligned. */
+static const char *gguf_with(const char *key, uint32_t kind, const void *value)
+{
+    enum { FIRST = 24, ROOM = 256 }; /* where the pairs begin */
+    static const char spaces[] = "                               ";
+    bytes f = read_bytes(DATA "llama.gguf");
+    uint8_t *out = malloc(f.size + ROOM);
+    size_t n = put(out, f.data, FIRST);
+    uint64_t pairs;
+    memcpy(&pairs, out + 16, 8);
+    pairs += 2;
+    put(out + 16, &pairs, 8);
+    n += put_key(out + n, key, kind);
+    n += kind == STRING ? put_text(out + n, value) : put(out + n, value, 4);
+    n += put_key(out + n, "fill", STRING);
+    n += put_text(out + n, spaces + sizeof spaces - 1 - (FIRST - (n + 8)) % 32);
+    assert_int_equal((n - FIRST) % 32, 0);
+    n += put(out + n, f.data + FIRST, f.size - FIRST);
+    write_bytes(scratch("edited.gguf"), out, n);
+    free(out);
+    free(f.data);
+    return scratch("edited.gguf");
+}
+
+/* As llama.cpp reads the keys, a factor alone scales linearly. */
+static void scaling_in_metadata_is_seen(void **state)
+{
+    (void)state;
+    const float none = 0, one = 1, two = 2;
+    const uint32_t whole = 2;
+    refused(gguf_with("llama.rope.scaling.factor", F32, &two), NULL, "rope.scaling.factor 2", "linear RoPE scaling");
+    refused(gguf_with("llama.rope.scale_linear", F32, &two), NULL, "linear RoPE scaling is not exported", "");
+    refused(gguf_with("llama.rope.scaling.attn_factor", F32, &two), NULL, "rope.scaling.attn_factor 2", "");
+    refused(gguf_with("llama.rope.scaling.type", STRING, "yarn"), NULL, "RoPE scaling of type yarn", "");
+    refused(gguf_with("llama.rope.dimension_count", U32, &whole), NULL, "rotates 2 of each head's 4 values", "");
+    const char *const same[][2] = {{"none", NULL}, {"linear", NULL}, {NULL, "llama.rope.scaling.factor"},
+                                   {NULL, "llama.rope.scaling.attn_factor"}, {NULL, "llama.rope.scale_linear"}};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        bool text = same[i][0] != NULL;
+        shut(open_ok(gguf_with(text ? "llama.rope.scaling.type" : same[i][1], text ? STRING : F32, text ? (const void *)same[i][0] : &one), NULL));
+    }
+    shut(open_ok(gguf_with("llama.rope.scaling.factor", F32, &none), NULL));
+}
+
+/* A value of another kind is not taken for one that is absent. */
+static void kinds_of_metadata_are_checked(void **state)
+{
+    (void)state;
+    const float two = 2;
+    const uint32_t theta = 500000;
+    refused(gguf_with("llama.expert_count", F32, &two), NULL, "llama.expert_count must be a whole number below 2^63", "f32");
+    refused(gguf_with("llama.attention.sliding_window", STRING, "wide"), NULL, "sliding_window must be", "string");
+    refused(gguf_with("llama.rope.scaling.factor", U32, &theta), NULL, "rope.scaling.factor must be a float", "u32");
+    refused(gguf_with("llama.rope.scaling.type", U32, &theta), NULL, "rope.scaling.type must be a string", "u32");
+    refused(gguf_with("llama.logit_scale", U32, &theta), NULL, "logit_scale must be a float", "u32");
+    bytes f = read_bytes(DATA "llama.gguf");
+    static const char key[] = "llama.rope.freq_base";
+    for (size_t i = 0; i + sizeof key + 8 < f.size; i++) {
+        if (memcmp(f.data + i, key, sizeof key - 1)) continue;
+        put(f.data + i + sizeof key - 1, &(uint32_t){U32}, 4);
+        put(f.data + i + sizeof key + 3, &theta, 4);
+    }
+    write_bytes(scratch("edited.gguf"), f.data, f.size);
+    refused(scratch("edited.gguf"), NULL, "llama.rope.freq_base must be a float, not a value of kind u32", "edited.gguf");
+    free(f.data);
 }
 
 /* ---- what does not fit ---- */
@@ -335,6 +481,43 @@ static void odd_scaling_is_noted(void **state)
     free(f.data);
 }
 
+/* The reference's converters give Qwen's tensors Meta's names and leave their rows in halves. */
+static void renamed_rows_stay_halves(void **state)
+{
+    (void)state;
+    opened o = open_ok(DATA "qwen3_meta", DATA "qwen3/config.json");
+    assert_false(o.model->params.use_hf_rope);
+    same_weights(o.model, DATA "qwen3.f32");
+    shut(o);
+}
+
+/* A GGUF that holds its scaling is scaled by that and once, whatever the parameters beside it say. */
+static void scaling_is_done_once(void **state)
+{
+    (void)state;
+#define PARAMS(more) \
+    "{\"dim\": 16, \"n_layers\": 2, \"n_heads\": 4, \"n_kv_heads\": 2, \"vocab_size\": 10, \"hidden_dim\": 16, \"rope_theta\": 500000" more "}"
+    static const char *const more[] = {PARAMS(""), PARAMS(", \"use_scaled_rope\": false"), PARAMS(", \"use_scaled_rope\": true")};
+#undef PARAMS
+    enum { ROWS = 4, WIDTH = 2 };
+    float want[2][ROWS * WIDTH], got[2][ROWS * WIDTH];
+    anm_error err = {0};
+    opened o = open_ok(DATA "llama.gguf", NULL);
+    assert_int_equal(anm_rope_tables(want[0], want[1], o.model, ROWS, &err), 0);
+    shut(o);
+    for (size_t i = 0; i < 4; i++) {
+        const char *params = i < 3 ? scratch("params.json") : DATA "hf/config.json";
+        if (i < 3) write_bytes(params, more[i], strlen(more[i]));
+        o = open_ok(DATA "llama.gguf", params);
+        assert_int_equal(anm_rope_tables(got[0], got[1], o.model, ROWS, &err), 0);
+        if (memcmp(got, want, sizeof got)) fail_msg("case %zu is scaled otherwise", i);
+        assert_false(o.model->params.use_scaled_rope || o.model->params.scaling_unsaid);
+        assert_int_equal(o.model->n_notes, i >= 2);
+        if (i >= 2) assert_non_null(strstr(o.model->note[0], "rope_freqs.weight"));
+        shut(o);
+    }
+}
+
 /* ---- rotary tables ---- */
 
 static int64_t ulps(float a, float b)
@@ -413,7 +596,7 @@ static void halves_of_shards_are_joined(void **state)
 
 static int tidy(void **state)
 {
-    static const char *const names[] = {"params.json", "ints.safetensors"};
+    static const char *const names[] = {"params.json", "ints.safetensors", "edited.gguf"};
     (void)state;
     drop_scratch(names, sizeof names / sizeof *names);
     return 0;
@@ -426,6 +609,11 @@ int main(void)
         cmocka_unit_test(unexpected_names_are_listed),
         cmocka_unit_test(parameters_are_read),
         cmocka_unit_test(parameters_are_checked),
+        cmocka_unit_test(unsaid_is_not_guessed),
+        cmocka_unit_test(scaling_in_metadata_is_seen),
+        cmocka_unit_test(kinds_of_metadata_are_checked),
+        cmocka_unit_test(renamed_rows_stay_halves),
+        cmocka_unit_test(scaling_is_done_once),
         cmocka_unit_test(misfits_are_named),
         cmocka_unit_test(unreadable_types_are_named),
         cmocka_unit_test(lost_biases_are_named),
