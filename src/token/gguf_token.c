@@ -91,6 +91,8 @@ static int common(anm_tokenizer *t, const anm_gguf *g, anm_error *err)
     int rc = id_key(&t->bos, g, "tokenizer.ggml.bos_token_id", t->size, err);
     if (rc || (rc = id_key(&t->eos, g, "tokenizer.ggml.eos_token_id", t->size, err))) return rc;
     if (anm_gguf_int(g, "tokenizer.ggml.add_bos_token", &v)) t->add_bos = v != 0;
+    if (anm_gguf_int(g, "tokenizer.ggml.add_eos_token", &v) && v)
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "tokenizer.ggml.add_eos_token: it would end each text before it goes on");
     static const char *const stops[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
     for (int i = 0; i < 2; i++) {
         if ((rc = id_key(&id, g, stops[i], t->size, err))) return rc;

@@ -347,23 +347,52 @@ static void close_format(anm_tokenizer *t)
 
 /* ---- the post-processor: does a BOS go first? ---- */
 
-static void read_post(anm_tokenizer *t, const json_t *json, int depth)
+/* The template of a single text: the text, and at most one token before it. */
+static int read_template(anm_tokenizer *t, const json_t *json, anm_error *err)
 {
+    const json_t *single = json_object_get(json, "single");
+    bool text = false;
+    size_t i;
+    json_t *item;
+    if (!json_is_array(single)) return anm_fail(err, ANM_ERR_FORMAT, "the post-processor TemplateProcessing has no template");
+    json_array_foreach(single, i, item)
+    {
+        const char *name = json_string_value(json_object_get(json_object_get(item, "SpecialToken"), "id"));
+        if (!name && json_is_object(json_object_get(item, "Sequence")) && !text) {
+            text = true;
+            continue;
+        }
+        if (!name) return anm_fail(err, ANM_ERR_FORMAT, "item %zu of the post-processor's template is not one that we know", i);
+        if (text || t->add_bos)
+            return anm_fail(err, ANM_ERR_UNSUPPORTED, "the post-processor adds '%.60s' %s", name,
+                            text ? "after the text" : "as a second token before the text");
+        const json_t *ids = json_object_get(json_object_get(json_object_get(json, "special_tokens"), name), "ids");
+        int64_t id = id_of(json_array_get(ids, 0));
+        if (json_array_size(ids) != 1 || id < 0 || id >= t->size)
+            return anm_fail(err, ANM_ERR_FORMAT, "the post-processor's '%.60s' is not one token of the vocabulary", name);
+        t->add_bos = 1;
+        t->bos = (int32_t)id;
+    }
+    return text ? 0 : anm_fail(err, ANM_ERR_FORMAT, "the post-processor's template has no text");
+}
+
+static int read_post(anm_tokenizer *t, const json_t *json, int depth, anm_error *err)
+{
+    if (!json_is_object(json)) return 0;
     const char *type = anm_hf_type(json);
     size_t i;
     json_t *item;
     if (strcmp(type, "Sequence") == 0 && depth < 4) {
-        json_array_foreach(json_object_get(json, "processors"), i, item) read_post(t, item, depth + 1);
-        return;
+        json_array_foreach(json_object_get(json, "processors"), i, item)
+        {
+            int rc = read_post(t, item, depth + 1, err);
+            if (rc) return rc;
+        }
+        return 0;
     }
-    if (strcmp(type, "TemplateProcessing") != 0) return;
-    const json_t *first = json_array_get(json_object_get(json, "single"), 0);
-    const json_t *name = json_object_get(json_object_get(first, "SpecialToken"), "id");
-    t->add_bos = json_is_string(name);
-    if (!json_is_string(name)) return;
-    const json_t *special = json_object_get(json_object_get(json, "special_tokens"), json_string_value(name));
-    int64_t id = id_of(json_array_get(json_object_get(special, "ids"), 0));
-    if (id >= 0 && id < t->size) t->bos = (int32_t)id;
+    if (strcmp(type, "ByteLevel") == 0) return 0; /* about offsets, not ids */
+    if (strcmp(type, "TemplateProcessing") == 0) return read_template(t, json, err);
+    return anm_fail(err, ANM_ERR_UNSUPPORTED, "the post-processor %.40s is not one that we do", type);
 }
 
 /* ---- the file ---- */
@@ -388,7 +417,7 @@ static int read_all(anm_tokenizer *t, const json_t *root, const json_t *model, c
     if ((rc = read_model(t, h, model, vocab, err))) return rc;
     if ((rc = read_added(t, h, json_object_get(root, "added_tokens"), err))) return rc;
     t->add_bos = 0;
-    read_post(t, json_object_get(root, "post_processor"), 0);
+    if ((rc = read_post(t, json_object_get(root, "post_processor"), 0, err))) return rc;
     return anm_tokenizer_finish(t, err);
 }
 

@@ -192,6 +192,18 @@ static void ids_outside_the_vocabulary_are_refused(void **state)
     }
 }
 
+static void a_text_that_is_to_end_is_refused(void **state)
+{
+    (void)state;
+    struct writer w;
+    begin_gpt2(&w, "gpt-2", 3);
+    number_key(&w, "tokenizer.ggml.add_eos_token", 0);
+    anm_tokenizer_free(opened(&w));
+    begin_gpt2(&w, "gpt-2", 3);
+    number_key(&w, "tokenizer.ggml.add_eos_token", 1);
+    refused(&w, "tokenizer.ggml.add_eos_token");
+}
+
 /* Of the model llama: <unk>, <s>, </s>, the bytes, and two letters. */
 static void begin_llama(struct writer *w)
 {
@@ -232,6 +244,61 @@ static void llama_has_its_own_ids(void **state)
     assert_int_equal(anm_tokenizer_bos(t), 2);
     assert_int_equal(anm_tokenizer_eos(t), 1);
     anm_tokenizer_free(t);
+}
+
+/* ---- tokenizer.json ---- */
+
+static int parse_json(anm_tokenizer **t, const char *more, anm_error *err)
+{
+    char text[1024];
+    int n = snprintf(text, sizeof text, "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"<s>\":1,\"</s>\":2},\"merges\":[]},%s}", more);
+    assert_true(n > 0 && (size_t)n < sizeof text);
+    return anm_tokenizer_parse(t, (const uint8_t *)text, (size_t)n, "FILE", err);
+}
+
+static void what_a_post_processor_adds(void **state)
+{
+    (void)state;
+#define BOS "{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}}"
+#define EOS "{\"SpecialToken\":{\"id\":\"</s>\",\"type_id\":0}}"
+#define TEXT "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}"
+#define TEMPLATE(items)                                                                                                \
+    "{\"type\":\"TemplateProcessing\",\"single\":[" items "],\"special_tokens\":{"                                    \
+    "\"<s>\":{\"id\":\"<s>\",\"ids\":[1]},\"</s>\":{\"id\":\"</s>\",\"ids\":[2]}}}"
+#define POST(one) "\"post_processor\":" one
+#define SEQUENCE(all) "{\"type\":\"Sequence\",\"processors\":[" all "]}"
+    static const struct {
+        const char *json, *says; /* NULL: it is read */
+        int bos;                 /* that goes first, -1: none does */
+    } cases[] = {
+        {POST("null"), NULL, -1},
+        {POST("{\"type\":\"ByteLevel\"}"), NULL, -1},
+        {POST(TEMPLATE(TEXT)), NULL, -1},
+        {POST(TEMPLATE(BOS "," TEXT)), NULL, 1},
+        {POST(TEMPLATE(EOS "," TEXT)), NULL, 2},
+        {POST(SEQUENCE("{\"type\":\"ByteLevel\"}," TEMPLATE(BOS "," TEXT))), NULL, 1},
+        {POST(TEMPLATE(BOS "," TEXT "," EOS)), "the post-processor adds '</s>' after the text", 0},
+        {POST(TEMPLATE(TEXT "," EOS)), "the post-processor adds '</s>' after the text", 0},
+        {POST(TEMPLATE(BOS "," EOS "," TEXT)), "adds '</s>' as a second token before the text", 0},
+        {POST(SEQUENCE(TEMPLATE(BOS "," TEXT) "," TEMPLATE(EOS "," TEXT))), "adds '</s>' as a second token", 0},
+        {POST(TEMPLATE("{\"SpecialToken\":{\"id\":\"x\"}}," TEXT)), "'x' is not one token of the vocabulary", 0},
+        {POST(TEMPLATE(BOS)), "has no text", 0},
+        {POST("{\"type\":\"RobertaProcessing\",\"cls\":[\"<s>\",1],\"sep\":[\"</s>\",2]}"), "post-processor RobertaProcessing", 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        anm_tokenizer *t;
+        anm_error err = {0};
+        int rc = parse_json(&t, cases[i].json, &err);
+        if (cases[i].says) {
+            assert_true(rc < 0);
+            if (!strstr(err.text, cases[i].says)) fail_msg("refused with: %s (wanted: %s)", err.text, cases[i].says);
+            continue;
+        }
+        if (rc) fail_msg("%s", err.text);
+        assert_int_equal(anm_tokenizer_add_bos(t), cases[i].bos >= 0);
+        assert_int_equal(anm_tokenizer_bos(t), cases[i].bos);
+        anm_tokenizer_free(t);
+    }
 }
 
 /* ---- tokenizer_config.json and chat_template.jinja ---- */
@@ -329,7 +396,9 @@ int main(void)
         cmocka_unit_test(patterns_go_by_their_name),
         cmocka_unit_test(what_ends_a_turn_is_no_word),
         cmocka_unit_test(ids_outside_the_vocabulary_are_refused),
+        cmocka_unit_test(a_text_that_is_to_end_is_refused),
         cmocka_unit_test(llama_has_its_own_ids),
+        cmocka_unit_test(what_a_post_processor_adds),
         cmocka_unit_test(the_file_of_a_template_goes_first),
         cmocka_unit_test(tokens_that_the_config_adds),
     };
