@@ -234,7 +234,7 @@ static int read_gpt2(anm_tokenizer *t, const anm_gguf *g, anm_error *err)
     t->encode_text = encode_text;
     for (; b->n_stages < MAX_PATTERNS && pre->pattern[b->n_stages]; b->n_stages++) {
         const char *p = pre->pattern[b->n_stages];
-        if ((rc = anm_stage_open(&b->stage[b->n_stages], p, strlen(p), ANM_SPLIT_ISOLATED, false, err))) return rc;
+        if ((rc = anm_stage_open(&b->stage[b->n_stages], p, strlen(p), ANM_DIALECT_RUST, ANM_SPLIT_ISOLATED, false, err))) return rc;
     }
     b->bytes = true;
     b->unk = -1;

@@ -21,7 +21,7 @@ static int read_replace(anm_norm *s, const json_t *json, anm_arena *a, anm_error
     const char *regex = anm_hf_string(pattern, "Regex", &n, a);
     if (!s->to || (!regex && (!s->from || !s->from_n)))
         return anm_fail(err, ANM_ERR_FORMAT, "the normalizer Replace lacks its pattern or content");
-    return regex ? anm_stage_open(&s->stage, regex, n, ANM_SPLIT_ISOLATED, false, err) : 0;
+    return regex ? anm_stage_open(&s->stage, regex, n, ANM_DIALECT_ONIGURUMA, ANM_SPLIT_ISOLATED, false, err) : 0;
 }
 
 static int read_one(anm_norm *list, size_t *n, const json_t *json, anm_arena *a, int depth, anm_error *err)

@@ -22,7 +22,7 @@ static int way_of(anm_split_way *way, const json_t *json, const char *otherwise,
 
 static int add_pattern(anm_pre *p, const char *pattern, anm_split_way way, bool invert, anm_error *err)
 {
-    return anm_stage_open(&p->stage[p->n_stages++], pattern, strlen(pattern), way, invert, err);
+    return anm_stage_open(&p->stage[p->n_stages++], pattern, strlen(pattern), ANM_DIALECT_RUST, way, invert, err);
 }
 
 static int read_split(anm_pre *p, const json_t *json, anm_arena *a, anm_error *err)
@@ -36,7 +36,8 @@ static int read_split(anm_pre *p, const json_t *json, anm_arena *a, anm_error *e
     if (rc) return rc;
     if (!regex && !(text && m)) return anm_fail(err, ANM_ERR_FORMAT, "the pre-tokenizer Split has no pattern");
     anm_stage *s = &p->stage[p->n_stages++];
-    return regex ? anm_stage_open(s, regex, n, way, invert, err) : anm_stage_open_literal(s, text, m, way, invert, err);
+    return regex ? anm_stage_open(s, regex, n, ANM_DIALECT_ONIGURUMA, way, invert, err)
+                 : anm_stage_open_literal(s, text, m, way, invert, err);
 }
 
 static int read_bytelevel(anm_pre *p, const json_t *json, anm_error *err)

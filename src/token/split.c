@@ -6,14 +6,18 @@
 #include "base/utf8.h"
 
 #include <pcre2.h>
+#include <string.h>
 #include <time.h>
 
 /* ---- patterns in PCRE2's dialect ---- */
 
 /* Unicode's White_Space, which \s is elsewhere; PCRE2's own \s has U+180E besides. */
 #define SPACE "\\p{Z}\\t-\\r\\x85"
-/* Unicode's word characters (UTS 18, annex C). */
-#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200C}\\x{200D}"
+/* Unicode's word characters (UTS 18, annex C) are these and two joiners. Oniguruma does without the joiners, but takes the
+ * superscripts and fractions of Latin-1 along, outside of classes. */
+#define LETTERS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD LETTERS "\\x{200C}\\x{200D}"
+#define ONIG_WORD LETTERS "\\xB2\\xB3\\xB9\\xBC-\\xBE"
 
 static bool is_hex(char c)
 {
@@ -21,19 +25,32 @@ static bool is_hex(char c)
 }
 
 /* The escape at p[i] == '\\' of n bytes, into `out`; gives the bytes read, 0 for one that has no counterpart. */
-static size_t escape(anm_buf *out, const char *p, size_t n, size_t i, bool in_class, bool scripts)
+static size_t escape(anm_buf *out, const char *p, size_t n, size_t i, bool in_class, bool scripts, bool onig)
 {
     char c = i + 1 < n ? p[i + 1] : 0;
+    const char *word = onig ? ONIG_WORD : WORD;
     if (c == 's' || c == 'w') {
-        const char *set = c == 's' ? SPACE : WORD;
-        anm_buf_printf(out, in_class ? "%s" : "[%s]", set);
+        if (in_class) anm_buf_puts(out, c == 's' ? SPACE : onig ? LETTERS : WORD);
+        else anm_buf_printf(out, "[%s]", c == 's' ? SPACE : word);
         return 2;
     }
     if ((c == 'S' || c == 'W') && !in_class) {
-        anm_buf_printf(out, "[^%s]", c == 'S' ? SPACE : WORD);
+        anm_buf_printf(out, "[^%s]", c == 'S' ? SPACE : word);
         return 2;
     }
-    if (c == 'W' || c == 'h' || c == 'H') return 0; /* \h is a hexadecimal digit for one of them, a space for another */
+    if (c == 'b' && !in_class) { /* PCRE2's goes by words of its own */
+        anm_buf_printf(out, "(?:(?<=[%s])(?![%s])|(?<![%s])(?=[%s]))", word, word, word, word);
+        return 2;
+    }
+    if (c == 'B' && !in_class) {
+        anm_buf_printf(out, "(?:(?<=[%s])(?=[%s])|(?<![%s])(?![%s]))", word, word, word, word);
+        return 2;
+    }
+    if (c == 'v') { /* the one character; to PCRE2 it is all that goes down */
+        anm_buf_puts(out, "\\x0B");
+        return 2;
+    }
+    if (c == 'V' || c == 'W' || c == 'h' || c == 'H') return 0; /* \h is a hexadecimal digit for one of them, a space for another */
     if (c == 'G') return 0; /* where a search begins: it begins anew now and then (anm_match) */
     if (c == 'u' && i + 5 < n && is_hex(p[i + 2]) && is_hex(p[i + 3]) && is_hex(p[i + 4]) && is_hex(p[i + 5])) {
         anm_buf_printf(out, "\\x{%.4s}", p + i + 2);
@@ -58,18 +75,56 @@ static size_t escape(anm_buf *out, const char *p, size_t n, size_t i, bool in_cl
     return len;
 }
 
-static int translate(anm_buf *out, const char *p, size_t n, bool scripts, anm_error *err)
+/* What Oniguruma reads otherwise outside of classes: the option m is PCRE2's s, {,n} begins at 0, and after an interval +
+ * repeats it and ? may not make it lazy. Gives the bytes read, 0 where there is nothing of the kind. */
+static size_t onig_syntax(anm_buf *out, const char *p, size_t n, size_t i)
+{
+    size_t end = i;
+    if (p[i] == '(' && i + 1 < n && p[i + 1] == '?') {
+        end += 2;
+        while (end < n && strchr("imx-", p[end]) && p[end]) end++;
+        if (end == n || (p[end] != ')' && p[end] != ':')) return 0; /* another kind of group */
+        for (size_t k = i; k < end; k++) anm_buf_u8(out, p[k] == 'm' ? 's' : (uint8_t)p[k]);
+        return end - i;
+    }
+    if (p[i] != '{' || i + 1 >= n || p[i + 1] != ',') return 0;
+    for (end = i + 2; end < n && p[end] >= '0' && p[end] <= '9';) end++;
+    if (end == i + 2 || end == n || p[end] != '}') return 0;
+    anm_buf_puts(out, "{0");
+    return 1;
+}
+
+/* Is the brace at p[i] the end of an interval, and what follows it a + or, after a single number, a ? */
+static bool odd_interval(const char *p, size_t n, size_t i)
+{
+    bool comma = false;
+    size_t at = i;
+    if (i + 1 >= n || (p[i + 1] != '+' && p[i + 1] != '?')) return false;
+    while (at && ((p[at - 1] >= '0' && p[at - 1] <= '9') || p[at - 1] == ',')) comma |= p[--at] == ',';
+    return at < i && at && p[at - 1] == '{' && (p[i + 1] == '+' || !comma);
+}
+
+static int translate(anm_buf *out, const char *p, size_t n, bool scripts, bool onig, anm_error *err)
 {
     bool in_class = false;
     size_t first = 0; /* where a ] would be a literal */
     for (size_t i = 0; i < n;) {
         char c = p[i];
         if (c == '\\') {
-            size_t len = escape(out, p, n, i, in_class, scripts);
+            size_t len = escape(out, p, n, i, in_class, scripts, onig);
             if (!len)
                 return anm_fail(err, ANM_ERR_UNSUPPORTED, "the pattern's escape \\%c is not one that we know", p[i + 1]);
             i += len;
             continue;
+        }
+        if (onig && !in_class) {
+            size_t len = onig_syntax(out, p, n, i);
+            if (len) {
+                i += len;
+                continue;
+            }
+            if (c == '}' && odd_interval(p, n, i))
+                return anm_fail(err, ANM_ERR_UNSUPPORTED, "the pattern has a '%c' after an interval", p[i + 1]);
         }
         if (!in_class && c == '[') {
             in_class = true;
@@ -115,16 +170,19 @@ static int fail_compile(const char *p, size_t n, int why, size_t where, anm_erro
                     n > 80 ? "…" : "", where, (const char *)text);
 }
 
-int anm_stage_open(anm_stage *s, const char *pattern, size_t n, anm_split_way way, bool invert, anm_error *err)
+int anm_stage_open(anm_stage *s, const char *pattern, size_t n, anm_dialect dialect, anm_split_way way, bool invert,
+                   anm_error *err)
 {
+    const bool onig = dialect == ANM_DIALECT_ONIGURUMA;
+    const uint32_t options = compile_options | (onig ? PCRE2_MULTILINE : 0); /* its ^ and $ are of lines */
     *s = (anm_stage){.way = way, .invert = invert};
     int why = 0;
     size_t where = 0;
     if (anm_utf8_valid(pattern, n) != n) return anm_fail(err, ANM_ERR_FORMAT, "a pattern is not valid UTF-8");
     for (int scripts = 1; scripts >= 0 && !s->code; scripts--) { /* a long \p{name} may also be a property's */
         anm_buf text = {0};
-        int rc = translate(&text, pattern, n, scripts, err);
-        if (!rc) s->code = compile(text.data ? (char *)text.data : "", text.size, compile_options, &why, &where);
+        int rc = translate(&text, pattern, n, scripts, onig, err);
+        if (!rc) s->code = compile(text.data ? (char *)text.data : "", text.size, options, &why, &where);
         anm_buf_free(&text);
         if (rc) return rc;
     }

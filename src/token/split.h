@@ -22,6 +22,10 @@ typedef enum anm_split_way {
     ANM_SPLIT_CONTIGUOUS,
 } anm_split_way;
 
+/* Whose words and marks a pattern is written in: Rust's regex (tiktoken's lists, and the patterns that tokenizers has of its
+ * own), or Oniguruma with Ruby's syntax (those in a tokenizer.json). */
+typedef enum anm_dialect { ANM_DIALECT_RUST, ANM_DIALECT_ONIGURUMA } anm_dialect;
+
 typedef struct anm_stage {
     struct pcre2_real_code_8 *code;
     anm_split_way way;
@@ -31,7 +35,8 @@ typedef struct anm_stage {
 enum { ANM_MAX_STAGES = 16 };
 
 /* Compiles `pattern` (n bytes). Errors name the pattern and where it goes wrong. */
-int anm_stage_open(anm_stage *s, const char *pattern, size_t n, anm_split_way way, bool invert, anm_error *err);
+int anm_stage_open(anm_stage *s, const char *pattern, size_t n, anm_dialect dialect, anm_split_way way, bool invert,
+                   anm_error *err);
 /* A literal text in place of a pattern. */
 int anm_stage_open_literal(anm_stage *s, const char *text, size_t n, anm_split_way way, bool invert, anm_error *err);
 void anm_stage_close(anm_stage *s);

@@ -132,7 +132,7 @@ static int ranked_model(anm_tokenizer *t, int32_t base, int32_t n, const char *p
     t->close = close_format;
     t->encode_text = encode_text;
     b->stage = stage;
-    int rc = anm_stage_open(stage, pattern, pattern_n, ANM_SPLIT_ISOLATED, false, err);
+    int rc = anm_stage_open(stage, pattern, pattern_n, ANM_DIALECT_RUST, ANM_SPLIT_ISOLATED, false, err);
     if (rc) return rc;
     b->n_stages = 1;
     return anm_bpe_from_ranks(b, t, base, n, err);

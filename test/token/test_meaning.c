@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/utf8.h"
 #include "token/bytelevel.h"
+#include "token/split.h"
 #include "token/tok.h"
 
 #include <stdio.h>
@@ -301,6 +302,73 @@ static void what_a_post_processor_adds(void **state)
     }
 }
 
+static int add_word(void *ctx, const char *text, size_t n)
+{
+    anm_buf *b = ctx;
+    if (b->size) anm_buf_puts(b, "/");
+    anm_buf_put(b, text, n);
+    return 0;
+}
+
+/* The words that a pattern cuts out of a text, each match and what is between two. */
+static void cuts(anm_dialect dialect, const char *pattern, const char *text, const char *want)
+{
+    anm_error err = {0};
+    anm_stage stage;
+    anm_matcher m = {0};
+    anm_buf got = {0};
+    if (anm_stage_open(&stage, pattern, strlen(pattern), dialect, ANM_SPLIT_ISOLATED, false, &err)) fail_msg("%s: %s", pattern, err.text);
+    assert_int_equal(anm_matcher_allow(&m, strlen(text), &err), 0);
+    if (anm_split(&m, &stage, 1, 0, text, strlen(text), add_word, &got, &err)) fail_msg("%s: %s", pattern, err.text);
+    anm_buf_u8(&got, 0);
+    assert_false(got.bad);
+    if (strcmp((char *)got.data, want)) fail_msg("%s cuts '%s' into '%s' and not '%s'", pattern, text, (char *)got.data, want);
+    anm_buf_free(&got);
+    anm_matcher_close(&m);
+    anm_stage_close(&stage);
+}
+
+/* As tokenizers' Split cuts. */
+static void patterns_are_read_in_their_dialect(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *pattern, *text, *want;
+    } cases[] = {
+        {"\\w+", "a\xC2\xBD" "b\xC2\xB2" "c-d\xE2\x80\x8D" "e\xE2\x92\xB6", "a\xC2\xBD" "b\xC2\xB2" "c/-/d/\xE2\x80\x8D" "/e\xE2\x92\xB6"},
+        {"[\\w]+", "a\xC2\xBD" "b\xC2\xB2" "c-d\xE2\x80\x8D" "e\xE2\x92\xB6", "a/\xC2\xBD" "/b/\xC2\xB2" "/c/-/d/\xE2\x80\x8D" "/e\xE2\x92\xB6"},
+        {"\\W", "\xC2\xBD" "\xE2\x80\x8D" "-a", "\xC2\xBD" "/\xE2\x80\x8D" "/-/a"},
+        {"[^\\w]", "\xC2\xBD" "-a", "\xC2\xBD" "/-/a"},
+        {"\\b", "ab \xC2\xBD" "c\xE2\x80\x8D" "d", "ab/ /\xC2\xBD" "c/\xE2\x80\x8D" "/d"},
+        {"\\Ba", "aa\xC2\xBD" "a-a", "a/a/\xC2\xBD" "/a/-a"},
+        {"a\\b", "a\xC2\xBD" "a\xE2\x80\x8D" "a-a", "a\xC2\xBD" "/a/\xE2\x80\x8D" "/a/-/a"},
+        {"^b", "a\nb", "a\n/b"},
+        {"a$", "a\nb", "a/\nb"},
+        {"\\s+$", "a \n\nb \n", "a/ \n/\nb/ \n"},
+        {"(?m)a.b", "a\nb-a\n", "a\nb/-a\n"},
+        {"(?i-m:A.)", "ab-a\n", "ab/-a\n"},
+        {"a.", "a\nab", "a\n/ab"},
+        {"\\v", "a\x0B" "b\nc", "a/\x0B" "/b\nc"},
+        {"a{,2}", "aaa-", "aa/a/-"},
+        {"[$^{,2}]", "a$^{", "a/$/^/{"},
+        {"a{1,2}?", "aaa", "a/a/a"},
+        {"(?<=b)a", "aba", "ab/a"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        cuts(ANM_DIALECT_ONIGURUMA, cases[i].pattern, cases[i].text, cases[i].want);
+    cuts(ANM_DIALECT_RUST, "\\w+|[^\\w\\s]+", "a\xC2\xBD" "b", "a/\xC2\xBD/b"); /* its pre-tokenizer Whitespace */
+    cuts(ANM_DIALECT_RUST, "\\w+|[^\\w\\s]+", "d\xE2\x80\x8D" "e", "d\xE2\x80\x8D" "e");
+    cuts(ANM_DIALECT_RUST, "a{1,2}+a?", "aaaa", "aaa/a"); /* possessive in one, in the other more of the same */
+    static const char *const odd[] = {"a{1,2}+", "a{1}+", "a{2}?"};
+    for (int i = 0; i < 3; i++) {
+        anm_stage stage;
+        anm_error err = {0};
+        assert_int_equal(anm_stage_open(&stage, odd[i], strlen(odd[i]), ANM_DIALECT_ONIGURUMA, ANM_SPLIT_ISOLATED, false, &err),
+                         ANM_ERR_UNSUPPORTED);
+        assert_non_null(strstr(err.text, "after an interval"));
+    }
+}
+
 /* ---- tokenizer_config.json and chat_template.jinja ---- */
 
 static char folder[] = "/tmp/anemone-meaning-XXXXXX", config[64], template[64];
@@ -399,6 +467,7 @@ int main(void)
         cmocka_unit_test(a_text_that_is_to_end_is_refused),
         cmocka_unit_test(llama_has_its_own_ids),
         cmocka_unit_test(what_a_post_processor_adds),
+        cmocka_unit_test(patterns_are_read_in_their_dialect),
         cmocka_unit_test(the_file_of_a_template_goes_first),
         cmocka_unit_test(tokens_that_the_config_adds),
     };

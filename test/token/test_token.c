@@ -383,7 +383,7 @@ static void a_search_that_takes_too_long_is_stopped(void **state)
     assert_non_null(text);
     memset(text, 'a', LETTERS);
     text[LETTERS - 1] = 'e';
-    if (anm_stage_open(&stage, pattern, sizeof pattern - 1, ANM_SPLIT_ISOLATED, false, &err)) fail_msg("%s", err.text);
+    if (anm_stage_open(&stage, pattern, sizeof pattern - 1, ANM_DIALECT_RUST, ANM_SPLIT_ISOLATED, false, &err)) fail_msg("%s", err.text);
     assert_int_equal(anm_matcher_allow(&m, LETTERS, &err), 0);
     const uint64_t until = m.until;
     m.until = m.asked = 0;
@@ -417,7 +417,7 @@ static void searches_in_parts_find_the_same(void **state)
         size_t start, end, want[2] = {cases[i].at, cases[i].end};
         for (int k = 0; k < 2; k++) /* bytes */
             want[k] = want[k] * 3 - (want[k] > 2000 ? 2 : 0) - (want[k] > CHARS ? 2 : 0);
-        if (anm_stage_open(&stage, cases[i].pattern, strlen(cases[i].pattern), ANM_SPLIT_ISOLATED, false, &err)) fail_msg("%s", err.text);
+        if (anm_stage_open(&stage, cases[i].pattern, strlen(cases[i].pattern), ANM_DIALECT_RUST, ANM_SPLIT_ISOLATED, false, &err)) fail_msg("%s", err.text);
         assert_int_equal(anm_matcher_allow(&m, text.size, &err), 0);
         m.reach = 1;
         assert_int_equal(anm_match(&m, 0, stage.code, (const char *)text.data, text.size, 0, &start, &end, &err), 1);
