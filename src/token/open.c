@@ -63,12 +63,17 @@ static bool is_spare(const char *name)
     return false;
 }
 
+static const json_t *content_of(const json_t *v)
+{
+    return json_is_object(v) ? json_object_get(v, "content") : v;
+}
+
 /* A token's id by its spelling, or an object with it; -1 where `v` is neither. The original adds a token that is not in
  * the vocabulary; how text is cut beside it is another matter in each of its classes, so that is refused. */
 static int token_of(int32_t *id, const anm_tokenizer *t, const json_t *v, const char *key, anm_error *err)
 {
     *id = -1;
-    if (json_is_object(v)) v = json_object_get(v, "content");
+    v = content_of(v);
     if (!json_is_string(v) || !json_string_length(v)) return 0;
     *id = anm_strmap_get(&t->by_spell, json_string_value(v), json_string_length(v));
     if (*id >= 0 || is_spare(json_string_value(v))) return 0;
@@ -107,10 +112,18 @@ static void cut_out(anm_tokenizer *t, int32_t id, const json_t *v)
     };
 }
 
+/* What only fills up batches: no text has it, so it may be missing. */
+static bool is_padding(const json_t *config, const json_t *v)
+{
+    const json_t *pad = content_of(json_object_get(config, "pad_token"));
+    return json_is_string(pad) && json_is_true(json_object_get(v, "special")) && json_equal(pad, content_of(v));
+}
+
 /* added_tokens_decoder: objects by ids. Those that are cut out of text already stay as the tokenizer has them. */
-static int apply_added(anm_tokenizer *t, const json_t *tokens, anm_error *err)
+static int apply_added(anm_tokenizer *t, const json_t *config, anm_error *err)
 {
     static const char key[] = "added_tokens_decoder";
+    const json_t *tokens = json_object_get(config, key);
     const unsigned cut = ANM_PIECE_SPECIAL | ANM_PIECE_USER | ANM_PIECE_UNKNOWN;
     const size_t had = t->added.n;
     const char *name;
@@ -123,6 +136,7 @@ static int apply_added(anm_tokenizer *t, const json_t *tokens, anm_error *err)
     t->added.list = list;
     json_object_foreach((json_t *)(uintptr_t)tokens, name, v)
     {
+        if (is_padding(config, v)) continue;
         int rc = token_of(&id, t, v, key, err);
         if (rc) return rc;
         if (id < 0) continue;
@@ -158,7 +172,7 @@ static int apply_config(anm_tokenizer *t, const json_t *config, anm_error *err)
 {
     int32_t bos, eos;
     const json_t *add = json_object_get(config, "add_bos_token"), *text = template_of(config);
-    int rc = apply_added(t, json_object_get(config, "added_tokens_decoder"), err);
+    int rc = apply_added(t, config, err);
     if (!rc) rc = check_list(t, config, "additional_special_tokens", err);
     if (!rc) rc = token_of(&bos, t, json_object_get(config, "bos_token"), "bos_token", err);
     if (!rc) rc = token_of(&eos, t, json_object_get(config, "eos_token"), "eos_token", err);
@@ -194,7 +208,22 @@ static bool is_file(const char *path)
     return S_ISREG(st.st_mode) && st.st_size > 0;
 }
 
-static int read_config(anm_tokenizer *t, const char *path, anm_error *err)
+/* added_tokens.json, where older models have them: ids by spellings. */
+static int check_added(anm_tokenizer *t, const json_t *tokens, anm_error *err)
+{
+    const char *name;
+    json_t *id;
+    json_object_foreach((json_t *)(uintptr_t)tokens, name, id)
+    {
+        if (anm_strmap_get(&t->by_spell, name, strlen(name)) < 0 && !is_spare(name) && strcmp(name, "<pad>") && strcmp(name, "[PAD]"))
+            return anm_fail(err, ANM_ERR_UNSUPPORTED, "it adds the token '%.60s', which the tokenizer does not have: give the "
+                                                      "model's tokenizer.json", name);
+    }
+    return 0;
+}
+
+static int read_json(anm_tokenizer *t, const char *path, int (*apply)(anm_tokenizer *t, const json_t *root, anm_error *err),
+                     anm_error *err)
 {
     anm_map map;
     json_t *root = NULL;
@@ -202,7 +231,7 @@ static int read_config(anm_tokenizer *t, const char *path, anm_error *err)
     if (rc) return rc;
     rc = parse_json(&root, map.data, map.size, err);
     if (!rc && !json_is_object(root)) rc = anm_fail(err, ANM_ERR_FORMAT, "is not an object of JSON");
-    if (!rc) rc = apply_config(t, root, err);
+    if (!rc) rc = apply(t, root, err);
     json_decref(root);
     anm_map_close(&map);
     return rc ? anm_error_prefix(err, path) : 0;
@@ -224,7 +253,7 @@ static int read_template(anm_tokenizer *t, const char *path, anm_error *err)
 static int read_config_and_template(anm_tokenizer *t, const char *config, anm_error *err)
 {
     char *text = beside(config, "chat_template.jinja");
-    int rc = text ? read_config(t, config, err) : anm_fail_memory(err, config);
+    int rc = text ? read_json(t, config, apply_config, err) : anm_fail_memory(err, config);
     if (!rc && is_file(text)) rc = read_template(t, text, err);
     free(text);
     return rc;
@@ -233,11 +262,14 @@ static int read_config_and_template(anm_tokenizer *t, const char *config, anm_er
 static int open_beside(anm_tokenizer *t, const char *path, const char *config, anm_error *err)
 {
     char *own = beside(path, "tokenizer_config.json"), *text = beside(path, "chat_template.jinja");
-    int rc = own && text ? 0 : anm_fail_memory(err, path);
+    char *added = beside(path, "added_tokens.json");
+    int rc = own && text && added ? 0 : anm_fail_memory(err, path);
+    if (!rc && is_file(added)) rc = read_json(t, added, check_added, err);
     if (!rc && (config || is_file(own))) rc = read_config_and_template(t, config ? config : own, err);
     if (!rc && !t->chat_template && is_file(text)) rc = read_template(t, text, err);
     free(own);
     free(text);
+    free(added);
     return rc;
 }
 

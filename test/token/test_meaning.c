@@ -448,6 +448,8 @@ static void tokens_that_the_config_adds(void **state)
     if (open_with(&t, "tiktoken.model", ADDED("9999", "<|reserved_special_token_999|>", ",\"special\":true"), &err)) fail_msg("%s", err.text);
     anm_tokenizer_free(t);
 
+    if (open_with(&t, "spm_bpe.model", "{\"pad_token\":\"<p>\",\"added_tokens_decoder\":{\"800\":{\"content\":\"<p>\",\"special\":true}}}", &err)) fail_msg("%s", err.text);
+    anm_tokenizer_free(t);
     if (open_with(&t, "spm_bpe.model", ADDED("1", "<s>", ",\"special\":true"), &err)) fail_msg("%s", err.text);
     becomes(t, "o the her", true, "\xE2\x96\x81o|\xE2\x96\x81the|\xE2\x96\x81|her");
     anm_tokenizer_free(t);
@@ -456,6 +458,39 @@ static void tokens_that_the_config_adds(void **state)
     becomes(t, "o  he", true, "\xE2\x96\x81o|he");
     assert_true(anm_tokenizer_is_special(t, 264));
     anm_tokenizer_free(t);
+}
+
+static void copy_file(const char *to, const char *from)
+{
+    char data[4096];
+    FILE *in = fopen(from, "rb"), *out = fopen(to, "wb");
+    assert_true(in && out);
+    for (size_t n; (n = fread(data, 1, sizeof data, in)) > 0;) assert_int_equal(fwrite(data, 1, n, out), n);
+    fclose(in);
+    assert_int_equal(fclose(out), 0);
+}
+
+static void tokens_that_an_older_list_adds(void **state)
+{
+    (void)state;
+    char model[64], list[64];
+    anm_tokenizer *t;
+    anm_error err = {0};
+    snprintf(model, sizeof model, "%s/tokenizer.model", folder);
+    snprintf(list, sizeof list, "%s/added_tokens.json", folder);
+    remove(config);
+    copy_file(model, "test/data/token/spm_bpe.model");
+    write_file(list, "{\"<s>\":1,\"[PAD]\":800}");
+    int good = anm_tokenizer_open(&t, model, NULL, &err);
+    if (!good) anm_tokenizer_free(t);
+    write_file(list, "{\"<s>\":1,\"<|im_end|>\":800}");
+    int bad = anm_tokenizer_open(&t, model, NULL, &err);
+    if (!bad) anm_tokenizer_free(t);
+    remove(model);
+    remove(list);
+    assert_int_equal(good, 0);
+    assert_int_equal(bad, ANM_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "added_tokens.json: it adds the token '<|im_end|>'"));
 }
 
 int main(void)
@@ -470,6 +505,7 @@ int main(void)
         cmocka_unit_test(patterns_are_read_in_their_dialect),
         cmocka_unit_test(the_file_of_a_template_goes_first),
         cmocka_unit_test(tokens_that_the_config_adds),
+        cmocka_unit_test(tokens_that_an_older_list_adds),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
