@@ -12,7 +12,7 @@ enum { MOST_PATHS = 16, MOST_PATH = 4096 };
 
 typedef struct list {
     anm_sandbox_path path[MOST_PATHS];
-    char made[4][MOST_PATH]; /* names that are put together here */
+    char made[6][MOST_PATH]; /* names that are put together here */
     size_t n, n_made;
 } list;
 
@@ -44,7 +44,9 @@ int cli_sandbox_run(options *o, anm_error *err)
     if (o->tokenizer) {
         read_only(&l, in_folder(&l, o->tokenizer, true, "tokenizer_config.json"));
         read_only(&l, in_folder(&l, o->tokenizer, true, "chat_template.jinja"));
+        read_only(&l, in_folder(&l, o->tokenizer, true, "added_tokens.json"));
     }
+    if (o->tokenizer_config) read_only(&l, in_folder(&l, o->tokenizer_config, true, "chat_template.jinja"));
     if (o->logits) { /* a new file takes its place, beside what a link leads to */
         struct stat st;
         char *real = !lstat(o->logits, &st) && S_ISLNK(st.st_mode) ? realpath(o->logits, NULL) : NULL;

@@ -92,6 +92,13 @@ check "only the new turn is prefilled" test "$fed" -gt 0 -a "$fed" -lt "$whole"
 check "/save writes what was said" grep -q "^After six comes seven" talk.txt
 check "an unknown command is said" grep -q "there is no /nothing" stderr.txt
 
+# The sandbox is on of itself where the system has one.
+mkdir other
+echo '{"chat_template": "old"}' >other/tokenizer_config.json
+echo new >other/chat_template.jinja
+succeeds "inside the sandbox a configuration elsewhere has its template beside it" run -m single.pte -t "$tiny" \
+    --tokenizer_config other/tokenizer_config.json --prompt "$prompt" --greedy --max_new_tokens 4
+
 # The sandbox, where the system has one.
 run run -m single.pte -t "$tiny" --prompt "$prompt" --greedy --max_new_tokens 40 --sandbox=on
 if [ $code != 0 ]; then
