@@ -377,7 +377,7 @@ static size_t folder_length(const char *path)
 /* Is it what a word names, below that, a temporary file beside it, its folder (to be synced), or a file of settings beside it? */
 static bool word_names(const char *word, const char *path)
 {
-    static const char *const beside[] = {"params.json", "config.json", "tokenizer_config.json", "chat_template.jinja"};
+    static const char *const beside[] = {"params.json", "config.json", "tokenizer_config.json", "chat_template.jinja", "added_tokens.json"};
     size_t n = folder_length(word);
     if (!strncmp(path, word, strlen(word))) return true;
     if (n ? strlen(path) == n && !strncmp(path, word, n) : !strcmp(path, ".")) return true;
