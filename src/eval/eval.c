@@ -82,6 +82,13 @@ int64_t anm_scorer_vocab(const anm_scorer *s)
     return s->vocab;
 }
 
+/* Of n rows in steps of `most`: the first may be short, so that the last is a whole one. */
+static size_t first_step(size_t n, size_t most)
+{
+    while (n > most) n -= most;
+    return n;
+}
+
 /* Logits of rows [row, row + n) of window w; rows come in order, from 0. */
 static int score(float *logits, anm_scorer *s, size_t w, size_t row, size_t n, anm_error *err)
 {
@@ -91,7 +98,7 @@ static int score(float *logits, anm_scorer *s, size_t w, size_t row, size_t n, a
     }
     if (!row) anm_state_reset(s->state);
     for (size_t at = 0; at < n;) {
-        size_t c = at || n % s->rows == 0 ? s->rows : n % s->rows; /* the last step is a whole one */
+        size_t c = at ? s->rows : first_step(n, s->rows);
         for (size_t i = 0; i < c; i++) {
             s->pos[i] = (int32_t)(row + at + i);
             s->want[i] = 1;
@@ -183,7 +190,7 @@ int anm_evaluate(anm_evaluation *out, anm_scorer *s, anm_scorer *against,
     *out = (anm_evaluation){0};
     for (size_t w = 0; w < s->windows && !rc; w++) {
         double sum = 0, other_sum = 0, kl_sum = 0;
-        size_t n = (s->len - 1) % step ? (s->len - 1) % step : step; /* the first step may be short, the last is whole */
+        size_t n = first_step(s->len - 1, step);
         for (size_t row = 0; row + 1 < s->len && !rc; row += n, n = step) {
             rc = score(a, s, w, row, n, err);
             if (!rc && against) rc = score(b, against, w, row, n, err);
