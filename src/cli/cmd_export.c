@@ -196,7 +196,7 @@ static void show_progress(void *ctx, uint64_t done, uint64_t total)
 {
     view *v = ctx;
     if (!v->terminal || !total) return;
-    if (!v->writes) v->writes = now(); /* what came before, a calibration perhaps, is no measure */
+    if (!(v->writes > 0)) v->writes = now(); /* what came before, a calibration perhaps, is no measure */
     double seconds = now() - v->writes, rate = seconds > 0 ? (double)done / seconds : 0;
     fprintf(stderr, "\rwriting weights: %3.0f %%  %.1f of %.1f MB  %.0f MB/s  %.0f s left ", 100.0 * (double)done / (double)total,
             (double)done / 1e6, (double)total / 1e6, rate / 1e6, rate > 0 ? (double)(total - done) / rate : 0);

@@ -120,7 +120,7 @@ enum { MARK = 262 };
 
 static void begin_gpt2(struct writer *w, const char *pre, uint32_t type_of_marks)
 {
-    static const char *const made[] = {"'t", "\xC4\xA0(", "99", "999", "\xC4\xA0" "9", "))"};
+    static const char *const made[] = {"'t", "\xC4\xA0(", "99", "999", ("\xC4\xA0" "9"), "))"};
     static const char *const merges[] = {"' t", "\xC4\xA0 (", "9 9", "99 9", "\xC4\xA0 9", ") )"};
     static const char *const marks[] = {"<|im_end|>", "<|im_start|>", "<end>"};
     begin(w);
