@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -89,9 +88,7 @@ static void note_time(road *r, anm_export_stage stage)
 /* That an output would replace what it is made of is said before the work. */
 static int check_output(const road *r, const char *path, anm_error *err)
 {
-    const char *config = anm_ckpt_config_path(r->ckpt);
-    struct stat a, b;
-    if (config && !stat(path, &a) && !stat(config, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+    if (anm_outfile_same(path, anm_ckpt_config_path(r->ckpt)))
         return anm_fail(err, ANM_ERR_IO, "%s: is being read; name another file to write", path);
     return anm_outfile_check(path, err);
 }

@@ -47,15 +47,21 @@ int anm_outfile_check(const char *path, anm_error *err)
     struct stat st;
     size_t n = strlen(path);
     if (!n) return anm_fail(err, ANM_ERR_IO, "the output file has no name");
-    if (path[n - 1] == '/' || (!stat(path, &st) && S_ISDIR(st.st_mode)))
-        return anm_fail(err, ANM_ERR_IO, "%s: is a directory; name a file to write", path);
-    if (stat(path, &st)) {
+    bool there = !stat(path, &st);
+    if (path[n - 1] == '/' || (there && S_ISDIR(st.st_mode))) return anm_fail(err, ANM_ERR_IO, "%s: is a directory; name a file to write", path);
+    if (!there) {
         if (!lstat(path, &st) && S_ISLNK(st.st_mode)) return anm_fail(err, ANM_ERR_IO, "%s: is a link that leads to no file; name a file to write", path);
         return 0;
     }
     if (!S_ISREG(st.st_mode)) return anm_fail(err, ANM_ERR_IO, "%s: is no regular file; name a file to write", path);
     if (anm_map_uses((uint64_t)st.st_dev, (uint64_t)st.st_ino)) return anm_fail(err, ANM_ERR_IO, "%s: is being read; name another file to write", path);
     return 0;
+}
+
+bool anm_outfile_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    return a && b && !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 /* What a link leads to is replaced, not the link: a copy of the path to the file itself. NULL: no memory. */

@@ -23,6 +23,9 @@ typedef struct anm_outfile {
  * nowhere, a file that is mapped now. ANM_ERR_IO. */
 int anm_outfile_check(const char *path, anm_error *err);
 
+/* Are both there, and one file, by whatever names? NULL is no file. */
+bool anm_outfile_same(const char *a, const char *b);
+
 /* Makes the temporary file. `path` must pass the check and lie in a folder that exists; where it is a link, the file that the
  * link leads to is what will be replaced. */
 int anm_outfile_open(anm_outfile *out, const char *path, anm_error *err);

@@ -11,9 +11,9 @@
 #include <stdbool.h>
 
 typedef struct anm_spill {
-    uint8_t *data; /* `size` bytes, aligned to a page; zeros in a new file */
+    uint8_t *data; /* `size` bytes; of a file: aligned to a page, and zeros where it is new */
     uint64_t size;
-    bool in_memory;
+    bool in_memory; /* of malloc, and no file */
 } anm_spill;
 
 /* Room for `what`: half a gigabyte at most is taken from memory, and is of any content; for more, a file as the next one. */

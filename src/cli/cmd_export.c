@@ -69,12 +69,6 @@ static bool is_folder(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static bool same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    return a && b && !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 /* What is known to go wrong with an output at the end is said before the work. */
 static int check_output(const char *path, const words *w, anm_error *err)
 {
@@ -82,7 +76,7 @@ static int check_output(const char *path, const words *w, anm_error *err)
     int rc = anm_outfile_check(path, err);
     if (rc) return rc;
     for (size_t i = 0; i < sizeof read / sizeof *read; i++)
-        if (same_file(path, read[i])) return anm_fail(err, ANM_ERR_IO, "%s: is what is read; name another file to write", path);
+        if (anm_outfile_same(path, read[i])) return anm_fail(err, ANM_ERR_IO, "%s: is what is read; name another file to write", path);
     return 0;
 }
 
@@ -90,7 +84,7 @@ static int check_output(const char *path, const words *w, anm_error *err)
 static int check_report(const words *w, int n, const anm_export_output *outputs, anm_error *err)
 {
     for (int i = 0; i < n; i++)
-        if (!strcmp(w->report, outputs[i].path) || same_file(w->report, outputs[i].path))
+        if (!strcmp(w->report, outputs[i].path) || anm_outfile_same(w->report, outputs[i].path))
             return anm_fail(err, ANM_ERR_IO, "%s: is the program itself; name another file for the report", w->report);
     return check_output(w->report, w, err);
 }
