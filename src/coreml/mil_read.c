@@ -6,7 +6,9 @@
 #include "base/hash.h"
 #include "coreml/fields.h"
 #include "coreml/mil_pb.h"
+#include "mil/rules.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define uthash_fatal(msg) abort() /* never reached: the non-fatal form is asked for */
@@ -314,7 +316,7 @@ static int parse_value(reader *r, anm_pb m, anm_mil_type *type, anm_blob *blob)
     return read_immediate(r, tensor, type, blob);
 }
 
-/* … as a constant of the function, named or not. */
+/* … as a constant of the function. NULL: its name comes when all others are known. */
 static int read_value(reader *r, anm_pb m, const char *name, anm_mil_value **out)
 {
     anm_mil_type type;
@@ -322,7 +324,7 @@ static int read_value(reader *r, anm_pb m, const char *name, anm_mil_value **out
     if (!blob) return no_memory(r);
     int rc = parse_value(r, m, &type, blob);
     if (rc) return rc;
-    *out = anm_mil_value_new(r->fn, name, type);
+    *out = name ? anm_mil_value_new(r->fn, name, type) : anm_mil_value_unnamed(r->fn, type);
     if (!*out) return no_memory(r);
     (*out)->constant = blob;
     return 0;
@@ -354,6 +356,31 @@ static int resolve(reader *r, const anm_pb_field *f, anm_mil_value **out)
     if (rc) return rc;
     *out = find(r, name);
     if (!*out) return anm_fail(r->err, ANM_ERR_FORMAT, "graph: %s: '%.100s' is used before it is made", r->fn->name, name);
+    return 0;
+}
+
+/* Names a constant that was written where it is used "v" and its id, and a number where that is another's name. */
+static int name_constant(reader *r, anm_mil_value *v)
+{
+    char made[32];
+    int n = snprintf(made, sizeof made, "v%lu", (unsigned long)v->id);
+    for (unsigned long k = 1; find(r, made); k++)
+        snprintf(made + n, sizeof made - (size_t)n, "_%lu", k);
+    v->name = anm_arena_strdup(&r->p->arena, made);
+    return v->name ? 0 : no_memory(r);
+}
+
+/* After this no two values of the function have one name: `define` has seen all that came with one. */
+static int name_constants(reader *r)
+{
+    int rc;
+    for (const anm_mil_op *op = r->fn->first; op; op = op->next)
+        for (uint32_t a = 0; a < op->n_args; a++)
+            for (uint32_t i = 0; i < op->args[a].count; i++) {
+                anm_mil_value *v = op->args[a].value[i];
+                if (!v->name && (rc = name_constant(r, v))) return rc;
+            }
+    r->fn->distinct = true;
     return 0;
 }
 
@@ -546,7 +573,7 @@ static int read_block(reader *r, anm_pb m)
         anm_mil_output(&r->build, v);
     }
     if (m.bad) return broken(r);
-    return r->build.err.code ? no_memory(r) : 0;
+    return r->build.err.code ? no_memory(r) : name_constants(r);
 }
 
 static int read_function(reader *r, const char *name, anm_pb m)
@@ -568,8 +595,8 @@ static int read_function(reader *r, const char *name, anm_pb m)
         anm_mil_type type;
         if ((rc = read_named_type(r, &f, &input, &type))) return rc;
         if (find(r, input)) return format(r, "two inputs have one name");
-        anm_mil_value *v = anm_mil_input(&r->build, input, type);
-        if (r->build.err.code) return no_memory(r);
+        anm_mil_value *v = anm_mil_input_new(r->fn, input, type);
+        if (!v) return no_memory(r);
         if ((rc = define(r, v))) return rc;
     }
     if ((rc = choose_block(r, m, &block))) return rc;

@@ -96,14 +96,6 @@ bool anm_mil_type_equal(const anm_mil_type *a, const anm_mil_type *b)
     return true;
 }
 
-bool anm_mil_type_sane(const anm_mil_type *t)
-{
-    if ((unsigned)t->dtype - 1 >= ANM_DT_COUNT - 1 || t->rank < 0 || t->rank > ANM_MIL_MAX_RANK) return false;
-    for (int i = 0; i < t->rank; i++)
-        if (t->dim[i] < ANM_MIL_UNKNOWN_DIM) return false;
-    return true;
-}
-
 bool anm_mil_type_known(const anm_mil_type *t)
 {
     for (int i = 0; i < t->rank; i++)
@@ -264,6 +256,7 @@ anm_mil_value *anm_mil_value_unnamed(anm_mil_function *fn, anm_mil_type type)
     if (!v) return NULL;
     v->type = type;
     v->id = fn->n_values++;
+    fn->distinct = false;
     return v;
 }
 
@@ -380,6 +373,12 @@ anm_mil_value *anm_mil_input(anm_mil_builder *b, const char *name, anm_mil_type 
     anm_mil_value *v = value_unique(b, name, type);
     if (!v || !list_add(&b->fn->program->arena, &b->fn->inputs, &b->fn->n_inputs, v)) return no_memory(b);
     return v;
+}
+
+anm_mil_value *anm_mil_input_new(anm_mil_function *fn, const char *name, anm_mil_type type)
+{
+    anm_mil_value *v = anm_mil_value_new(fn, name, type);
+    return v && list_add(&fn->program->arena, &fn->inputs, &fn->n_inputs, v) ? v : NULL;
 }
 
 void anm_mil_output(anm_mil_builder *b, anm_mil_value *v)
@@ -586,14 +585,14 @@ float anm_mil_float_at(anm_dtype t, const uint8_t *data, int64_t i)
     }
 }
 
-/* The constant's bytes when its type's class is one of `classes`, all of them are at hand, and there are at
- * most `max` elements. */
+/* The constant's bytes when its type's class is one of `classes` (one or two), all of them are at hand, and there are
+ * at most `max` elements. */
 static const uint8_t *const_data(const anm_mil_value *v, const char *classes, int64_t max, int64_t *n)
 {
     uint64_t bytes;
     if (!v || !v->constant || !v->constant->data) return NULL;
     char cls = anm_dtype_class(v->type.dtype);
-    if (!cls || !strchr(classes, cls) || !anm_mil_type_count(&v->type, n) || *n > max) return NULL;
+    if (!cls || (cls != classes[0] && cls != classes[1]) || !anm_mil_type_count(&v->type, n) || *n > max) return NULL;
     if (!anm_dtype_size(v->type.dtype, (uint64_t)*n, &bytes) || bytes > v->constant->size) return NULL;
     return v->constant->data;
 }

@@ -154,6 +154,11 @@ static bool broadcast_dim(int64_t a, int64_t b, int64_t *out)
 static int broadcast(rule *r, anm_mil_type *out, const anm_mil_type *t, const anm_mil_type *u)
 {
     anm_mil_type made = {.dtype = out->dtype, .rank = t->rank > u->rank ? t->rank : u->rank};
+    if (t->rank == u->rank && !memcmp(t->dim, u->dim, (size_t)t->rank * sizeof *t->dim)) { /* as they nearly always are */
+        memcpy(made.dim, t->dim, (size_t)t->rank * sizeof *t->dim);
+        *out = made;
+        return 0;
+    }
     for (int i = 0; i < made.rank; i++) {
         int it = i - (made.rank - t->rank), iu = i - (made.rank - u->rank);
         int64_t a = it < 0 ? 1 : t->dim[it], b = iu < 0 ? 1 : u->dim[iu];

@@ -115,6 +115,7 @@ typedef struct anm_mil_function {
     anm_mil_op *first, *last;
     struct anm_mil_function *next;
     struct anm_mil_names *names; /* of its values, once a name had to be made unique (build.c) */
+    bool distinct; /* its reader has seen that each value has a name of its own; until a value is made or renamed */
 } anm_mil_function;
 
 typedef struct anm_mil_program {
@@ -222,7 +223,7 @@ int anm_mil_infer(anm_mil_type *outs, const anm_mil_op *op, anm_error *err);
 
 /* ---- checking (verify.c) ---- */
 
-/* Every rule that later stages trust: unique names, each value defined before its use, arguments that ops.def
+/* Every rule that later stages trust: unique names (where no reader has seen to that), each value defined before its use, arguments that ops.def
  * allows and none missing, types as inferred (a declared unknown dimension admits any), constants whose bytes
  * have the size of their type, no product of dimensions that overflows. Ops that are not in ops.def are
  * allowed (their results are taken as declared) unless `strict`. */

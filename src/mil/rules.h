@@ -13,10 +13,19 @@ int64_t anm_mil_int_at(anm_dtype t, const uint8_t *data, int64_t i); /* integers
 float anm_mil_float_at(anm_dtype t, const uint8_t *data, int64_t i); /* fp16, bf16, fp32; fp64 rounded */
 
 /* Has the type a dtype, at most ANM_MIL_MAX_RANK dimensions, and none below -1? */
-bool anm_mil_type_sane(const anm_mil_type *t);
+static inline bool anm_mil_type_sane(const anm_mil_type *t)
+{
+    if ((unsigned)t->dtype - 1 >= ANM_DT_COUNT - 1 || t->rank < 0 || t->rank > ANM_MIL_MAX_RANK) return false;
+    for (int i = 0; i < t->rank; i++)
+        if (t->dim[i] < ANM_MIL_UNKNOWN_DIM) return false;
+    return true;
+}
 
-/* A value whose name comes later, and a name for it: "v" and its id. For the parser, which must not take a
- * name that the text gives to another value further down. NULL, false: no memory. */
+/* An input whose name the caller has seen to be new, as anm_mil_value_new makes values. NULL: no memory. */
+anm_mil_value *anm_mil_input_new(anm_mil_function *fn, const char *name, anm_mil_type type);
+
+/* A value whose name comes later, and a name for it: "v" and its id. For readers, which must not take a
+ * name that another value further down has. NULL, false: no memory. */
 anm_mil_value *anm_mil_value_unnamed(anm_mil_function *fn, anm_mil_type type);
 bool anm_mil_value_number(anm_mil_function *fn, anm_mil_value *v);
 

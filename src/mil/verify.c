@@ -212,7 +212,7 @@ static int check_body(checker *c)
     if (fn->last != prev) return FAIL(c, "the list of ops is broken");
     for (uint32_t i = 0; i < fn->n_outputs; i++)
         if (use(c, fn->outputs[i])) return -1;
-    return check_names(c);
+    return fn->distinct ? 0 : check_names(c);
 }
 
 static int check_function(const anm_mil_function *fn, bool strict, anm_error *err)

@@ -470,32 +470,37 @@ static void put_type(anm_buf *b, uint32_t field, anm_dtype t, int rank, const in
     anm_pb_close(b, at);
 }
 
-/* A program of one function: `ops` inside its block, output `out`. */
+/* Reads a program of one function: `ops` inside its block, output `out`. `b` holds it: constants point there. */
+static int read_graph(anm_mil_program *p, anm_buf *b, const anm_buf *ops, const char *out, anm_error *err)
+{
+    anm_pb_put_int(b, PROGRAM_VERSION, 1);
+    size_t entry = anm_pb_open(b, PROGRAM_FUNCTIONS);
+    anm_pb_put_string(b, MAP_KEY, "main");
+    size_t fn = anm_pb_open(b, MAP_VALUE);
+    size_t in = anm_pb_open(b, FUNCTION_INPUTS);
+    anm_pb_put_string(b, NAMED_NAME, "x");
+    put_type(b, NAMED_TYPE, ANM_DT_F16, 0, NULL);
+    anm_pb_close(b, in);
+    anm_pb_put_string(b, FUNCTION_OPSET, "CoreML8");
+    size_t blocks = anm_pb_open(b, FUNCTION_BLOCKS);
+    anm_pb_put_string(b, MAP_KEY, "CoreML8");
+    size_t block = anm_pb_open(b, MAP_VALUE);
+    if (ops->size) anm_pb_put_bytes(b, BLOCK_OPERATIONS, ops->data, ops->size);
+    anm_pb_put_string(b, BLOCK_OUTPUTS, out);
+    anm_pb_close(b, block);
+    anm_pb_close(b, blocks);
+    anm_pb_close(b, fn);
+    anm_pb_close(b, entry);
+    anm_mil_program_init(p);
+    return anm_mil_pb_read(p, anm_pb_of(b->data, b->size), NULL, 0, err);
+}
+
 static void graph_refused(const anm_buf *ops, const char *out, int code, const char *words)
 {
     anm_buf b = {0};
     anm_mil_program p;
     anm_error err = {0};
-    anm_pb_put_int(&b, PROGRAM_VERSION, 1);
-    size_t entry = anm_pb_open(&b, PROGRAM_FUNCTIONS);
-    anm_pb_put_string(&b, MAP_KEY, "main");
-    size_t fn = anm_pb_open(&b, MAP_VALUE);
-    size_t in = anm_pb_open(&b, FUNCTION_INPUTS);
-    anm_pb_put_string(&b, NAMED_NAME, "x");
-    put_type(&b, NAMED_TYPE, ANM_DT_F16, 0, NULL);
-    anm_pb_close(&b, in);
-    anm_pb_put_string(&b, FUNCTION_OPSET, "CoreML8");
-    size_t blocks = anm_pb_open(&b, FUNCTION_BLOCKS);
-    anm_pb_put_string(&b, MAP_KEY, "CoreML8");
-    size_t block = anm_pb_open(&b, MAP_VALUE);
-    if (ops->size) anm_pb_put_bytes(&b, BLOCK_OPERATIONS, ops->data, ops->size);
-    anm_pb_put_string(&b, BLOCK_OUTPUTS, out);
-    anm_pb_close(&b, block);
-    anm_pb_close(&b, blocks);
-    anm_pb_close(&b, fn);
-    anm_pb_close(&b, entry);
-    anm_mil_program_init(&p);
-    int rc = anm_mil_pb_read(&p, anm_pb_of(b.data, b.size), NULL, 0, &err);
+    int rc = read_graph(&p, &b, ops, out, &err);
     if (rc != code || (code && !strstr(err.text, words))) fail_msg("wanted %d '%s', got %d '%s'", code, words, rc, err.text);
     anm_mil_program_free(&p);
     anm_buf_free(&b);
@@ -596,6 +601,54 @@ static void test_malformed_operations(void **state)
     anm_buf_free(&op);
 }
 
+/* add(x, 1) with the 1 written where it is used, and a result whose name is the one that such a constant would get. */
+static void test_constants_in_place_are_named(void **state)
+{
+    (void)state;
+    static const char *const params[] = {"x", "y"};
+    anm_buf op = {0}, b = {0};
+    anm_mil_program p;
+    anm_error err = {0};
+    anm_pb_put_string(&op, OPERATION_TYPE, "add");
+    for (int i = 0; i < 2; i++) {
+        size_t entry = anm_pb_open(&op, OPERATION_INPUTS);
+        anm_pb_put_string(&op, MAP_KEY, params[i]);
+        size_t arg = anm_pb_open(&op, MAP_VALUE), binding = anm_pb_open(&op, ARGUMENT_BINDINGS);
+        if (i) {
+            size_t value = anm_pb_open(&op, BINDING_VALUE);
+            put_type(&op, VALUE_TYPE, ANM_DT_F16, 0, NULL);
+            size_t imm = anm_pb_open(&op, VALUE_IMMEDIATE), tensor = anm_pb_open(&op, IMMEDIATE_TENSOR), list = anm_pb_open(&op, VALUES_BYTES);
+            anm_pb_put_bytes(&op, REPEATED_VALUES, "\0\x3c", 2);
+            anm_pb_close(&op, list);
+            anm_pb_close(&op, tensor);
+            anm_pb_close(&op, imm);
+            anm_pb_close(&op, value);
+        } else anm_pb_put_string(&op, BINDING_NAME, "x");
+        anm_pb_close(&op, binding);
+        anm_pb_close(&op, arg);
+        anm_pb_close(&op, entry);
+    }
+    size_t out = anm_pb_open(&op, OPERATION_OUTPUTS);
+    anm_pb_put_string(&op, NAMED_NAME, "v1");
+    put_type(&op, NAMED_TYPE, ANM_DT_F16, 0, NULL);
+    anm_pb_close(&op, out);
+    if (read_graph(&p, &b, &op, "v1", &err) || anm_mil_verify(&p, true, &err)) fail_msg("%s", err.text);
+    anm_mil_function *fn = p.functions;
+    anm_mil_value *one = anm_mil_arg_of(fn->first, ANM_P_Y);
+    assert_int_equal(one->id, 1);
+    assert_string_equal(one->name, "v1_1");
+    /* The reader's word for the names holds until another value is made. */
+    assert_true(fn->distinct);
+    one->name = "v1";
+    assert_int_equal(anm_mil_verify(&p, true, &err), 0);
+    assert_non_null(anm_mil_value_new(fn, "v2", anm_mil_scalar(ANM_DT_F16)));
+    assert_int_equal(anm_mil_verify(&p, true, &err), ANM_ERR_FORMAT);
+    assert_non_null(strstr(err.text, "two values are named %v1"));
+    anm_mil_program_free(&p);
+    anm_buf_free(&b);
+    anm_buf_free(&op);
+}
+
 static void test_malformed_weights(void **state)
 {
     (void)state;
@@ -688,6 +741,7 @@ int main(void)
         cmocka_unit_test(test_malformed_listing),
         cmocka_unit_test(test_malformed_constants),
         cmocka_unit_test(test_malformed_operations),
+        cmocka_unit_test(test_constants_in_place_are_named),
         cmocka_unit_test(test_malformed_weights),
         cmocka_unit_test(test_references),
     };
