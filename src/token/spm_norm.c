@@ -5,8 +5,8 @@
  * offset (bits 10-31, times 256 when bit 9 is set) that is xored with the position to find the children.
  */
 #include "base/bytes.h"
-#include "token/spm.h"
 #include "base/utf8.h"
+#include "token/spm.h"
 
 #include <string.h>
 
@@ -24,6 +24,8 @@ int anm_charsmap_open(anm_charsmap *m, const uint8_t *data, size_t n, anm_error 
         end = i + strlen(m->text + i);
         if (end - i > LONGEST_RIGHT)
             return anm_fail(err, ANM_ERR_LIMIT, "a normalizer's rule makes %zu bytes; at most %d are read", end - i, LONGEST_RIGHT);
+        if (anm_utf8_valid(m->text + i, end - i) != end - i)
+            return anm_fail(err, ANM_ERR_FORMAT, "a normalizer's rule makes what is not valid UTF-8");
     }
     return 0;
 }
@@ -38,7 +40,14 @@ static size_t offset_of(uint32_t unit)
     return (size_t)(unit >> 10) << ((unit & 0x200) >> 6);
 }
 
-/* The longest rule that begins text: the length of its left side (0: none) and its right side. */
+/* Does a character begin here, in valid UTF-8? */
+static bool begins_character(char c)
+{
+    return ((uint8_t)c & 0xC0) != 0x80;
+}
+
+/* The longest rule that begins text: the length of its left side (0: none) and its right side. Text stays valid UTF-8: a
+ * side that cuts a character in two is no rule's. */
 static size_t longest_rule(const anm_charsmap *m, const char *text, size_t n, const char **right)
 {
     size_t best = 0, at = offset_of(unit_at(m, 0));
@@ -50,11 +59,11 @@ static size_t longest_rule(const anm_charsmap *m, const char *text, size_t n, co
         uint32_t unit = unit_at(m, at);
         if ((unit & 0x800000FFu) != byte) break;
         at ^= offset_of(unit);
-        if (!(unit & 0x100)) continue;
+        if (!(unit & 0x100) || (i + 1 < n && !begins_character(text[i + 1]))) continue;
         value = unit_at(m, at) & 0x7FFFFFFFu;
         best = i + 1;
     }
-    if (!best || value >= m->text_n) return 0;
+    if (!best || value >= m->text_n || !begins_character(m->text[value])) return 0;
     *right = m->text + value;
     return best;
 }

@@ -10,6 +10,7 @@
 #include "base/utf8.h"
 #include "token/bytelevel.h"
 #include "token/split.h"
+#include "token/spm.h"
 #include "token/tok.h"
 
 #include <stdio.h>
@@ -38,6 +39,42 @@ static void becomes(const anm_tokenizer *t, const char *text, bool special, cons
     char got[512];
     spelled(got, sizeof got, t, text, special);
     assert_string_equal(got, want);
+}
+
+/* ---- SentencePiece's rules ---- */
+
+/* What `text` becomes by one rule whose left side is one byte, and whose right side begins `at` bytes into `right`: a trie
+ * of 256 units, where a byte's unit leads to the one that holds the place. */
+static int normal(char out[64], uint8_t left, const char *right, size_t right_n, uint32_t at, const char *text, anm_error *err)
+{
+    enum { VALUE_AT = 0x10 };
+    anm_spm s = {0};
+    anm_buf rules = {0}, got = {0};
+    anm_buf_u32(&rules, 1024);
+    for (uint32_t i = 0; i < 256; i++)
+        anm_buf_u32(&rules, i == left ? (uint32_t)(left ^ VALUE_AT) << 10 | 0x100u | left : i == VALUE_AT ? 0x80000000u | at : i ? 0x80000000u : 0);
+    anm_buf_put(&rules, right, right_n);
+    int rc = anm_charsmap_open(&s.charsmap, rules.data, rules.size, err);
+    if (!rc) rc = anm_spm_normalize(&got, &s, text, strlen(text), err);
+    if (!rc) snprintf(out, 64, "%.*s", (int)got.size, (char *)got.data);
+    anm_buf_free(&got);
+    anm_buf_free(&rules);
+    return rc;
+}
+
+static void rules_make_whole_characters(void **state)
+{
+    (void)state;
+    char got[64];
+    anm_error err;
+    assert_int_equal(normal(got, 'a', "\xc3\xa9", 3, 0, "bac", &err), 0);
+    assert_string_equal(got, "b\xc3\xa9" "c");
+    assert_int_equal(normal(got, 'a', "\xc3\xa9", 3, 1, "bac", &err), 0); /* from the middle of a character on */
+    assert_string_equal(got, "bac");
+    assert_int_equal(normal(got, 0xc3, "x", 2, 0, "b\xc3\xa9", &err), 0); /* half of one */
+    assert_string_equal(got, "b\xc3\xa9");
+    assert_int_equal(normal(got, 'a', "\xc3", 2, 0, "bac", &err), ANM_ERR_FORMAT);
+    assert_non_null(strstr(err.text, "not valid UTF-8"));
 }
 
 /* ---- GGUF files ---- */
@@ -496,6 +533,7 @@ static void tokens_that_an_older_list_adds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rules_make_whole_characters),
         cmocka_unit_test(patterns_go_by_their_name),
         cmocka_unit_test(what_ends_a_turn_is_no_word),
         cmocka_unit_test(ids_outside_the_vocabulary_are_refused),
