@@ -29,7 +29,7 @@ directory src/coreml/dir.c -put_entry -anm_dir_write_listing
 package src/coreml/package_read.c
 mlmodel src/coreml/mil_read.c src/coreml/wire.c -varint_of -anm_pb_put_varint -anm_pb_put_int -anm_pb_put_bytes -anm_pb_put_string -anm_pb_open -anm_pb_close
 weights src/coreml/weights.c -anm_weights_new -anm_weights_free -find -anm_weights_add -anm_weights_finish
-mil     src/mil/parse.c src/mil/print.c src/mil/infer.c src/mil/verify.c
+mil     src/mil/parse.c src/mil/print.c src/mil/infer_math.c src/mil/infer_shape.c src/mil/infer.h src/mil/infer.c src/mil/verify.c src/mil/constant.c
 token   src/token/open.c -is_file -read_template src/token/gguf_token.c src/token/tiktoken.c src/token/base64.h
 hf      src/token/hf.c src/token/hf_pre.c src/token/hf_norm.c src/token/hf_decode.c
 spm     src/token/spm.c src/token/spm_norm.c src/token/spm_encode.c

@@ -5,7 +5,7 @@
  *
  * Each op is typed again with what is known by then: the dimensions of its arguments, and the values of short
  * integer ones (a computed `begin`). For that the op is copied with arguments that have these types and look
- * like constants; the rules of infer.c then leave nothing unknown.
+ * like constants; the rules of infer.h then leave nothing unknown.
  */
 #include "mil/eval.h"
 #include "base/bytes.h"

@@ -139,7 +139,7 @@ const char *anm_mil_type_print(const anm_mil_type *t, char *out, size_t n);
  *
  * A builder appends to one function. It fails once and stays failed (its `err` holds the first reason), and
  * then hands out a harmless value, so that graph code reads as a list of ops and is checked once at its end.
- * The type of every result is inferred (mil/infer.c): a graph that does not type is refused where it is
+ * The type of every result is inferred (mil/infer.h): a graph that does not type is refused where it is
  * built. */
 
 typedef struct anm_mil_builder {
@@ -214,7 +214,7 @@ void anm_mil_replace_uses(anm_mil_function *fn, anm_mil_value *from, anm_mil_val
 /* Takes the op out of its function; its results must have no uses left. */
 void anm_mil_remove(anm_mil_function *fn, anm_mil_op *op);
 
-/* ---- the type rules (infer.c) ---- */
+/* ---- the type rules (infer.h) ---- */
 
 /* The types of the op's results from its arguments' types and constant arguments: outs[0 … n_outs). Fails
  * with the rule that is broken, e.g. "linear: x has 128 columns, weight 64". ANM_ERR_UNSUPPORTED for

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Every rule that later stages trust, checked in one walk over each function (and a table of its names).
- * Side tables are by value id; what a rule says about types is in infer.c.
+ * Side tables are by value id; what a rule says about types is in infer.h.
  */
 #include "mil/mil.h"
 #include "mil/rules.h"
@@ -88,7 +88,7 @@ static int use(checker *c, const anm_mil_value *v)
     return 0;
 }
 
-/* Arguments stand in the order of ops.def; that each is allowed and none is missing, infer.c says. */
+/* Arguments stand in the order of ops.def; that each is allowed and none is missing, anm_mil_infer says. */
 static int check_order(checker *c, const anm_mil_op *op)
 {
     const anm_mil_slot *slots;
