@@ -173,9 +173,10 @@ typedef struct jj_args {
 } jj_args;
 
 /* What a template does is counted, so that none takes time out of proportion: JJ_STEP for a statement or an expression,
- * JJ_ITEM for each item or name that is looked at, 1 for each byte. Whoever walks through something charges for it. False
- * once nothing is left: what is found out then does not count, and the next step, or the end, fails with jj_no_work. */
-enum { JJ_STEP = 64, JJ_ITEM = 8 };
+ * JJ_VALUE for each value that is compared, JJ_ITEM for each item or name that is looked at, 1 for each byte. Whoever walks
+ * through something charges for it. False once nothing is left: what is found out then does not count, and the next step, or
+ * the end, fails with jj_no_work. */
+enum { JJ_STEP = 64, JJ_VALUE = 32, JJ_ITEM = 8 };
 
 static inline bool jj_charge(jj_run *r, uint64_t cost)
 {

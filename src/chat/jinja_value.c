@@ -321,7 +321,7 @@ static bool number_of(const jj_value *v, double *f)
 bool jj_equal(jj_run *r, const jj_value *x, const jj_value *y, int depth)
 {
     double a, b;
-    if (!jj_charge(r, JJ_ITEM)) return false;
+    if (!jj_charge(r, JJ_VALUE)) return false;
     if (number_of(x, &a) && number_of(y, &b)) {
         if (x->type == JJ_INTEGER && y->type == JJ_INTEGER) return x->i == y->i;
         return !(a < b) && !(a > b);
