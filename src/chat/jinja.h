@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The subset of Jinja, inside: template text -> tokens (jinja_lex.c) -> tree (jinja_parse.c) -> text (jinja_eval.c,
- * with strings, lists and filters in jinja_value.c). Private to src/chat/.
+ * with strings and lists in jinja_value.c, what may be called on them in jinja_call.c). Private to src/chat/.
  */
 #ifndef ANM_CHAT_JINJA_H
 #define ANM_CHAT_JINJA_H
@@ -191,10 +191,16 @@ int jj_no_memory(jj_run *r);
 int jj_text_put(jj_run *r, jj_text *t, const char *p, const uint8_t *mark, size_t n);
 jj_value jj_text_value(const jj_text *t);
 jj_value jj_str(const char *p); /* of the template's own */
+jj_value jj_cut(const jj_value *v, size_t from, size_t to);              /* bytes of a string, with whose they are */
+size_t jj_chars(jj_run *r, const jj_value *v);                           /* characters of a string */
+bool jj_same(jj_run *r, const char *p, const char *q, size_t n);         /* are n bytes the same? */
+/* As Python's json.dumps(…, ensure_ascii=False); depth 0 from outside. */
+int jj_put_json(jj_run *r, jj_text *t, const jj_value *v, int depth);
 
 bool jj_truth(const jj_value *v);
 bool jj_equal(jj_run *r, const jj_value *x, const jj_value *y, int depth);
 const char *jj_type_name(const jj_value *v);
+bool jj_number(const jj_value *v, double *f); /* the number that it counts as, if it does */
 /* How a value prints, as a string value. */
 int jj_to_str(jj_run *r, jj_value *out, const jj_value *v);
 int jj_seq_add(jj_run *r, jj_seq *s, const jj_value *v);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Values of templates: strings that know which of their bytes a message said, lists, maps; filters, tests, methods. */
+/* Values of templates: strings that know which of their bytes a message said, lists, maps; what they are, and their JSON. */
 #include "chat/jinja.h"
 
-#include "base/find.h"
 #include "base/utf8.h"
 
 #include <math.h>
@@ -10,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 /* ---- failures ---- */
 
@@ -34,8 +32,7 @@ int jj_no_work(jj_run *r)
     return jj_fail(r, ANM_ERR_LIMIT, "takes too many steps");
 }
 
-/* Are n bytes the same? */
-static bool same(jj_run *r, const char *p, const char *q, size_t n)
+bool jj_same(jj_run *r, const char *p, const char *q, size_t n)
 {
     return jj_charge(r, n) && memcmp(p, q, n) == 0;
 }
@@ -75,129 +72,17 @@ jj_value jj_text_value(const jj_text *t)
     return (jj_value){.type = JJ_STR, .s = {t->p ? t->p : "", t->mark, t->n}};
 }
 
-static jj_value cut(const jj_value *v, size_t from, size_t to)
+jj_value jj_cut(const jj_value *v, size_t from, size_t to)
 {
     return (jj_value){.type = JJ_STR, .s = {v->s.p + from, v->s.mark ? v->s.mark + from : NULL, to - from}};
 }
 
-static bool is_space(uint32_t c) /* Python's str.isspace */
-{
-    return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
-static size_t back(const char *p, size_t at)
-{
-    do at--;
-    while (at && ((uint8_t)p[at] & 0xC0) == 0x80);
-    return at;
-}
-
-static bool strips(jj_run *r, const char *p, const jj_value *set)
-{
-    if (!jj_charge(r, set ? set->s.n : 1)) return false;
-    if (!set) return is_space(anm_utf8_at(p));
-    size_t len = anm_utf8_len(*p);
-    for (size_t i = 0; i < set->s.n; i += anm_utf8_len(set->s.p[i]))
-        if (anm_utf8_len(set->s.p[i]) == len && memcmp(set->s.p + i, p, len) == 0) return true;
-    return false;
-}
-
-static jj_value strip(jj_run *r, const jj_value *v, const jj_value *set, bool left, bool right)
-{
-    size_t from = 0, to = v->s.n;
-    while (left && from < to && strips(r, v->s.p + from, set)) from += anm_utf8_len(v->s.p[from]);
-    while (right && to > from) {
-        size_t last = back(v->s.p, to);
-        if (!strips(r, v->s.p + last, set)) break;
-        to = last;
-    }
-    return cut(v, from, to);
-}
-
-static bool find(jj_run *r, size_t *at, const jj_value *v, size_t from, const jj_value *what)
-{
-    const char *is = r->work ? anm_find(v->s.p + from, v->s.n - from, what->s.p, what->s.n) : NULL;
-    *at = is ? (size_t)(is - v->s.p) : v->s.n;
-    return jj_charge(r, *at - from + what->s.n) && is;
-}
-
-static size_t chars_of(jj_run *r, const jj_value *v)
+size_t jj_chars(jj_run *r, const jj_value *v)
 {
     size_t n = 0;
     if (!jj_charge(r, v->s.n)) return 0;
     for (size_t i = 0; i < v->s.n; i += anm_utf8_len(v->s.p[i])) n++;
     return n;
-}
-
-/* upper, lower, title, capitalize: character by character, as far as one character becomes one. */
-static int recase(jj_run *r, jj_value *out, const jj_value *v, const char *how)
-{
-    jj_text t = {0};
-    bool inside = false; /* of a word (title), or past the first character (capitalize) */
-    for (size_t i = 0, len; i < v->s.n; i += len) {
-        len = anm_utf8_len(v->s.p[i]);
-        utf8proc_int32_t c = (utf8proc_int32_t)anm_utf8_at(v->s.p + i);
-        bool up = *how == 'u' || (*how != 'l' && !inside);
-        char u[4];
-        utf8proc_category_t k = utf8proc_category(c);
-        inside = *how == 'c' || k == UTF8PROC_CATEGORY_LU || k == UTF8PROC_CATEGORY_LL || k == UTF8PROC_CATEGORY_LT;
-        size_t n = anm_utf8_put(u, (uint32_t)(up ? utf8proc_toupper(c) : utf8proc_tolower(c)));
-        uint8_t mark[4];
-        memset(mark, v->s.mark ? v->s.mark[i] : 0, sizeof mark);
-        int rc = jj_text_put(r, &t, u, mark, n);
-        if (rc) return rc;
-    }
-    *out = jj_text_value(&t);
-    return 0;
-}
-
-static int replace(jj_run *r, jj_value *out, const jj_value *v, const jj_value *from, const jj_value *to, int64_t count)
-{
-    jj_text t = {0};
-    size_t done = 0, at;
-    int rc;
-    if (!from->s.n) return jj_fail(r, ANM_ERR_UNSUPPORTED, "replaces the empty text");
-    while (count-- && find(r, &at, v, done, from)) {
-        jj_value before = cut(v, done, at);
-        if ((rc = jj_text_put(r, &t, before.s.p, before.s.mark, before.s.n))) return rc;
-        if ((rc = jj_text_put(r, &t, to->s.p, to->s.mark, to->s.n))) return rc;
-        done = at + from->s.n;
-    }
-    jj_value rest = cut(v, done, v->s.n);
-    if ((rc = jj_text_put(r, &t, rest.s.p, rest.s.mark, rest.s.n))) return rc;
-    *out = jj_text_value(&t);
-    return 0;
-}
-
-/* split with a separator, or at white space; `most` cuts, from the right where `right`. */
-static int split(jj_run *r, jj_value *out, const jj_value *v, const jj_value *by, int64_t most, bool right)
-{
-    int rc = jj_seq_new(r, out);
-    size_t done = 0, at;
-    if (rc) return rc;
-    if (right && most >= 0) return jj_fail(r, ANM_ERR_UNSUPPORTED, "rsplit with a count is not one that we do");
-    if (by) {
-        if (!by->s.n) return jj_fail(r, ANM_ERR_USAGE, "splits by the empty text");
-        for (; most != 0 && find(r, &at, v, done, by); done = at + by->s.n, most--) {
-            jj_value part = cut(v, done, at);
-            if ((rc = jj_seq_add(r, out->seq, &part))) return rc;
-        }
-        jj_value rest = cut(v, done, v->s.n);
-        return jj_seq_add(r, out->seq, &rest);
-    }
-    for (;;) {
-        jj_value rest = cut(v, done, v->s.n);
-        rest = strip(r, &rest, NULL, true, most == 0);
-        if (!rest.s.n || !r->work) return 0;
-        size_t end = 0;
-        while (end < rest.s.n && (most == 0 || !is_space(anm_utf8_at(rest.s.p + end)))) end += anm_utf8_len(rest.s.p[end]);
-        jj_charge(r, end);
-        jj_value part = cut(&rest, 0, end);
-        if ((rc = jj_seq_add(r, out->seq, &part))) return rc;
-        done = (size_t)(rest.s.p - v->s.p) + end;
-        if (most > 0) most--;
-    }
 }
 
 /* ---- lists and maps ---- */
@@ -257,7 +142,7 @@ int jj_map_set(jj_run *r, jj_map *m, const jj_value *key, const jj_value *v)
 const jj_value *jj_map_get(jj_run *r, const jj_map *m, const char *key, size_t n)
 {
     for (size_t i = 0; i < m->n && jj_charge(r, JJ_ITEM); i++)
-        if (m->key[i].type == JJ_STR && m->key[i].s.n == n && same(r, m->key[i].s.p, key, n)) return &m->value[i];
+        if (m->key[i].type == JJ_STR && m->key[i].s.n == n && jj_same(r, m->key[i].s.p, key, n)) return &m->value[i];
     return NULL;
 }
 
@@ -271,7 +156,7 @@ int jj_item(jj_run *r, jj_value *out, const jj_value *v, const jj_value *key)
         return 0;
     }
     if (key->type != JJ_INTEGER) return 0;
-    int64_t n = v->type == JJ_SEQ ? (int64_t)v->seq->n : v->type == JJ_STR ? (int64_t)chars_of(r, v) : 0;
+    int64_t n = v->type == JJ_SEQ ? (int64_t)v->seq->n : v->type == JJ_STR ? (int64_t)jj_chars(r, v) : 0;
     int64_t i = key->i < 0 ? key->i + n : key->i;
     if (i < 0 || i >= n) return 0;
     if (v->type == JJ_SEQ) {
@@ -281,7 +166,7 @@ int jj_item(jj_run *r, jj_value *out, const jj_value *v, const jj_value *key)
     size_t at = 0;
     jj_charge(r, (uint64_t)i);
     while (i--) at += anm_utf8_len(v->s.p[at]);
-    *out = cut(v, at, at + anm_utf8_len(v->s.p[at]));
+    *out = jj_cut(v, at, at + anm_utf8_len(v->s.p[at]));
     return 0;
 }
 
@@ -309,7 +194,7 @@ bool jj_truth(const jj_value *v)
     return false;
 }
 
-static bool number_of(const jj_value *v, double *f)
+bool jj_number(const jj_value *v, double *f)
 {
     if (v->type == JJ_BOOL) *f = v->b;
     else if (v->type == JJ_INTEGER) *f = (double)v->i;
@@ -322,13 +207,13 @@ bool jj_equal(jj_run *r, const jj_value *x, const jj_value *y, int depth)
 {
     double a, b;
     if (!jj_charge(r, JJ_VALUE)) return false;
-    if (number_of(x, &a) && number_of(y, &b)) {
+    if (jj_number(x, &a) && jj_number(y, &b)) {
         if (x->type == JJ_INTEGER && y->type == JJ_INTEGER) return x->i == y->i;
         return !(a < b) && !(a > b);
     }
     if (x->type != y->type || depth > 50) return false;
     switch (x->type) {
-    case JJ_STR: return x->s.n == y->s.n && same(r, x->s.p, y->s.p, x->s.n);
+    case JJ_STR: return x->s.n == y->s.n && jj_same(r, x->s.p, y->s.p, x->s.n);
     case JJ_SEQ:
         if (x->seq == y->seq) return true;
         if (x->seq->n != y->seq->n || x->seq->tuple != y->seq->tuple) return false;
@@ -379,8 +264,6 @@ int jj_to_str(jj_run *r, jj_value *out, const jj_value *v)
 
 /* ---- JSON, as Python's json.dumps(…, ensure_ascii=False) ---- */
 
-static int put_json(jj_run *r, jj_text *t, const jj_value *v, int depth);
-
 static int put(jj_run *r, jj_text *t, const char *s)
 {
     return jj_text_put(r, t, s, NULL, strlen(s));
@@ -406,7 +289,7 @@ static int put_json_string(jj_run *r, jj_text *t, const jj_value *v)
     return rc ? rc : put(r, t, "\"");
 }
 
-static int put_json(jj_run *r, jj_text *t, const jj_value *v, int depth)
+int jj_put_json(jj_run *r, jj_text *t, const jj_value *v, int depth)
 {
     int rc = 0;
     jj_value s;
@@ -421,7 +304,7 @@ static int put_json(jj_run *r, jj_text *t, const jj_value *v, int depth)
         rc = put(r, t, "[");
         for (size_t i = 0; !rc && i < v->seq->n; i++) {
             if (i) rc = put(r, t, ", ");
-            if (!rc) rc = put_json(r, t, &v->seq->v[i], depth + 1);
+            if (!rc) rc = jj_put_json(r, t, &v->seq->v[i], depth + 1);
         }
         return rc ? rc : put(r, t, "]");
     case JJ_MAP:
@@ -431,341 +314,9 @@ static int put_json(jj_run *r, jj_text *t, const jj_value *v, int depth)
             if (!rc && v->map->key[i].type != JJ_STR) return jj_fail(r, ANM_ERR_UNSUPPORTED, "makes JSON of a map whose keys are no texts");
             if (!rc) rc = put_json_string(r, t, &v->map->key[i]);
             if (!rc) rc = put(r, t, ": ");
-            if (!rc) rc = put_json(r, t, &v->map->value[i], depth + 1);
+            if (!rc) rc = jj_put_json(r, t, &v->map->value[i], depth + 1);
         }
         return rc ? rc : put(r, t, "}");
     default: return jj_fail(r, ANM_ERR_USAGE, "makes JSON of %s", jj_type_name(v));
     }
-}
-
-/* ---- arguments ---- */
-
-/* The argument at `place`, or of that name; NULL when it is not given. */
-static const jj_value *argument(const jj_args *args, size_t place, const char *name)
-{
-    for (size_t i = 0, at = 0; i < args->n; i++) {
-        if (!args->name[i] && at++ == place) return &args->v[i];
-        if (args->name[i] && strlen(name) == args->name_n[i] && memcmp(args->name[i], name, args->name_n[i]) == 0) return &args->v[i];
-    }
-    return NULL;
-}
-
-static int text_argument(jj_run *r, const jj_value **out, const jj_node *of, const jj_args *args, size_t place, const char *name)
-{
-    const jj_value *v = argument(args, place, name);
-    *out = NULL;
-    if (!v || v->type == JJ_NONE) return 0;
-    if (v->type != JJ_STR) return jj_fail(r, ANM_ERR_USAGE, "%.*s is given %s, not a text", (int)of->n, of->s, jj_type_name(v));
-    *out = v;
-    return 0;
-}
-
-static int must_be_text(jj_run *r, const jj_node *of, const jj_value *v)
-{
-    return v->type == JJ_STR ? 0 : jj_fail(r, ANM_ERR_USAGE, "%.*s is used on %s, not on a text", (int)of->n, of->s, jj_type_name(v));
-}
-
-/* ---- methods ---- */
-
-static int ends(jj_run *r, jj_value *out, const jj_node *name, const jj_value *v, const jj_args *args, bool start)
-{
-    const jj_value *what = argument(args, 0, "");
-    jj_seq one = {.v = (jj_value *)(uintptr_t)what, .n = 1};
-    const jj_seq *list = what && what->type == JJ_SEQ ? what->seq : &one;
-    *out = (jj_value){.type = JJ_BOOL};
-    if (!what) return jj_fail(r, ANM_ERR_USAGE, "%.*s without an argument", (int)name->n, name->s);
-    for (size_t i = 0; i < list->n; i++) {
-        const jj_value *w = &list->v[i];
-        if (w->type != JJ_STR) return jj_fail(r, ANM_ERR_USAGE, "%.*s is given %s, not a text", (int)name->n, name->s, jj_type_name(w));
-        jj_charge(r, JJ_ITEM);
-        if (w->s.n <= v->s.n && same(r, start ? v->s.p : v->s.p + v->s.n - w->s.n, w->s.p, w->s.n)) out->b = true;
-    }
-    return 0;
-}
-
-static int string_method(jj_run *r, jj_value *out, const jj_node *name, const jj_value *v, const jj_args *args)
-{
-    const jj_value *a, *b, *count = argument(args, 1, "maxsplit");
-    int rc;
-    if (jj_is(name, "startswith") || jj_is(name, "endswith")) return ends(r, out, name, v, args, name->s[0] == 's');
-    if ((rc = text_argument(r, &a, name, args, 0, "sep"))) return rc;
-    if (jj_is(name, "strip") || jj_is(name, "lstrip") || jj_is(name, "rstrip")) {
-        *out = strip(r, v, a, name->s[0] != 'r', name->s[0] != 'l');
-        return 0;
-    }
-    if (jj_is(name, "split") || jj_is(name, "rsplit")) {
-        if (count && count->type != JJ_INTEGER) return jj_fail(r, ANM_ERR_USAGE, "split is given %s as a count", jj_type_name(count));
-        return split(r, out, v, a, count ? count->i : -1, name->s[0] == 'r');
-    }
-    if (jj_is(name, "upper") || jj_is(name, "lower") || jj_is(name, "title") || jj_is(name, "capitalize")) return recase(r, out, v, name->s);
-    if (jj_is(name, "replace")) {
-        if ((rc = text_argument(r, &b, name, args, 1, ""))) return rc;
-        if (!a || !b) return jj_fail(r, ANM_ERR_USAGE, "replace lacks an argument");
-        return replace(r, out, v, a, b, -1);
-    }
-    if (jj_is(name, "find") && a) {
-        size_t at;
-        *out = (jj_value){.type = JJ_INTEGER, .i = -1};
-        if (!find(r, &at, v, 0, a)) return 0;
-        jj_value before = cut(v, 0, at);
-        out->i = (int64_t)chars_of(r, &before);
-        return 0;
-    }
-    if (jj_is(name, "join") && args->n == 1) {
-        const jj_node filter = {.s = "join", .n = 4, .line = name->line};
-        jj_args by = {.v = (jj_value *)(uintptr_t)v, .name = args->name, .name_n = args->name_n, .n = 1};
-        return jj_filter(r, out, &filter, &args->v[0], &by);
-    }
-    return jj_fail(r, ANM_ERR_UNSUPPORTED, "the method '%.*s' of a text is not one that we do", (int)name->n, name->s);
-}
-
-static int map_method(jj_run *r, jj_value *out, const jj_node *name, const jj_value *v, const jj_args *args)
-{
-    int rc;
-    if (jj_is(name, "get")) {
-        const jj_value *key = argument(args, 0, ""), *otherwise = argument(args, 1, "");
-        if (!key) return jj_fail(r, ANM_ERR_USAGE, "get without a key");
-        if ((rc = jj_item(r, out, v, key))) return rc;
-        if (out->type == JJ_UNDEFINED) *out = otherwise ? *otherwise : (jj_value){.type = JJ_NONE};
-        return 0;
-    }
-    bool items = jj_is(name, "items"), keys = jj_is(name, "keys"), values = jj_is(name, "values");
-    if (!items && !keys && !values)
-        return jj_fail(r, ANM_ERR_UNSUPPORTED, "the method '%.*s' of a map is not one that we do", (int)name->n, name->s);
-    if ((rc = jj_seq_new(r, out))) return rc;
-    for (size_t i = 0; i < v->map->n; i++) {
-        jj_value pair;
-        if (items) {
-            if ((rc = jj_seq_new(r, &pair))) return rc;
-            pair.seq->tuple = true;
-            if ((rc = jj_seq_add(r, pair.seq, &v->map->key[i])) || (rc = jj_seq_add(r, pair.seq, &v->map->value[i]))) return rc;
-        } else {
-            pair = keys ? v->map->key[i] : v->map->value[i];
-        }
-        if ((rc = jj_seq_add(r, out->seq, &pair))) return rc;
-    }
-    return 0;
-}
-
-int jj_method(jj_run *r, jj_value *out, const jj_node *name, const jj_value *v, const jj_args *args)
-{
-    if (v->type == JJ_STR) return string_method(r, out, name, v, args);
-    if (v->type == JJ_MAP) return map_method(r, out, name, v, args);
-    if (v->type == JJ_UNDEFINED) return jj_fail(r, ANM_ERR_USAGE, "calls '%.*s' of something that is undefined", (int)name->n, name->s);
-    return jj_fail(r, ANM_ERR_UNSUPPORTED, "the method '%.*s' of %s is not one that we do", (int)name->n, name->s, jj_type_name(v));
-}
-
-/* ---- filters ---- */
-
-static const char *const filters[] = {"trim", "length", "count", "upper", "lower", "title", "capitalize", "string", "int", "float",
-                                      "default", "d", "join", "first", "last", "list", "replace", "tojson", "safe", "items",
-                                      "reverse", "selectattr", "rejectattr", "select", "reject", "map", NULL};
-
-bool jj_filter_known(const char *name, size_t n)
-{
-    for (int i = 0; filters[i]; i++)
-        if (strlen(filters[i]) == n && memcmp(filters[i], name, n) == 0) return true;
-    return false;
-}
-
-/* A list of what a value holds: a list's items, a map's keys, a text's characters; nothing of the undefined. */
-static int items_of(jj_run *r, jj_value *out, const jj_value *v)
-{
-    int rc;
-    if (v->type == JJ_SEQ) {
-        *out = *v;
-        return 0;
-    }
-    if ((rc = jj_seq_new(r, out))) return rc;
-    if (v->type == JJ_UNDEFINED) return 0;
-    for (size_t i = 0; v->type == JJ_MAP && i < v->map->n; i++)
-        if ((rc = jj_seq_add(r, out->seq, &v->map->key[i]))) return rc;
-    for (size_t i = 0, len; v->type == JJ_STR && i < v->s.n; i += len) {
-        len = anm_utf8_len(v->s.p[i]);
-        jj_value c = cut(v, i, i + len);
-        if ((rc = jj_seq_add(r, out->seq, &c))) return rc;
-    }
-    return v->type == JJ_MAP || v->type == JJ_STR ? 0 : jj_fail(r, ANM_ERR_USAGE, "walks through %s", jj_type_name(v));
-}
-
-static int join(jj_run *r, jj_value *out, const jj_value *list, const jj_value *by)
-{
-    jj_text t = {0};
-    jj_value s;
-    int rc;
-    for (size_t i = 0; i < list->seq->n && jj_charge(r, JJ_ITEM); i++) {
-        if (i && by && (rc = jj_text_put(r, &t, by->s.p, by->s.mark, by->s.n))) return rc;
-        if ((rc = jj_to_str(r, &s, &list->seq->v[i])) || (rc = jj_text_put(r, &t, s.s.p, s.s.mark, s.s.n))) return rc;
-    }
-    *out = jj_text_value(&t);
-    return 0;
-}
-
-/* select, reject: items chosen by a test; selectattr, rejectattr: by an attribute, or a test on it; map(attribute=…):
- * items replaced by an attribute. */
-static int by_attribute(jj_run *r, jj_value *out, const jj_node *name, const jj_value *list, const jj_args *args)
-{
-    bool map = jj_is(name, "map"), reject = name->s[0] == 'r', whole = jj_is(name, "select") || jj_is(name, "reject");
-    const jj_value *key = whole ? NULL : argument(args, map ? SIZE_MAX : 0, "attribute"), *test = argument(args, !whole, "");
-    size_t skip = whole ? 1 : 2;
-    int rc = jj_seq_new(r, out);
-    if (rc) return rc;
-    if ((!whole && (!key || key->type != JJ_STR)) || (test && (test->type != JJ_STR || !jj_test_known(test->s.p, test->s.n))))
-        return jj_fail(r, ANM_ERR_UNSUPPORTED, "the filter '%.*s' with these arguments is not one that we do", (int)name->n, name->s);
-    if (skip > args->n) skip = args->n;
-    for (size_t i = 0; i < list->seq->n && jj_charge(r, JJ_ITEM); i++) {
-        jj_value v = list->seq->v[i];
-        if (key && (rc = jj_item(r, &v, &list->seq->v[i], key))) return rc;
-        if (map) {
-            if ((rc = jj_seq_add(r, out->seq, &v))) return rc;
-            continue;
-        }
-        bool keep = jj_truth(&v);
-        if (test) {
-            const jj_node n = {.s = test->s.p, .n = test->s.n, .line = name->line};
-            jj_args rest = {args->v + skip, args->name + skip, args->name_n + skip, args->n - skip};
-            if ((rc = jj_test(r, &keep, &n, &v, &rest))) return rc;
-        }
-        if (keep != reject && (rc = jj_seq_add(r, out->seq, &list->seq->v[i]))) return rc;
-    }
-    return 0;
-}
-
-static int list_filter(jj_run *r, jj_value *out, const jj_node *name, const jj_value *v, const jj_args *args)
-{
-    const jj_value *by;
-    jj_value list;
-    int rc = items_of(r, &list, v);
-    if (rc) return rc;
-    size_t n = list.seq->n;
-    if (jj_is(name, "length") || jj_is(name, "count")) {
-        *out = (jj_value){.type = JJ_INTEGER, .i = (int64_t)n};
-    } else if (jj_is(name, "first")) {
-        *out = n ? list.seq->v[0] : (jj_value){.type = JJ_UNDEFINED};
-    } else if (jj_is(name, "last")) {
-        *out = n ? list.seq->v[n - 1] : (jj_value){.type = JJ_UNDEFINED};
-    } else if (jj_is(name, "join")) {
-        if ((rc = text_argument(r, &by, name, args, 0, "d"))) return rc;
-        if (argument(args, 1, "attribute")) return jj_fail(r, ANM_ERR_UNSUPPORTED, "join by an attribute is not one that we do");
-        return join(r, out, &list, by);
-    } else if (jj_is(name, "list") || jj_is(name, "reverse")) {
-        bool reverse = name->s[0] == 'r';
-        if ((rc = jj_seq_new(r, out))) return rc;
-        for (size_t i = 0; !rc && i < n; i++) rc = jj_seq_add(r, out->seq, &list.seq->v[reverse ? n - 1 - i : i]);
-        if (!rc && reverse && v->type == JJ_STR) return join(r, out, out, NULL);
-        return rc;
-    } else {
-        return by_attribute(r, out, name, &list, args);
-    }
-    return 0;
-}
-
-static int number_filter(jj_value *out, const jj_node *name, const jj_value *v)
-{
-    double f = 0;
-    if (v->type == JJ_STR && v->s.n < 64) { /* what is no number becomes 0, as in the original */
-        char text[64], *end;
-        memcpy(text, v->s.p, v->s.n);
-        text[v->s.n] = 0;
-        f = strtod(text, &end);
-        if (*end) f = 0;
-    } else if (v->type == JJ_INTEGER && jj_is(name, "int")) {
-        *out = *v;
-        return 0;
-    } else if (!number_of(v, &f)) {
-        f = 0;
-    }
-    if (jj_is(name, "int")) *out = (jj_value){.type = JJ_INTEGER, .i = f > -9e15 && f < 9e15 ? (int64_t)f : 0};
-    else *out = (jj_value){.type = JJ_REAL, .f = f};
-    return 0;
-}
-
-int jj_filter(jj_run *r, jj_value *out, const jj_node *name, const jj_value *v, const jj_args *args)
-{
-    const jj_value *a, *b;
-    int rc;
-    if (jj_is(name, "default") || jj_is(name, "d")) {
-        a = argument(args, 0, "default_value");
-        b = argument(args, 1, "boolean");
-        bool missing = v->type == JJ_UNDEFINED || (b && jj_truth(b) && !jj_truth(v));
-        *out = !missing ? *v : a ? *a : jj_str("");
-        return 0;
-    }
-    if (jj_is(name, "tojson")) {
-        jj_text t = {0};
-        if (args->n) return jj_fail(r, ANM_ERR_UNSUPPORTED, "tojson with arguments is not one that we do");
-        if ((rc = put_json(r, &t, v, 0))) return rc;
-        *out = jj_text_value(&t);
-        return 0;
-    }
-    if (jj_is(name, "int") || jj_is(name, "float")) return number_filter(out, name, v);
-    if (jj_is(name, "items")) {
-        if (v->type == JJ_UNDEFINED) return jj_seq_new(r, out);
-        if (v->type != JJ_MAP) return jj_fail(r, ANM_ERR_USAGE, "takes the items of %s", jj_type_name(v));
-        return map_method(r, out, name, v, args);
-    }
-    if (jj_is(name, "string") || jj_is(name, "safe")) return jj_to_str(r, out, v);
-    static const char *const of_text[] = {"trim", "upper", "lower", "title", "capitalize", "replace", NULL};
-    for (int i = 0; of_text[i]; i++) {
-        jj_value s;
-        if (!jj_is(name, of_text[i])) continue;
-        if ((rc = jj_to_str(r, &s, v)) || (rc = must_be_text(r, name, &s))) return rc;
-        if (i == 0) {
-            if ((rc = text_argument(r, &a, name, args, 0, "chars"))) return rc;
-            *out = strip(r, &s, a, true, true);
-            return 0;
-        }
-        return string_method(r, out, name, &s, args);
-    }
-    return list_filter(r, out, name, v, args);
-}
-
-/* ---- tests ---- */
-
-static const char *const tests[] = {"defined", "undefined", "none", "string", "mapping", "iterable", "sequence", "number", "integer",
-                                    "float", "boolean", "true", "false", "odd", "even", "equalto", "eq", "ne", "in", "callable", NULL};
-
-bool jj_test_known(const char *name, size_t n)
-{
-    for (int i = 0; tests[i]; i++)
-        if (strlen(tests[i]) == n && memcmp(tests[i], name, n) == 0) return true;
-    return false;
-}
-
-int jj_test(jj_run *r, bool *out, const jj_node *name, const jj_value *v, const jj_args *args)
-{
-    const jj_value *a = argument(args, 0, "other");
-    jj_type k = v->type;
-    bool list = k == JJ_SEQ || k == JJ_MAP || k == JJ_STR;
-    if (jj_is(name, "defined")) *out = k != JJ_UNDEFINED;
-    else if (jj_is(name, "undefined")) *out = k == JJ_UNDEFINED;
-    else if (jj_is(name, "none")) *out = k == JJ_NONE;
-    else if (jj_is(name, "string")) *out = k == JJ_STR;
-    else if (jj_is(name, "mapping")) *out = k == JJ_MAP && !v->map->is_namespace;
-    else if (jj_is(name, "iterable")) *out = list || k == JJ_UNDEFINED;
-    else if (jj_is(name, "sequence")) *out = list || k == JJ_UNDEFINED;
-    else if (jj_is(name, "number")) *out = k == JJ_INTEGER || k == JJ_REAL || k == JJ_BOOL;
-    else if (jj_is(name, "integer")) *out = k == JJ_INTEGER;
-    else if (jj_is(name, "float")) *out = k == JJ_REAL;
-    else if (jj_is(name, "boolean")) *out = k == JJ_BOOL;
-    else if (jj_is(name, "true")) *out = k == JJ_BOOL && v->b;
-    else if (jj_is(name, "false")) *out = k == JJ_BOOL && !v->b;
-    else if (jj_is(name, "callable")) *out = k == JJ_MACRO;
-    else if (jj_is(name, "odd") || jj_is(name, "even")) {
-        if (k != JJ_INTEGER) return jj_fail(r, ANM_ERR_USAGE, "asks whether %s is %.*s", jj_type_name(v), (int)name->n, name->s);
-        *out = (v->i % 2 != 0) == (name->s[0] == 'o');
-    } else if (!a) {
-        return jj_fail(r, ANM_ERR_USAGE, "the test '%.*s' lacks what to compare with", (int)name->n, name->s);
-    } else if (jj_is(name, "in")) {
-        jj_value all;
-        int rc = items_of(r, &all, a);
-        if (rc) return rc;
-        *out = false;
-        for (size_t i = 0; i < all.seq->n; i++) *out = *out || jj_equal(r, &all.seq->v[i], v, 0);
-        size_t at;
-        if (a->type == JJ_STR && k == JJ_STR) *out = find(r, &at, a, 0, v);
-    } else {
-        *out = jj_equal(r, v, a, 0) != jj_is(name, "ne");
-    }
-    return 0;
 }
