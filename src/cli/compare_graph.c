@@ -2,9 +2,9 @@
 /* anemone compare: two functions, and how far their weights are apart. */
 #include "base/buf.h"
 #include "base/bytes.h"
-#include "base/half.h"
 #include "cli/compare.h"
 #include "cli/say.h"
+#include "mil/element.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -22,20 +22,15 @@ static int64_t ordinal(anm_dtype t, const uint8_t *p)
     return bits & sign ? -(bits & (sign - 1)) : bits;
 }
 
-static float float_at(anm_dtype t, const uint8_t *p)
-{
-    return t == ANM_DT_F16 ? anm_f16_to_f32(anm_ld16(p)) : anm_ldf32(p);
-}
-
 /* Looks like cosines or sines from position 0 on: within [-1, 1], beginning with 0 or 1, and not all small. */
 static bool is_table(anm_dtype t, const uint8_t *p, uint64_t size)
 {
     if ((t != ANM_DT_F16 && t != ANM_DT_F32) || size < TABLE_LEAST) return false;
     unsigned w = anm_dtype_bytes(t);
-    float first = float_at(t, p), most = 0;
+    float first = anm_mil_float_at(t, p, 0), most = 0;
     if (first != 0 && first != 1) return false;
     for (uint64_t i = 0; i < size; i += w) {
-        float x = fabsf(float_at(t, p + i));
+        float x = fabsf(anm_mil_float_at(t, p + i, 0));
         if (!(x <= 1)) return false;
         if (x > most) most = x;
     }
@@ -162,24 +157,7 @@ static int exchange_tables(anm_mil_function *fn_a, anm_mil_function *fn_b)
 /* Element i of a constant as a number. */
 static double element(anm_dtype t, const uint8_t *p, uint64_t i)
 {
-    unsigned nibble;
-    switch (t) {
-    case ANM_DT_BOOL:
-    case ANM_DT_U8: return p[i];
-    case ANM_DT_I8: return (int8_t)p[i];
-    case ANM_DT_I4:
-        nibble = p[i / 2] >> (i % 2 ? 4 : 0) & 15u;
-        return nibble < 8 ? (int)nibble : (int)nibble - 16;
-    case ANM_DT_U4: return p[i / 2] >> (i % 2 ? 4 : 0) & 15u;
-    case ANM_DT_I16: return (int16_t)anm_ld16(p + 2 * i);
-    case ANM_DT_U16: return anm_ld16(p + 2 * i);
-    case ANM_DT_I32: return (int32_t)anm_ld32(p + 4 * i);
-    case ANM_DT_U32: return anm_ld32(p + 4 * i);
-    case ANM_DT_F16: return anm_f16_to_f32(anm_ld16(p + 2 * i));
-    case ANM_DT_BF16: return anm_bf16_to_f32(anm_ld16(p + 2 * i));
-    case ANM_DT_F32: return anm_ldf32(p + 4 * i);
-    default: return 0;
-    }
+    return anm_dtype_class(t) == 'f' ? anm_mil_float_at(t, p, (int64_t)i) : (double)anm_mil_int_at(t, p, (int64_t)i);
 }
 
 typedef struct distance {

@@ -6,7 +6,6 @@
 #include "base/hash.h"
 #include "coreml/fields.h"
 #include "coreml/mil_pb.h"
-#include "mil/rules.h"
 
 #include <stdio.h>
 #include <stdlib.h>

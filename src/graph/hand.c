@@ -81,6 +81,11 @@ anm_mil_value *anm_const_weight(anm_hand *h, const char *name, const anm_weight 
     return anm_mil_emit(&h->b, ANM_OP_CONSTEXPR_BLOCKWISE_SHIFT_SCALE, name, ANM_P_DATA, q, ANM_P_SCALE, s, ANM_P_END);
 }
 
+anm_mil_value *anm_binary(anm_hand *h, anm_mil_opcode op, const char *name, anm_mil_value *x, anm_mil_value *y)
+{
+    return anm_mil_emit(&h->b, op, name, ANM_P_X, x, ANM_P_Y, y, ANM_P_END);
+}
+
 anm_mil_value *anm_reshape(anm_hand *h, const char *name, anm_mil_value *x, int rank, const int64_t *shape)
 {
     return anm_mil_emit(&h->b, ANM_OP_RESHAPE, name, ANM_P_X, x, ANM_P_SHAPE, anm_mil_const_i32s(&h->b, rank, shape), ANM_P_END);

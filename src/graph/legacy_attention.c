@@ -9,11 +9,6 @@
  */
 #include "graph/parts.h"
 
-static anm_mil_value *binary(anm_hand *h, anm_mil_opcode op, const char *name, anm_mil_value *x, anm_mil_value *y)
-{
-    return anm_mil_emit(&h->b, op, name, ANM_P_X, x, ANM_P_Y, y, ANM_P_END);
-}
-
 /* The first or second of each pair: [1, T, heads, d/2, 2] -> [1, T, heads, d/2]. */
 static anm_mil_value *one_of_pair(anm_hand *h, const char *name, anm_mil_value *pairs, int which)
 {
@@ -41,14 +36,9 @@ static anm_mil_value *rotate(anm_hand *h, const char *name, anm_mil_value *x, in
     x = to_pairs(h, name, x, heads);
     anm_mil_value *a = one_of_pair(h, name[0] == 'q' ? "q_even" : "k_even", x, 0);
     anm_mil_value *b = one_of_pair(h, name[0] == 'q' ? "q_odd" : "k_odd", x, 1);
-    anm_mil_value *ac = binary(h, ANM_OP_MUL, anm_name(h, "%s_even_cos", name), a, h->cos);
-    anm_mil_value *bs = binary(h, ANM_OP_MUL, anm_name(h, "%s_odd_sin", name), b, h->sin);
-    anm_mil_value *as = binary(h, ANM_OP_MUL, anm_name(h, "%s_even_sin", name), a, h->sin);
-    anm_mil_value *bc = binary(h, ANM_OP_MUL, anm_name(h, "%s_odd_cos", name), b, h->cos);
-    anm_mil_value *even = binary(h, ANM_OP_SUB, anm_name(h, "%s_turned_even", name), ac, bs);
-    anm_mil_value *odd = binary(h, ANM_OP_ADD, anm_name(h, "%s_turned_odd", name), as, bc);
+    anm_turn_pairs(h, name, &a, &b);
     x = anm_mil_emit_list(&h->b, ANM_OP_STACK, anm_name(h, "%s_turned_pairs", name), ANM_P_VALUES, 2,
-                          (anm_mil_value *const[]){even, odd}, ANM_P_AXIS, anm_mil_const_i32(&h->b, -1), ANM_P_END);
+                          (anm_mil_value *const[]){a, b}, ANM_P_AXIS, anm_mil_const_i32(&h->b, -1), ANM_P_END);
     return anm_reshape(h, anm_name(h, "%s_turned", name), x, 4, shape);
 }
 

@@ -31,11 +31,6 @@ static anm_mil_value *reduce(anm_hand *h, anm_mil_opcode op, const char *name, a
                         anm_mil_const_bool(&h->b, true), ANM_P_END);
 }
 
-static anm_mil_value *binary(anm_hand *h, anm_mil_opcode op, const char *name, anm_mil_value *x, anm_mil_value *y)
-{
-    return anm_mil_emit(&h->b, op, name, ANM_P_X, x, ANM_P_Y, y, ANM_P_END);
-}
-
 /* The epsilon as the program holds it: one that fp16 would round to zero becomes the smallest fp16 number instead
  * (coremltools' fp16 casts), but a true zero stays one and its addition vanishes. */
 static anm_mil_value *epsilon(anm_hand *h)
@@ -50,27 +45,27 @@ static anm_mil_value *plus_epsilon(anm_hand *h, const char *name, anm_mil_value 
 {
     double eps = h->graph->model->params.norm_eps;
     if (h->graph->recipe.type != ANM_DT_F16 || (float)eps <= 65504)
-        return binary(h, ANM_OP_ADD, anm_name(h, "%s_mean_eps", name), x, epsilon(h));
+        return anm_binary(h, ANM_OP_ADD, anm_name(h, "%s_mean_eps", name), x, epsilon(h));
     anm_mil_builder *b = &h->b;
     x = anm_mil_emit(b, ANM_OP_CAST, anm_name(h, "%s_mean_fp32", name), ANM_P_X, x, ANM_P_DTYPE, anm_mil_const_string(b, "fp32"), ANM_P_END);
-    x = binary(h, ANM_OP_ADD, anm_name(h, "%s_mean_eps_fp32", name), x, anm_mil_const_float(b, ANM_DT_F32, (float)eps));
+    x = anm_binary(h, ANM_OP_ADD, anm_name(h, "%s_mean_eps_fp32", name), x, anm_mil_const_float(b, ANM_DT_F32, (float)eps));
     return anm_mil_emit(b, ANM_OP_CAST, anm_name(h, "%s_mean_eps", name), ANM_P_X, x, ANM_P_DTYPE, anm_mil_const_string(b, "fp16"), ANM_P_END);
 }
 
 static anm_mil_value *weighted(anm_hand *h, const char *name, anm_mil_value *x, const uint8_t *weight, int64_t n)
 {
     anm_mil_value *w = anm_const_vector(h, anm_name(h, "%s_weight", name), weight, n);
-    return binary(h, ANM_OP_MUL, anm_name(h, "%s", name), x, w);
+    return anm_binary(h, ANM_OP_MUL, anm_name(h, "%s", name), x, w);
 }
 
 static anm_mil_value *reference_norm(anm_hand *h, const char *name, anm_mil_value *x)
 {
-    anm_mil_value *square = binary(h, ANM_OP_MUL, anm_name(h, "%s_square", name), x, x);
+    anm_mil_value *square = anm_binary(h, ANM_OP_MUL, anm_name(h, "%s_square", name), x, x);
     anm_mil_value *mean = reduce(h, ANM_OP_REDUCE_MEAN, anm_name(h, "%s_mean", name), square);
     anm_mil_value *sum = plus_epsilon(h, name, mean);
     anm_mil_value *inverse = anm_mil_emit(&h->b, ANM_OP_RSQRT, anm_name(h, "%s_rsqrt", name), ANM_P_X, sum, ANM_P_EPSILON,
                                           anm_mil_const_float(&h->b, ANM_DT_F32, 1e-12f), ANM_P_END);
-    return binary(h, ANM_OP_MUL, anm_name(h, "%s_unit", name), x, inverse);
+    return anm_binary(h, ANM_OP_MUL, anm_name(h, "%s_unit", name), x, inverse);
 }
 
 static anm_mil_value *safe_norm(anm_hand *h, const char *name, anm_mil_value *x)
@@ -79,7 +74,7 @@ static anm_mil_value *safe_norm(anm_hand *h, const char *name, anm_mil_value *x)
     double root = sqrt((double)p->dim), c = 1, s = 8, root_eps = sqrt(p->norm_eps);
     while (60000 * root * c > 65504) c /= 2;
     while (s > 1 && s > 65504 / 2 * root_eps) s /= 2;
-    anm_mil_value *small = binary(h, ANM_OP_MUL, anm_name(h, "%s_small", name), x, anm_const_scalar(h, c));
+    anm_mil_value *small = anm_binary(h, ANM_OP_MUL, anm_name(h, "%s_small", name), x, anm_const_scalar(h, c));
     anm_mil_value *length = reduce(h, ANM_OP_REDUCE_L2_NORM, anm_name(h, "%s_length", name), small);
     int64_t rows = length->type.rank == 3 ? length->type.dim[1] : 1;
     anm_mil_value *eps = anm_const_filled(h, anm_name(h, "%s_eps", name), 3, (const int64_t[]){1, rows, 1}, root * c * root_eps);
@@ -87,9 +82,9 @@ static anm_mil_value *safe_norm(anm_hand *h, const char *name, anm_mil_value *x)
                                (anm_mil_value *const[]){length, eps}, ANM_P_AXIS, anm_mil_const_i32(&h->b, -1),
                                ANM_P_INTERLEAVE, anm_mil_const_bool(&h->b, false), ANM_P_END);
     length = reduce(h, ANM_OP_REDUCE_L2_NORM, anm_name(h, "%s_length_eps", name), length);
-    anm_mil_value *by = binary(h, ANM_OP_REAL_DIV, anm_name(h, "%s_by", name), anm_const_scalar(h, root * c * s), length);
-    anm_mil_value *unit = binary(h, ANM_OP_MUL, anm_name(h, "%s_times_%d", name, (int)s), x, by);
-    return binary(h, ANM_OP_MUL, anm_name(h, "%s_unit", name), unit, anm_const_scalar(h, 1 / s));
+    anm_mil_value *by = anm_binary(h, ANM_OP_REAL_DIV, anm_name(h, "%s_by", name), anm_const_scalar(h, root * c * s), length);
+    anm_mil_value *unit = anm_binary(h, ANM_OP_MUL, anm_name(h, "%s_times_%d", name, (int)s), x, by);
+    return anm_binary(h, ANM_OP_MUL, anm_name(h, "%s_unit", name), unit, anm_const_scalar(h, 1 / s));
 }
 
 anm_mil_value *anm_norm(anm_hand *h, const char *name, anm_mil_value *x, const uint8_t *weight)
@@ -105,12 +100,12 @@ anm_mil_value *anm_head_norm(anm_hand *h, const char *name, anm_mil_value *x, co
 {
     anm_mil_value *size = anm_mil_emit(&h->b, ANM_OP_ABS, anm_name(h, "%s_abs", name), ANM_P_X, x, ANM_P_END);
     anm_mil_value *most = reduce(h, ANM_OP_REDUCE_MAX, anm_name(h, "%s_max", name), size);
-    anm_mil_value *scaled = binary(h, ANM_OP_REAL_DIV, anm_name(h, "%s_scaled", name), x, most);
+    anm_mil_value *scaled = anm_binary(h, ANM_OP_REAL_DIV, anm_name(h, "%s_scaled", name), x, most);
     anm_mil_value *square = anm_mil_emit(&h->b, ANM_OP_SQUARE, anm_name(h, "%s_square", name), ANM_P_X, scaled, ANM_P_END);
     anm_mil_value *mean = reduce(h, ANM_OP_REDUCE_MEAN, anm_name(h, "%s_mean", name), square);
     anm_mil_value *sum = plus_epsilon(h, name, mean);
     anm_mil_value *root = anm_mil_emit(&h->b, ANM_OP_SQRT, anm_name(h, "%s_sqrt", name), ANM_P_X, sum, ANM_P_END);
-    anm_mil_value *rms = binary(h, ANM_OP_MUL, anm_name(h, "%s_rms", name), root, most);
-    anm_mil_value *unit = binary(h, ANM_OP_REAL_DIV, anm_name(h, "%s_unit", name), x, rms);
+    anm_mil_value *rms = anm_binary(h, ANM_OP_MUL, anm_name(h, "%s_rms", name), root, most);
+    anm_mil_value *unit = anm_binary(h, ANM_OP_REAL_DIV, anm_name(h, "%s_unit", name), x, rms);
     return weighted(h, name, unit, weight, h->graph->model->params.head_dim);
 }

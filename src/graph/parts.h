@@ -32,6 +32,7 @@ anm_mil_value *anm_const_filled(anm_hand *h, const char *name, int rank, const i
 /* A weight as a value: a dequantised constant, or a plain one. */
 anm_mil_value *anm_const_weight(anm_hand *h, const char *name, const anm_weight *w);
 
+anm_mil_value *anm_binary(anm_hand *h, anm_mil_opcode op, const char *name, anm_mil_value *x, anm_mil_value *y);
 anm_mil_value *anm_reshape(anm_hand *h, const char *name, anm_mil_value *x, int rank, const int64_t *shape);
 
 /* Rows of x, [n, d] or [1, n, d] along `axis`, by index; a negative one counts from the end, unless `counted` asks for
@@ -43,6 +44,8 @@ anm_mil_value *anm_norm(anm_hand *h, const char *name, anm_mil_value *x, const u
 anm_mil_value *anm_head_norm(anm_hand *h, const char *name, anm_mil_value *x, const uint8_t *weight);
 anm_mil_value *anm_apply_linear(anm_hand *h, const char *name, anm_mil_value *x, const anm_linear *l);
 anm_mil_value *anm_rotate(anm_hand *h, const char *name, anm_mil_value *x); /* x [1, heads, T, head_dim] */
+/* The even and the odd values of pairs become those of the pairs turned. */
+void anm_turn_pairs(anm_hand *h, const char *name, anm_mil_value **even, anm_mil_value **odd);
 /* Gives the layer's new keys and values besides. */
 anm_mil_value *anm_attend(anm_hand *h, anm_mil_value *x, int64_t layer, anm_mil_value **new_k, anm_mil_value **new_v);
 anm_mil_value *anm_feed_forward(anm_hand *h, anm_mil_value *x, const anm_graph_layer *layer);

@@ -12,11 +12,6 @@
  */
 #include "graph/parts.h"
 
-static anm_mil_value *binary(anm_hand *h, anm_mil_opcode op, const char *name, anm_mil_value *x, anm_mil_value *y)
-{
-    return anm_mil_emit(&h->b, op, name, ANM_P_X, x, ANM_P_Y, y, ANM_P_END);
-}
-
 static anm_mil_value *concat_last(anm_hand *h, const char *name, anm_mil_value *a, anm_mil_value *b)
 {
     return anm_mil_emit_list(&h->b, ANM_OP_CONCAT, name, ANM_P_VALUES, 2, (anm_mil_value *const[]){a, b}, ANM_P_AXIS,
@@ -46,20 +41,25 @@ static anm_mil_value *half(anm_hand *h, const char *name, anm_mil_value *x, bool
                         anm_mil_const_bools(b, 4, (const bool[]){true, true, true, upper}), ANM_P_END);
 }
 
+void anm_turn_pairs(anm_hand *h, const char *name, anm_mil_value **even, anm_mil_value **odd)
+{
+    anm_mil_value *ac = anm_binary(h, ANM_OP_MUL, anm_name(h, "%s_even_cos", name), *even, h->cos);
+    anm_mil_value *bs = anm_binary(h, ANM_OP_MUL, anm_name(h, "%s_odd_sin", name), *odd, h->sin);
+    anm_mil_value *as = anm_binary(h, ANM_OP_MUL, anm_name(h, "%s_even_sin", name), *even, h->sin);
+    anm_mil_value *bc = anm_binary(h, ANM_OP_MUL, anm_name(h, "%s_odd_cos", name), *odd, h->cos);
+    *even = anm_binary(h, ANM_OP_SUB, anm_name(h, "%s_turned_even", name), ac, bs);
+    *odd = anm_binary(h, ANM_OP_ADD, anm_name(h, "%s_turned_odd", name), as, bc);
+}
+
 static anm_mil_value *rotate_pairs(anm_hand *h, const char *name, anm_mil_value *x)
 {
     bool lean = h->graph->recipe.lean;
     anm_mil_value *a = lean ? half(h, anm_name(h, "%s_even", name), x, false) : every_other(h, anm_name(h, "%s_even", name), x, 0);
     anm_mil_value *b = lean ? half(h, anm_name(h, "%s_odd", name), x, true) : every_other(h, anm_name(h, "%s_odd", name), x, 1);
-    anm_mil_value *ac = binary(h, ANM_OP_MUL, anm_name(h, "%s_even_cos", name), a, h->cos);
-    anm_mil_value *bs = binary(h, ANM_OP_MUL, anm_name(h, "%s_odd_sin", name), b, h->sin);
-    anm_mil_value *as = binary(h, ANM_OP_MUL, anm_name(h, "%s_even_sin", name), a, h->sin);
-    anm_mil_value *bc = binary(h, ANM_OP_MUL, anm_name(h, "%s_odd_cos", name), b, h->cos);
-    anm_mil_value *even = binary(h, ANM_OP_SUB, anm_name(h, "%s_turned_even", name), ac, bs);
-    anm_mil_value *odd = binary(h, ANM_OP_ADD, anm_name(h, "%s_turned_odd", name), as, bc);
-    if (lean) return concat_last(h, anm_name(h, "%s_turned", name), even, odd);
+    anm_turn_pairs(h, name, &a, &b);
+    if (lean) return concat_last(h, anm_name(h, "%s_turned", name), a, b);
     anm_mil_value *pairs = anm_mil_emit_list(&h->b, ANM_OP_STACK, anm_name(h, "%s_pairs", name), ANM_P_VALUES, 2,
-                                             (anm_mil_value *const[]){even, odd}, ANM_P_AXIS,
+                                             (anm_mil_value *const[]){a, b}, ANM_P_AXIS,
                                              anm_mil_const_i32(&h->b, -1), ANM_P_END);
     return anm_reshape(h, anm_name(h, "%s_turned", name), pairs, 4, x->type.dim);
 }
@@ -68,11 +68,11 @@ static anm_mil_value *rotate_halves(anm_hand *h, const char *name, anm_mil_value
 {
     anm_mil_value *a = half(h, anm_name(h, "%s_low", name), x, false);
     anm_mil_value *b = half(h, anm_name(h, "%s_high", name), x, true);
-    anm_mil_value *minus_b = binary(h, ANM_OP_MUL, anm_name(h, "%s_minus_high", name), b, anm_const_scalar(h, -1));
+    anm_mil_value *minus_b = anm_binary(h, ANM_OP_MUL, anm_name(h, "%s_minus_high", name), b, anm_const_scalar(h, -1));
     anm_mil_value *swapped = concat_last(h, anm_name(h, "%s_swapped", name), minus_b, a);
-    anm_mil_value *xc = binary(h, ANM_OP_MUL, anm_name(h, "%s_cos", name), x, h->cos);
-    anm_mil_value *ss = binary(h, ANM_OP_MUL, anm_name(h, "%s_sin", name), swapped, h->sin);
-    return binary(h, ANM_OP_ADD, anm_name(h, "%s_turned", name), xc, ss);
+    anm_mil_value *xc = anm_binary(h, ANM_OP_MUL, anm_name(h, "%s_cos", name), x, h->cos);
+    anm_mil_value *ss = anm_binary(h, ANM_OP_MUL, anm_name(h, "%s_sin", name), swapped, h->sin);
+    return anm_binary(h, ANM_OP_ADD, anm_name(h, "%s_turned", name), xc, ss);
 }
 
 anm_mil_value *anm_rotate(anm_hand *h, const char *name, anm_mil_value *x)

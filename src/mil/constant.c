@@ -1,35 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What constants say. */
+#include "mil/element.h"
 #include "mil/mil.h"
-#include "mil/rules.h"
-#include "base/bytes.h"
-#include "base/half.h"
-
-int64_t anm_mil_int_at(anm_dtype t, const uint8_t *data, int64_t i)
-{
-    switch (t) {
-    case ANM_DT_BOOL: return data[i] != 0;
-    case ANM_DT_U4: return data[i / 2] >> (i % 2 * 4) & 15;
-    case ANM_DT_I4: return ((data[i / 2] >> (i % 2 * 4) & 15) ^ 8) - 8;
-    case ANM_DT_U8: return data[i];
-    case ANM_DT_I8: return (int8_t)data[i];
-    case ANM_DT_U16: return anm_ld16(data + 2 * i);
-    case ANM_DT_I16: return (int16_t)anm_ld16(data + 2 * i);
-    case ANM_DT_U32: return anm_ld32(data + 4 * i);
-    case ANM_DT_I32: return (int32_t)anm_ld32(data + 4 * i);
-    default: return (int64_t)anm_ld64(data + 8 * i);
-    }
-}
-
-float anm_mil_float_at(anm_dtype t, const uint8_t *data, int64_t i)
-{
-    switch (t) {
-    case ANM_DT_F16: return anm_f16_to_f32(anm_ld16(data + 2 * i));
-    case ANM_DT_BF16: return anm_bf16_to_f32(anm_ld16(data + 2 * i));
-    case ANM_DT_F64: return (float)anm_ldf64(data + 8 * i);
-    default: return anm_ldf32(data + 4 * i);
-    }
-}
 
 /* The constant's bytes when its type's class is one of `classes` (one or two), all of them are at hand, and there are
  * at most `max` elements. */

@@ -6,6 +6,7 @@
  * occurs as often in one as in the other. When they are not, a walk down from the first output that differs
  * finds where they part.
  */
+#include "mil/element.h"
 #include "mil/hash.h"
 #include "mil/mil.h"
 #include "mil/rules.h"

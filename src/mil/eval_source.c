@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Where the interpreter's elements come from: arrays, constants, and weights in few bits with a scale per
  * block. */
+#include "mil/element.h"
 #include "mil/eval.h"
 #include "base/half.h"
 
@@ -106,8 +107,8 @@ static void read_run(const anm_source *s, int64_t first, int64_t n, float scale,
     }
     float value[256];
     for (int c = 0; c < codes; c++) {
-        uint8_t byte = (uint8_t)c;
-        value[c] = dequantised(type, scale, (float)anm_mil_int_at(code, &byte, 0), offset);
+        const uint8_t bytes[8] = {(uint8_t)c}; /* as many as the widest type has */
+        value[c] = dequantised(type, scale, (float)anm_mil_int_at(code, bytes, 0), offset);
     }
     if (codes == 256)
         for (int64_t i = 0; i < n; i++)

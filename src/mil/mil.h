@@ -182,6 +182,14 @@ anm_mil_op *anm_mil_append(anm_mil_function *fn, anm_mil_op *before, anm_mil_opc
 /* A value of the function with no definition yet; `name` is copied (NULL: "vN"). NULL when memory is out. */
 anm_mil_value *anm_mil_value_new(anm_mil_function *fn, const char *name, anm_mil_type type);
 
+/* An input whose name the caller has seen to be new, as anm_mil_value_new makes values. NULL: no memory. */
+anm_mil_value *anm_mil_input_new(anm_mil_function *fn, const char *name, anm_mil_type type);
+
+/* A value whose name comes later, and a name for it: "v" and its id. For readers, which must not take a
+ * name that another value further down has. NULL, false: no memory. */
+anm_mil_value *anm_mil_value_unnamed(anm_mil_function *fn, anm_mil_type type);
+bool anm_mil_value_number(anm_mil_function *fn, anm_mil_value *v);
+
 /* Constants. Bytes are copied into the arena but for anm_mil_const_blob, which keeps `blob`'s pointers. */
 anm_mil_value *anm_mil_const_i32(anm_mil_builder *b, int32_t v);
 anm_mil_value *anm_mil_const_i32s(anm_mil_builder *b, int n, const int64_t *v);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Programs as text; the form is described in mil.h. */
+#include "mil/element.h"
 #include "mil/mil.h"
 #include "mil/rules.h"
 #include "base/buf.h"

@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the files of this folder share: elements of constants, and the arithmetic of shapes that the type
- * rules and the interpreter must agree on.
+ * What the files of this folder share: inline constants, and the arithmetic of shapes that the type rules and the
+ * interpreter must agree on.
  */
 #ifndef ANM_MIL_RULES_H
 #define ANM_MIL_RULES_H
 
 #include "mil/mil.h"
-
-/* Element `i` of packed little-endian data of type `t`. The caller knows that it is there. */
-int64_t anm_mil_int_at(anm_dtype t, const uint8_t *data, int64_t i); /* integers of up to 64 bits, bools */
-float anm_mil_float_at(anm_dtype t, const uint8_t *data, int64_t i); /* fp16, bf16, fp32; fp64 rounded */
 
 /* Has the type a dtype, at most ANM_MIL_MAX_RANK dimensions, and none below -1? */
 static inline bool anm_mil_type_sane(const anm_mil_type *t)
@@ -20,14 +16,6 @@ static inline bool anm_mil_type_sane(const anm_mil_type *t)
         if (t->dim[i] < ANM_MIL_UNKNOWN_DIM) return false;
     return true;
 }
-
-/* An input whose name the caller has seen to be new, as anm_mil_value_new makes values. NULL: no memory. */
-anm_mil_value *anm_mil_input_new(anm_mil_function *fn, const char *name, anm_mil_type type);
-
-/* A value whose name comes later, and a name for it: "v" and its id. For readers, which must not take a
- * name that another value further down has. NULL, false: no memory. */
-anm_mil_value *anm_mil_value_unnamed(anm_mil_function *fn, anm_mil_type type);
-bool anm_mil_value_number(anm_mil_function *fn, anm_mil_value *v);
 
 struct anm_buf;
 

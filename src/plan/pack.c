@@ -7,6 +7,7 @@
  * integers, plain floats, groups that are no multiple of 32) becomes floats.
  */
 #include "base/half.h"
+#include "mil/element.h"
 #include "plan/internal.h"
 
 #include <stdlib.h>
@@ -16,15 +17,6 @@ enum { TASK_BYTES = 64 << 10 };
 
 /* ---- reading ---- */
 
-static float float_at(const uint8_t *data, anm_dtype t, int64_t i)
-{
-    switch (t) {
-    case ANM_DT_F16: return anm_f16_to_f32(anm_ld16(data + 2 * i));
-    case ANM_DT_BF16: return anm_bf16_to_f32(anm_ld16(data + 2 * i));
-    default: return anm_ldf32(data + 4 * i);
-    }
-}
-
 static bool is_float(anm_dtype t)
 {
     return t == ANM_DT_F16 || t == ANM_DT_F32 || t == ANM_DT_BF16;
@@ -33,13 +25,6 @@ static bool is_float(anm_dtype t)
 static bool is_integer(anm_dtype t)
 {
     return t == ANM_DT_I4 || t == ANM_DT_I8;
-}
-
-static int integer_at(const uint8_t *data, anm_dtype t, int64_t i)
-{
-    if (t == ANM_DT_I8) return (int8_t)data[i];
-    int n = data[i >> 1] >> (i & 1 ? 4 : 0) & 15;
-    return n < 8 ? n : n - 16;
 }
 
 /* Columns that share a scale; 0 when the scales do not divide the matrix. */
@@ -65,10 +50,10 @@ static float value_at(const anm_weight *w, int64_t row, int64_t col)
     const uint8_t *data = w->data->constant->data;
     anm_dtype t = w->data->type.dtype;
     int64_t at = row * w->cols + col;
-    if (!w->scale) return float_at(data, t, at);
+    if (!w->scale) return anm_mil_float_at(t, data, at);
     int64_t block = block_of(w);
-    float s = float_at(w->scale->constant->data, w->scale->type.dtype, row * (w->cols / block) + col / block);
-    float v = s * (float)integer_at(data, t, at);
+    float s = anm_mil_float_at(w->scale->type.dtype, w->scale->constant->data, row * (w->cols / block) + col / block);
+    float v = s * (float)anm_mil_int_at(t, data, at);
     return w->declared == ANM_DT_F16 ? anm_round_f16(v) : v;
 }
 
@@ -127,7 +112,7 @@ static void pack_row(uint8_t *tile, const anm_q4 *q, const anm_weight *w, int64_
         uint32_t v = 0;
         for (int64_t k = 0; k < 8; k++) {
             int64_t col = j * 8 + k;
-            uint32_t n = col < w->cols ? (uint32_t)(integer_at(data, ANM_DT_I4, row * w->cols + col) + 8) : 8;
+            uint32_t n = col < w->cols ? (uint32_t)(anm_mil_int_at(ANM_DT_I4, data, row * w->cols + col) + 8) : 8;
             v |= n << (4 * k);
         }
         anm_st32(tile + anm_q4_nibbles_at(q->scales, j / 4) + j % 4 * 64 + lane * 4, v);
@@ -153,7 +138,7 @@ static void pack_q4_tile(const anm_matrix_spec *m, const anm_q4 *q, int64_t t)
             if (q->scales == ANM_SCALES_GROUP_F16)
                 memcpy(to + 2 * i, sv->constant->data + 2 * at, 2);
             else
-                anm_stf32(to + 4 * i, float_at(sv->constant->data, sv->type.dtype, at));
+                anm_stf32(to + 4 * i, anm_mil_float_at(sv->type.dtype, sv->constant->data, at));
         }
     }
 }
