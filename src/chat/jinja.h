@@ -10,6 +10,7 @@
 #include "base/error.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 /* ---- tokens ---- */
 
@@ -100,7 +101,11 @@ typedef struct jj_node {
 } jj_node;
 
 int jj_parse(jj_node **out, const jj_tokens *tokens, anm_arena *a, anm_error *err);
-bool jj_is(const jj_node *n, const char *name); /* is s this name? */
+/* Is s this name? */
+static inline bool jj_is(const jj_node *n, const char *name)
+{
+    return n->s && strlen(name) == n->n && memcmp(n->s, name, n->n) == 0;
+}
 
 /* ---- values ---- */
 

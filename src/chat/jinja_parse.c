@@ -18,11 +18,6 @@ static jj_node *statements(struct parser *p, const char *const *ends);
 
 /* ---- small help ---- */
 
-bool jj_is(const jj_node *n, const char *name)
-{
-    return n->s && strlen(name) == n->n && memcmp(n->s, name, n->n) == 0;
-}
-
 static bool name_is(const jj_token *t, const char *name)
 {
     return t->kind == JJ_NAME && strlen(name) == t->n && memcmp(t->p, name, t->n) == 0;

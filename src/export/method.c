@@ -38,17 +38,6 @@ static void *take(maker *m, size_t n, size_t size)
 
 /* ---- pytree strings ---- */
 
-void anm_tree_open(anm_buf *b, const char *type)
-{
-    anm_buf_printf(b, "{\"type\": \"builtins.%s\", \"context\": \"", type);
-}
-
-void anm_tree_tuple(anm_buf *b)
-{
-    anm_tree_open(b, "tuple");
-    anm_buf_puts(b, "null\", \"children_spec\": [");
-}
-
 /* The caches by layer: a dictionary of leaves. */
 static void put_caches(anm_buf *b, int64_t n)
 {

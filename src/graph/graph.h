@@ -132,7 +132,11 @@ typedef struct anm_graph_signature {
 int anm_graph_sign(anm_graph_signature *out, anm_graph *g, int32_t piece, int32_t method, anm_error *err);
 
 /* How many k caches (and v caches) a method takes. */
-int64_t anm_graph_caches(const anm_graph *g);
+static inline int64_t anm_graph_caches(const anm_graph *g)
+{
+    bool one = g->recipe.form == ANM_FORM_DEPRECATED && !g->recipe.cache_list;
+    return !g->recipe.cache_len ? 0 : one ? 1 : g->model->params.n_layers;
+}
 
 /* The type of an input or output in a method. */
 anm_mil_type anm_graph_type(const anm_graph *g, int32_t method, anm_graph_io io);

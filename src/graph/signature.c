@@ -71,12 +71,6 @@ int anm_graph_sign(anm_graph_signature *out, anm_graph *g, int32_t piece, int32_
     return 0;
 }
 
-int64_t anm_graph_caches(const anm_graph *g)
-{
-    bool one = g->recipe.form == ANM_FORM_DEPRECATED && !g->recipe.cache_list;
-    return !g->recipe.cache_len ? 0 : one ? 1 : g->model->params.n_layers;
-}
-
 anm_mil_type anm_graph_type(const anm_graph *g, int32_t method, anm_graph_io io)
 {
     const anm_params *p = &g->model->params;

@@ -13,16 +13,6 @@
 
 enum { MOST = 1 << 24 }; /* of any size or count in a model */
 
-anm_params anm_params_default(void)
-{
-    return (anm_params){.norm_eps = 1e-5,
-                        .rope_theta = 10000,
-                        .rope_scale_factor = 8,
-                        .high_freq_factor = 4,
-                        .partial_rotary_factor = 1,
-                        .table_rows = 2048};
-}
-
 int anm_params_finish(anm_params *p, anm_error *err)
 {
     const struct {

@@ -19,7 +19,15 @@ int anm_params_of_hf(anm_params *out, anm_origin *from, const void *json_object,
 int anm_params_of_gguf(anm_params *out, anm_origin *from, const anm_gguf *g, anm_error *err);
 
 /* The defaults of ModelArgs, with 0 for what must be given or is worked out. */
-anm_params anm_params_default(void);
+static inline anm_params anm_params_default(void)
+{
+    return (anm_params){.norm_eps = 1e-5,
+                        .rope_theta = 10000,
+                        .rope_scale_factor = 8,
+                        .high_freq_factor = 4,
+                        .partial_rotary_factor = 1,
+                        .table_rows = 2048};
+}
 
 /* Works out what follows from other parameters (n_kv_heads, head_dim), and refuses what cannot be. */
 int anm_params_finish(anm_params *p, anm_error *err);

@@ -3,19 +3,8 @@
 #include "quant/round.h"
 #include "base/cpu.h"
 #include "base/bytes.h"
-#include "base/half.h"
 
-#include <float.h>
 #include <math.h>
-
-/* 2^-14 and 2^-126: the smallest normal numbers. */
-#define F16_MIN_NORMAL 0x1p-14f
-
-/* Rounds to the export's type. */
-static inline float to_type(float f, bool fp16)
-{
-    return fp16 ? anm_round_f16(f) : f;
-}
 
 /* max|x|, or a NaN when there is one, as torch.amin and amax would have it. Rounding to a type keeps the order, so the
  * largest of the rounded values is the largest one, rounded. */
@@ -30,26 +19,15 @@ static float largest(const float *x, size_t n)
     return m;
 }
 
-float anm_round_scale(float amax, unsigned bits, bool fp16)
-{
-    float s = to_type(amax / ((float)((1u << bits) - 1) / 2), fp16), least = fp16 ? F16_MIN_NORMAL : FLT_MIN;
-    return s < least ? least : s;
-}
-
-float anm_round_inverse(float scale, bool fp16)
-{
-    return to_type(1.0f / scale, fp16);
-}
-
 static int8_t nearest(float x, float inverse, unsigned bits, bool fp16)
 {
-    float low = -(float)(1 << (bits - 1)), high = -low - 1, r = rintf(to_type(to_type(x, fp16) * inverse, fp16));
+    float low = -(float)(1 << (bits - 1)), high = -low - 1, r = rintf(anm_to_type(anm_to_type(x, fp16) * inverse, fp16));
     return (int8_t)(r < low ? low : r > high ? high : r);
 }
 
 static float quantise(int8_t *q, const float *x, size_t n, unsigned bits, bool fp16)
 {
-    float scale = anm_round_scale(to_type(largest(x, n), fp16), bits, fp16);
+    float scale = anm_round_scale(anm_to_type(largest(x, n), fp16), bits, fp16);
     if (!(scale <= FLT_MAX)) {
         memset(q, 0, n);
         return scale;
@@ -94,7 +72,7 @@ static float quantise_levels(int8_t *q, const anm_levels *x, size_t n, unsigned 
         float a = largest(ends, 2);
         if (!(a <= most)) most = a;
     }
-    float scale = anm_round_scale(to_type(most, fp16), bits, fp16);
+    float scale = anm_round_scale(anm_to_type(most, fp16), bits, fp16);
     if (!(scale <= FLT_MAX)) {
         memset(q, 0, n * ANM_LEVEL_RUN);
         return scale;

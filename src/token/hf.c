@@ -8,28 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- JSON ---- */
-
-const char *anm_hf_string(const json_t *object, const char *key, size_t *n, anm_arena *a)
-{
-    const json_t *s = json_object_get(object, key);
-    if (!json_is_string(s)) return NULL;
-    *n = json_string_length(s);
-    return anm_arena_strndup(a, json_string_value(s), *n);
-}
-
-const char *anm_hf_type(const json_t *object)
-{
-    const char *type = json_string_value(json_object_get(object, "type"));
-    return type ? type : "?";
-}
-
-bool anm_hf_bool(const json_t *object, const char *key, bool otherwise)
-{
-    const json_t *v = json_object_get(object, key);
-    return json_is_boolean(v) ? json_is_true(v) : otherwise;
-}
-
 /* An id of the file, or -1 for what is none. */
 static int64_t id_of(const json_t *v)
 {

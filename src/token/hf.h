@@ -99,9 +99,25 @@ typedef struct anm_hf {
 } anm_hf;
 
 /* Strings of a JSON object, copied into the arena; NULL where the key is not there or no string. */
-const char *anm_hf_string(const json_t *object, const char *key, size_t *n, anm_arena *a);
+static inline const char *anm_hf_string(const json_t *object, const char *key, size_t *n, anm_arena *a)
+{
+    const json_t *s = json_object_get(object, key);
+    *n = json_string_length(s); /* 0 for what is none */
+    if (!json_is_string(s)) return NULL;
+    return anm_arena_strndup(a, json_string_value(s), *n);
+}
+
 /* The "type" of a step, "?" where it has none. */
-const char *anm_hf_type(const json_t *object);
-bool anm_hf_bool(const json_t *object, const char *key, bool otherwise);
+static inline const char *anm_hf_type(const json_t *object)
+{
+    const char *type = json_string_value(json_object_get(object, "type"));
+    return type ? type : "?";
+}
+
+static inline bool anm_hf_bool(const json_t *object, const char *key, bool otherwise)
+{
+    const json_t *v = json_object_get(object, key);
+    return json_is_boolean(v) ? json_is_true(v) : otherwise;
+}
 
 #endif
