@@ -36,7 +36,7 @@ spm     src/token/spm.c src/token/spm_norm.c src/token/spm_encode.c
 text    src/token/bpe.c src/token/split.c src/base/utf8.h
 chat    src/chat/jinja_lex.c src/chat/jinja_parse.c src/chat/jinja_eval.c src/chat/jinja_value.c src/chat/jinja_call.c
 engine  src/run/engine_join.c src/run/engine_load.c src/run/engine_roles.c src/run/engine_legacy.c
-plan    src/plan/lower.c src/plan/lower_attention.c src/plan/lower_math.c src/plan/lower_move.c src/plan/view.c src/plan/run.c
+plan    src/plan/lower.c src/plan/lower_sym.c src/plan/lower_attention.c src/plan/lower_math.c src/plan/lower_move.c src/plan/view.c src/plan/run.c
 END
 
 for name in "$@"; do

@@ -70,8 +70,11 @@ typedef struct anm_lower {
     const anm_mil_op *op; /* being lowered */
 } anm_lower;
 
-/* Ends the attempt; gives NULL. */
+#define ANM_ROW_FLOATS_MAX ((int64_t)1 << 36) /* far beyond any model; so that sizes in bytes cannot wrap */
+
+/* End the attempt; give NULL. */
 anm_sym *anm_lower_no(anm_lower *l, const char *why);
+void *anm_lower_no_memory(anm_lower *l);
 
 anm_sym *anm_lower_new(anm_lower *l, anm_meaning kind, const anm_mil_value *v);
 /* The meaning of a value, or of an argument, or NULL (and the attempt ends). */
