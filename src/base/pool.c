@@ -105,9 +105,9 @@ static void *work(void *arg)
     uint32_t seen = 0;
     for (;;) {
         wait_turn(s.pool, own, seen);
-        if (atomic_load(&s.pool->quit)) return NULL;
         atomic_store(&own->inside, seen | 1);
         uint32_t gate = atomic_load(&s.pool->gate);
+        if (atomic_load(&s.pool->quit)) return NULL; /* after the gate: whoever has seen its last turn must see this */
         seen = gate & ~OPEN;
         if (gate & OPEN) take(s.pool, s.index);
         atomic_store_explicit(&own->inside, seen, memory_order_release);

@@ -133,6 +133,23 @@ static void take_some(void *ctx, unsigned thread)
 }
 
 /* The caller always comes, the others once or not at all; and whoever came is through. */
+/* A worker that comes late to the last loop must still learn that there is no next one. */
+static void pool_ends_right_after_a_loop(void **state)
+{
+    (void)state;
+    alarm(120); /* where it waits for ever */
+    for (int round = 0; round < 5000; round++) {
+        anm_pool *p;
+        anm_error err;
+        tally t = {0};
+        assert_int_equal(anm_pool_new(&p, 4, &err), 0);
+        for (int i = 0; i < round % 4; i++) anm_pool_run(p, add_index, &t, 4);
+        anm_pool_free(p);
+        assert_int_equal(t.calls, round % 4 * 4);
+    }
+    alarm(0);
+}
+
 static void pool_shares_a_loop(void **state)
 {
     (void)state;
@@ -301,6 +318,7 @@ int main(void)
         cmocka_unit_test(cursor_fails_once_and_stays_failed),
         cmocka_unit_test(arena_keeps_its_limit),
         cmocka_unit_test(pool_runs_every_index_once),
+        cmocka_unit_test(pool_ends_right_after_a_loop),
         cmocka_unit_test(pool_shares_a_loop),
         cmocka_unit_test(outfile_is_whole_or_not_there),
         cmocka_unit_test(early_writing_changes_nothing),
