@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A chat template, and a conversation through it. The first byte of the input says how many messages there are and whose
- * turn it is. Each message holds a byte that the template does not have: it must never count as the template's own words. */
+ * turn it is, and whether the template's last bytes are also the token that begins texts. Each message holds a byte that the
+ * template does not have: it must never count as the template's own words. */
 #include "fuzz.h"
 
 #include "chat/chat.h"
@@ -46,7 +47,9 @@ void fuzz_one(const uint8_t *data, size_t size)
         const char *text = say[i % 3];
         talk[i] = (anm_chat_message){role[(i + (data[0] >> 3)) % 3], text, strlen(text)};
     }
-    const anm_chat_opts opts = {.add_generation_prompt = data[0] & 0x80, .bos_token = "<s>", .eos_token = "</s>", .now = 1700000000};
+    char own[8] = "<s>"; /* a token may spell any bytes */
+    if (data[0] & 0x40 && size > 4) memcpy(own, data + size - 3, 3);
+    const anm_chat_opts opts = {.add_generation_prompt = data[0] & 0x80, .bos_token = own, .eos_token = "</s>", .now = 1700000000};
     if (anm_chat_render(&out, t, talk, n, &opts, &err) == 0) {
         if (!says_mark(data + 1, size - 1)) judge(&out);
         anm_chat_text_free(&out);

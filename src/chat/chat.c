@@ -84,12 +84,12 @@ void anm_chat_template_free(anm_chat_template *t)
 
 /* ---- rendering ---- */
 
-/* A text that a message holds: valid UTF-8, every byte marked. */
-static int message_text(jj_run *r, jj_value *out, const char *p, size_t n)
+/* A text from outside as valid UTF-8; `said`: a message holds it, so every byte is marked. */
+static int outside_text(jj_run *r, jj_value *out, const char *p, size_t n, bool said)
 {
     jj_text t = {0};
     uint8_t mark[256];
-    memset(mark, 1, sizeof mark);
+    memset(mark, said, sizeof mark);
     for (size_t i = 0; i < n;) {
         size_t good = anm_utf8_valid(p + i, n - i);
         for (size_t k = 0; k < good; k += sizeof mark) {
@@ -107,13 +107,25 @@ static int message_text(jj_run *r, jj_value *out, const char *p, size_t n)
     return 0;
 }
 
+static int message_text(jj_run *r, jj_value *out, const char *p, size_t n)
+{
+    return outside_text(r, out, p, n, true);
+}
+
+/* A token that begins or ends texts, which may spell any bytes; NULL: there is none. */
+static int token_text(jj_run *r, jj_value *out, const char *token)
+{
+    return outside_text(r, out, token, token ? strlen(token) : 0, false);
+}
+
 /* The names that transformers gives to a template. */
 static int define_all(jj_run *r, const anm_chat_message *messages, size_t n, const anm_chat_opts *opts)
 {
     jj_value list, none = {.type = JJ_NONE}, prompt = {.type = JJ_BOOL, .b = opts->add_generation_prompt};
-    jj_value bos = jj_str(opts->bos_token ? opts->bos_token : ""), eos = jj_str(opts->eos_token ? opts->eos_token : "");
-    jj_value role = jj_str("role"), content = jj_str("content");
-    int rc = jj_seq_new(r, &list);
+    jj_value bos, eos, role = jj_str("role"), content = jj_str("content");
+    int rc = token_text(r, &bos, opts->bos_token);
+    if (!rc) rc = token_text(r, &eos, opts->eos_token);
+    if (!rc) rc = jj_seq_new(r, &list);
     for (size_t i = 0; !rc && i < n; i++) {
         jj_value m, who, what;
         if ((rc = jj_map_new(r, &m)) || (rc = message_text(r, &who, messages[i].role, strlen(messages[i].role))) ||

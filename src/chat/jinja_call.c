@@ -102,7 +102,7 @@ static int split(jj_run *r, jj_value *out, const jj_value *v, const jj_value *by
     if (right && most >= 0) return jj_fail(r, ANM_ERR_UNSUPPORTED, "rsplit with a count is not one that we do");
     if (by) {
         if (!by->s.n) return jj_fail(r, ANM_ERR_USAGE, "splits by the empty text");
-        for (; most != 0 && find(r, &at, v, done, by); done = at + by->s.n, most--) {
+        for (; most != 0 && find(r, &at, v, done, by); done = at + by->s.n, most -= most > 0) {
             jj_value part = jj_cut(v, done, at);
             if ((rc = jj_seq_add(r, out->seq, &part))) return rc;
         }
@@ -126,8 +126,9 @@ static int split(jj_run *r, jj_value *out, const jj_value *v, const jj_value *by
 /* ---- arguments ---- */
 
 /* The argument at `place`, or of that name; NULL when it is not given. */
-static const jj_value *argument(const jj_args *args, size_t place, const char *name)
+static const jj_value *argument(jj_run *r, const jj_args *args, size_t place, const char *name)
 {
+    jj_charge(r, JJ_ITEM * args->n);
     for (size_t i = 0, at = 0; i < args->n; i++) {
         if (!args->name[i] && at++ == place) return &args->v[i];
         if (args->name[i] && strlen(name) == args->name_n[i] && memcmp(args->name[i], name, args->name_n[i]) == 0) return &args->v[i];
@@ -137,7 +138,7 @@ static const jj_value *argument(const jj_args *args, size_t place, const char *n
 
 static int text_argument(jj_run *r, const jj_value **out, const jj_node *of, const jj_args *args, size_t place, const char *name)
 {
-    const jj_value *v = argument(args, place, name);
+    const jj_value *v = argument(r, args, place, name);
     *out = NULL;
     if (!v || v->type == JJ_NONE) return 0;
     if (v->type != JJ_STR) return jj_fail(r, ANM_ERR_USAGE, "%.*s is given %s, not a text", (int)of->n, of->s, jj_type_name(v));
@@ -154,7 +155,7 @@ static int must_be_text(jj_run *r, const jj_node *of, const jj_value *v)
 
 static int ends(jj_run *r, jj_value *out, const jj_node *name, const jj_value *v, const jj_args *args, bool start)
 {
-    const jj_value *what = argument(args, 0, "");
+    const jj_value *what = argument(r, args, 0, "");
     jj_seq one = {.v = (jj_value *)(uintptr_t)what, .n = 1};
     const jj_seq *list = what && what->type == JJ_SEQ ? what->seq : &one;
     *out = (jj_value){.type = JJ_BOOL};
@@ -170,7 +171,7 @@ static int ends(jj_run *r, jj_value *out, const jj_node *name, const jj_value *v
 
 static int string_method(jj_run *r, jj_value *out, const jj_node *name, const jj_value *v, const jj_args *args)
 {
-    const jj_value *a, *b, *count = argument(args, 1, "maxsplit");
+    const jj_value *a, *b, *count = argument(r, args, 1, "maxsplit");
     int rc;
     if (jj_is(name, "startswith") || jj_is(name, "endswith")) return ends(r, out, name, v, args, name->s[0] == 's');
     if ((rc = text_argument(r, &a, name, args, 0, "sep"))) return rc;
@@ -208,7 +209,7 @@ static int map_method(jj_run *r, jj_value *out, const jj_node *name, const jj_va
 {
     int rc;
     if (jj_is(name, "get")) {
-        const jj_value *key = argument(args, 0, ""), *otherwise = argument(args, 1, "");
+        const jj_value *key = argument(r, args, 0, ""), *otherwise = argument(r, args, 1, "");
         if (!key) return jj_fail(r, ANM_ERR_USAGE, "get without a key");
         if ((rc = jj_item(r, out, v, key))) return rc;
         if (out->type == JJ_UNDEFINED) *out = otherwise ? *otherwise : (jj_value){.type = JJ_NONE};
@@ -291,7 +292,7 @@ static int join(jj_run *r, jj_value *out, const jj_value *list, const jj_value *
 static int by_attribute(jj_run *r, jj_value *out, const jj_node *name, const jj_value *list, const jj_args *args)
 {
     bool map = jj_is(name, "map"), reject = name->s[0] == 'r', whole = jj_is(name, "select") || jj_is(name, "reject");
-    const jj_value *key = whole ? NULL : argument(args, map ? SIZE_MAX : 0, "attribute"), *test = argument(args, !whole, "");
+    const jj_value *key = whole ? NULL : argument(r, args, map ? SIZE_MAX : 0, "attribute"), *test = argument(r, args, !whole, "");
     size_t skip = whole ? 1 : 2;
     int rc = jj_seq_new(r, out);
     if (rc) return rc;
@@ -331,7 +332,7 @@ static int list_filter(jj_run *r, jj_value *out, const jj_node *name, const jj_v
         *out = n ? list.seq->v[n - 1] : (jj_value){.type = JJ_UNDEFINED};
     } else if (jj_is(name, "join")) {
         if ((rc = text_argument(r, &by, name, args, 0, "d"))) return rc;
-        if (argument(args, 1, "attribute")) return jj_fail(r, ANM_ERR_UNSUPPORTED, "join by an attribute is not one that we do");
+        if (argument(r, args, 1, "attribute")) return jj_fail(r, ANM_ERR_UNSUPPORTED, "join by an attribute is not one that we do");
         return join(r, out, &list, by);
     } else if (jj_is(name, "list") || jj_is(name, "reverse")) {
         bool reverse = name->s[0] == 'r';
@@ -370,8 +371,8 @@ int jj_filter(jj_run *r, jj_value *out, const jj_node *name, const jj_value *v, 
     const jj_value *a, *b;
     int rc;
     if (jj_is(name, "default") || jj_is(name, "d")) {
-        a = argument(args, 0, "default_value");
-        b = argument(args, 1, "boolean");
+        a = argument(r, args, 0, "default_value");
+        b = argument(r, args, 1, "boolean");
         bool missing = v->type == JJ_UNDEFINED || (b && jj_truth(b) && !jj_truth(v));
         *out = !missing ? *v : a ? *a : jj_str("");
         return 0;
@@ -417,9 +418,24 @@ bool jj_test_known(const char *name, size_t n)
     return false;
 }
 
+/* Is v an item of `all`, a key, or a part of a text? */
+static int is_in(jj_run *r, bool *out, const jj_value *v, const jj_value *all)
+{
+    jj_value items;
+    size_t at;
+    *out = false;
+    if (all->type == JJ_STR) {
+        *out = v->type == JJ_STR && find(r, &at, all, 0, v);
+        return 0;
+    }
+    int rc = items_of(r, &items, all);
+    for (size_t i = 0; !rc && i < items.seq->n && !*out; i++) *out = jj_equal(r, &items.seq->v[i], v, 0);
+    return rc;
+}
+
 int jj_test(jj_run *r, bool *out, const jj_node *name, const jj_value *v, const jj_args *args)
 {
-    const jj_value *a = argument(args, 0, "other");
+    const jj_value *a = argument(r, args, 0, "other");
     jj_type k = v->type;
     bool list = k == JJ_SEQ || k == JJ_MAP || k == JJ_STR;
     if (jj_is(name, "defined")) *out = k != JJ_UNDEFINED;
@@ -442,13 +458,7 @@ int jj_test(jj_run *r, bool *out, const jj_node *name, const jj_value *v, const 
     } else if (!a) {
         return jj_fail(r, ANM_ERR_USAGE, "the test '%.*s' lacks what to compare with", (int)name->n, name->s);
     } else if (jj_is(name, "in")) {
-        jj_value all;
-        int rc = items_of(r, &all, a);
-        if (rc) return rc;
-        *out = false;
-        for (size_t i = 0; i < all.seq->n; i++) *out = *out || jj_equal(r, &all.seq->v[i], v, 0);
-        size_t at;
-        if (a->type == JJ_STR && k == JJ_STR) *out = find(r, &at, a, 0, v);
+        return is_in(r, out, v, a);
     } else {
         *out = jj_equal(r, v, a, 0) != jj_is(name, "ne");
     }

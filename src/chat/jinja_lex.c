@@ -86,10 +86,10 @@ static int string(struct lexer *l)
             const char *e = c ? strchr(from_to, c) : NULL;
             while (e && (e - from_to) % 2) e = strchr(e + 1, c);
             size_t hex = c == 'x' ? 2 : c == 'u' ? 4 : 0;
-            char digits[5] = {0}, *end = digits;
+            char digits[5] = {0};
             if (hex && l->n - l->i >= hex) memcpy(digits, l->p + l->i, hex);
-            unsigned long code = hex ? strtoul(digits, &end, 16) : 0;
-            if (hex && end == digits + hex && !(code >= 0xD800 && code < 0xE000)) {
+            unsigned long code = hex ? strtoul(digits, NULL, 16) : 0;
+            if (hex && strspn(digits, "0123456789abcdefABCDEF") == hex && !(code >= 0xD800 && code < 0xE000)) {
                 char u[4];
                 anm_buf_put(&b, u, anm_utf8_put(u, (uint32_t)code));
                 l->i += hex;

@@ -47,27 +47,29 @@ void conversation_cut(conversation *c, size_t keep)
         free((void *)(uintptr_t)c->message[--c->n].content);
 }
 
-/* The spelling of a special token, as a string of its own; NULL where there is none. */
-static char *spelling(const anm_tokenizer *tok, int32_t id)
+/* The text of a special token, as a string of its own; NULL where there is none. */
+static int text_of(char **out, const anm_tokenizer *tok, int32_t id, anm_error *err)
 {
-    if (id < 0) return NULL;
     const char *bytes;
     size_t n;
+    *out = NULL;
+    if (id < 0) return 0;
     anm_tokenizer_piece(&bytes, &n, tok, id, true);
-    char *s = malloc(n + 1);
-    if (!s) return NULL;
-    memcpy(s, bytes, n);
-    s[n] = 0;
-    return s;
+    *out = malloc(n + 1);
+    if (!*out) return anm_fail_memory(err, "the conversation");
+    memcpy(*out, bytes, n);
+    (*out)[n] = 0;
+    return 0;
 }
 
 int conversation_tokens(int32_t **ids, size_t *count, const conversation *c, anm_error *err)
 {
-    char *bos = spelling(c->tok, anm_tokenizer_bos(c->tok)),
-         *eos = spelling(c->tok, anm_tokenizer_eos(c->tok));
-    const anm_chat_opts opts = {.add_generation_prompt = true, .bos_token = bos, .eos_token = eos};
+    char *bos, *eos = NULL;
     anm_chat_text text = {0};
-    int rc = anm_chat_render(&text, c->template, c->message, c->n, &opts, err);
+    int rc = text_of(&bos, c->tok, anm_tokenizer_bos(c->tok), err);
+    if (!rc) rc = text_of(&eos, c->tok, anm_tokenizer_eos(c->tok), err);
+    const anm_chat_opts opts = {.add_generation_prompt = true, .bos_token = bos, .eos_token = eos};
+    if (!rc) rc = anm_chat_render(&text, c->template, c->message, c->n, &opts, err);
     if (!rc) rc = anm_tokenizer_encode_parts(ids, count, c->tok, text.parts, text.n_parts, err);
     anm_chat_text_free(&text);
     free(bos);

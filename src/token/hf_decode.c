@@ -140,13 +140,13 @@ static void put_stripped(anm_buf *out, const anm_decode_step *s, const char *p, 
     anm_buf_put(out, p + start, n - start);
 }
 
-/* A token whose characters all spell bytes becomes these; any other stays as it is. */
+/* A token whose characters all spell bytes becomes these; any other stays as it is, as do bytes that another step made. */
 static void put_bytelevel(anm_buf *out, const char *p, size_t n)
 {
     size_t size = 0, before = out->size;
     char *room = anm_buf_grow(out, n);
     if (!room) return;
-    if (anm_bytelevel_decode(room, &size, p, n)) out->size = before + size;
+    if (anm_utf8_valid(p, n) == n && anm_bytelevel_decode(room, &size, p, n)) out->size = before + size;
     else memcpy(room, p, n);
 }
 

@@ -216,6 +216,9 @@ static const uint64_t budget_base = 50000000, budget_per_byte = 50;
 static const uint64_t time_base = 2000000000, time_per_byte = 2000; /* ns */
 static const uint64_t slow = 2000000; /* ns between two looks at a clock */
 enum { NEAR = 64, FAR = 4096, MATCHES_A_LOOK = 64 };
+/* Each step may run over all the rest of the text. So the more there is, the fewer places between two looks (FEW in any
+ * case), and the sooner a look. */
+enum { FEW = 16, REACH_BYTES = 16 << 20, LOOK_BYTES = 16 << 10 };
 static const uint32_t heap_kib = 256 * 1024;
 static const size_t jit_stack_most = (size_t)64 << 20;
 
@@ -237,6 +240,14 @@ static bool late(anm_matcher *m)
     if (m->now - m->asked < slow) return false;
     m->asked = m->now;
     return nanoseconds(CLOCK_THREAD_CPUTIME_ID) > m->until;
+}
+
+/* How many places the next call may try, of a text that has `left` bytes more. */
+static size_t reach_of(const anm_matcher *m, size_t left)
+{
+    size_t most = REACH_BYTES / (left + 1);
+    if (most < FEW) most = FEW;
+    return m->reach < most ? m->reach : most;
 }
 
 static int open_matcher(anm_matcher *m, anm_error *err)
@@ -279,12 +290,13 @@ int anm_match(anm_matcher *m, unsigned depth, const pcre2_code *code, const char
     size_t at = from;
     int rc;
     for (;;) {
-        const size_t last = n - at > m->reach ? at + m->reach : n; /* of the places that this call tries */
+        const size_t left = n - at, reach = reach_of(m, left), last = left > reach ? at + reach : n; /* place that this call tries */
         pcre2_set_offset_limit(m->context, last);
         pcre2_set_match_limit(m->context, limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX);
         rc = pcre2_match(code, (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK, m->data[depth], m->context);
         bool goes_on = rc == PCRE2_ERROR_NOMATCH && last < n, again = rc == PCRE2_ERROR_MATCHLIMIT;
-        if ((goes_on || again || ++m->matches == MATCHES_A_LOOK) && late(m))
+        m->matches += 1 + (unsigned)(left / LOOK_BYTES);
+        if ((goes_on || again || m->matches >= MATCHES_A_LOOK) && late(m))
             return anm_fail(err, ANM_ERR_LIMIT, "the tokenizer's pattern takes too long on this text (at byte %zu of a part of %zu)",
                             at, n);
         if (goes_on) {

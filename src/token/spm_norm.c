@@ -10,7 +10,8 @@
 
 #include <string.h>
 
-enum { LONGEST_RIGHT = 1024 }; /* Unicode's longest is 33 (U+FDFA) */
+enum { LONGEST_LEFT = 256, LONGEST_RIGHT = 1024 }; /* bytes; the rules that SentencePiece brings along have 12 and 33 */
+#define TOO_LONG SIZE_MAX
 
 int anm_charsmap_open(anm_charsmap *m, const uint8_t *data, size_t n, anm_error *err)
 {
@@ -46,13 +47,15 @@ static bool begins_character(char c)
     return ((uint8_t)c & 0xC0) != 0x80;
 }
 
-/* The longest rule that begins text: the length of its left side (0: none) and its right side. Text stays valid UTF-8: a
- * side that cuts a character in two is no rule's. */
+/* The longest rule that begins text: the length of its left side (0: none; TOO_LONG: the rules go on and on, as a trie
+ * may whose units lead back to themselves) and its right side. Text stays valid UTF-8: a side that cuts a character in two
+ * is no rule's. */
 static size_t longest_rule(const anm_charsmap *m, const char *text, size_t n, const char **right)
 {
     size_t best = 0, at = offset_of(unit_at(m, 0));
     uint32_t value = 0;
     for (size_t i = 0; i < n; i++) {
+        if (i == LONGEST_LEFT) return TOO_LONG;
         uint8_t byte = (uint8_t)text[i];
         if (!byte) break;
         at ^= byte;
@@ -68,7 +71,7 @@ static size_t longest_rule(const anm_charsmap *m, const char *text, size_t n, co
     return best;
 }
 
-/* One step through the text: how many bytes it takes, and what they become. */
+/* One step through the text: how many bytes it takes (or TOO_LONG), and what they become. */
 static size_t step(const anm_spm *s, const char *text, size_t n, const char **to, size_t *to_n)
 {
     size_t len = 0;
@@ -78,7 +81,7 @@ static size_t step(const anm_spm *s, const char *text, size_t n, const char **to
         return len;
     }
     if (s->charsmap.n_units && (len = longest_rule(&s->charsmap, text, n, to)) > 0) {
-        *to_n = strlen(*to);
+        *to_n = len == TOO_LONG ? 0 : strlen(*to);
         return len;
     }
     *to = text;
@@ -103,7 +106,7 @@ int anm_spm_normalize(anm_buf *out, const anm_spm *s, const char *text, size_t n
     bool after_space = s->o.remove_extra_spaces;
     while (s->o.remove_extra_spaces && i < n) {
         len = step(s, text + i, n - i, &to, &to_n);
-        if (to_n != 1 || *to != ' ') break;
+        if (len == TOO_LONG || to_n != 1 || *to != ' ') break;
         i += len;
     }
     if (i == n) return 0;
@@ -115,6 +118,8 @@ int anm_spm_normalize(anm_buf *out, const anm_spm *s, const char *text, size_t n
     }
     for (; i < n && !out->bad; i += len) {
         len = step(s, text + i, n - i, &to, &to_n);
+        if (len == TOO_LONG)
+            return anm_fail(err, ANM_ERR_LIMIT, "a normalizer's rule is longer than %d bytes", LONGEST_LEFT);
         while (after_space && to_n && *to == ' ') {
             to++;
             to_n--;

@@ -305,9 +305,54 @@ static void builtins_are_there(void **state)
     assert_int_equal(anm_chat_template_builtin(&t, "vicuna", &err), ANM_ERR_USAGE);
 }
 
+static void renders(const char *template, const char *message, size_t n, const char *bos, const char *says)
+{
+    const anm_chat_message talk[] = {{"user", message, n}};
+    const anm_chat_opts opts = {.bos_token = bos};
+    anm_chat_template *t = parse(template);
+    anm_chat_text out;
+    anm_error err = {0};
+    if (anm_chat_render(&out, t, talk, 1, &opts, &err)) fail_msg("%s: %s", template, err.text);
+    assert_string_equal(out.text, says);
+    anm_chat_text_free(&out);
+    anm_chat_template_free(t);
+}
+
+/* The token that begins texts is one of a file's, and may be a byte that no text has. */
+static void a_token_may_spell_any_bytes(void **state)
+{
+    (void)state;
+    renders("{{ bos_token }}|{{ bos_token[0] }}|{{ bos_token.split()|join }}|{{ bos_token|length }}", "", 0, "\xf0", "\xef\xbf\xbd|\xef\xbf\xbd|\xef\xbf\xbd|1");
+    renders("{{ bos_token|upper }}", "", 0, "a\xc3", "A\xef\xbf\xbd");
+    renders("{{ bos_token }}", "", 0, NULL, "");
+}
+
+static void asking_what_a_message_holds_takes_no_memory(void **state)
+{
+    (void)state;
+    enum { N = 300000 };
+    char *text = malloc(N);
+    assert_non_null(text);
+    memset(text, 'a', N);
+    text[N - 1] = 'x';
+    renders("{% for m in messages %}{% for i in range(9) %}{{ 'x' in m.content }}{{ 'xx' in m.content }}{% endfor %}{% endfor %}", text, N, NULL,
+            "TrueFalseTrueFalseTrueFalseTrueFalseTrueFalseTrueFalseTrueFalseTrueFalseTrueFalse");
+    free(text);
+}
+
+static void odd_counts_and_escapes(void **state)
+{
+    (void)state;
+    renders("{{ 'a,b'.split(',', -(2**62)*2)|join('+') }}", "", 0, NULL, "a+b");
+    renders("{{ '\\x-1\\u-001\\x41' }}", "", 0, NULL, "\\x-1\\u-001A");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_token_may_spell_any_bytes),
+        cmocka_unit_test(asking_what_a_message_holds_takes_no_memory),
+        cmocka_unit_test(odd_counts_and_escapes),
         cmocka_unit_test(own_templates_render_as_jinja2_renders_them),
         cmocka_unit_test(real_templates_render_as_jinja2_renders_them),
         cmocka_unit_test(what_a_user_spells_stays_text),
