@@ -36,7 +36,10 @@ void *anm_arena_alloc(anm_arena *a, size_t size)
     struct anm_arena_block *b = a->head;
     if (!b || b->size - b->used < size) {
         size_t room = size > BLOCK / 4 ? size : BLOCK;
-        if (a->limit && (room > a->limit || a->total > a->limit - room)) return NULL;
+        if (a->limit && (room > a->limit || a->total > a->limit - room)) {
+            a->over = true;
+            return NULL;
+        }
         struct anm_arena_block *fresh = malloc(sizeof *fresh + room);
         if (!fresh) return NULL;
         fresh->size = room;

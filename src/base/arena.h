@@ -6,6 +6,7 @@
 #ifndef ANM_BASE_ARENA_H
 #define ANM_BASE_ARENA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,6 +14,7 @@ typedef struct anm_arena {
     struct anm_arena_block *head;
     size_t total; /* bytes taken from the system */
     size_t limit; /* the most that may be taken; 0: no limit. Readers of foreign files set it. */
+    bool over;    /* more than that was asked for */
 } anm_arena;
 
 void anm_arena_init(anm_arena *a);

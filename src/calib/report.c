@@ -2,6 +2,7 @@
 #include "calib/report.h"
 #include "eager/eager.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -65,7 +66,7 @@ static double at_y(const plot *p, double v)
 /* Grows the plot's range so that v is in it. */
 static void hold(plot *p, double v)
 {
-    if (!(v > 0)) return;
+    if (!(v > 0 && v <= DBL_MAX)) return; /* a work file may say anything */
     double l = log10(v);
     if (p->low > p->high) p->low = p->high = l;
     p->low = l < p->low ? l : p->low;

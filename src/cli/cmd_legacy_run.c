@@ -88,10 +88,10 @@ static int form_eager(words *w, anm_error *err)
     int64_t all = o->gave_max_seq ? o->max_seq_length : 128;
     f->fp16 = !w->dtype || !strcmp(w->dtype, "fp16");
     f->input_len = o->gave_input ? o->input_len : 1;
-    f->cache_len = o->gave_cache ? o->cache_len : all - f->input_len;
     if (f->input_len < 1 || f->input_len >= all)
         return anm_fail(err, ANM_ERR_USAGE, "--seq_length: %lld is not between 1 and what --max_seq_length %lld holds beside a cache",
                         (long long)f->input_len, (long long)all);
+    f->cache_len = o->gave_cache ? o->cache_len : all - f->input_len;
     if (f->cache_len < 1 || f->cache_len > all - f->input_len)
         return anm_fail(err, ANM_ERR_USAGE, "--cache_size: %lld is not between 1 and the %lld that --max_seq_length %lld leaves beside a step",
                         (long long)f->cache_len, (long long)(all - f->input_len), (long long)all);

@@ -28,12 +28,13 @@ anm_params anm_legacy_params(const anm_params *p)
 static int plan_lengths(anm_graph *g, anm_error *err)
 {
     anm_recipe *r = &g->recipe;
-    long long all = r->max_context_len, rows = r->input_len, rest = all - rows, table = g->model->params.table_rows;
+    long long all = r->max_context_len, rows = r->input_len, table = g->model->params.table_rows;
     if (all < 1) return anm_fail(err, ANM_ERR_USAGE, "--max_seq_length: must be 1 or more, not %lld", all);
     if (rows < 1) return anm_fail(err, ANM_ERR_USAGE, "--seq_length: must be 1 or more, not %lld", rows);
     if (all > table)
         return anm_fail(err, ANM_ERR_USAGE, "--max_seq_length: %lld is more than the %lld rows of the rotary tables "
                         "(max_context_len of params.json)", all, table);
+    long long rest = all - rows;
     if (rest < 1)
         return anm_fail(err, ANM_ERR_USAGE, "--seq_length: %lld leaves no room for a cache within --max_seq_length %lld; take "
                         "fewer, or a longer sequence", rows, all);

@@ -98,9 +98,12 @@ bool anm_mil_type_known(const anm_mil_type *t)
 bool anm_mil_type_count(const anm_mil_type *t, int64_t *count)
 {
     int64_t n = 1;
-    for (int i = 0; i < t->rank; i++)
-        if (t->dim[i] < 0 || !anm_mul_i64(n, t->dim[i], &n)) return false;
-    *count = n;
+    bool empty = false; /* a 0 hides nothing: strides are made of the other dimensions */
+    for (int i = 0; i < t->rank; i++) {
+        if (t->dim[i] < 0 || !anm_mul_i64(n, t->dim[i] ? t->dim[i] : 1, &n)) return false;
+        empty = empty || !t->dim[i];
+    }
+    *count = empty ? 0 : n;
     return true;
 }
 

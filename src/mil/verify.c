@@ -25,7 +25,7 @@ typedef struct checker {
 
 #define FAIL(c, ...) anm_fail((c)->err, ANM_ERR_FORMAT, __VA_ARGS__)
 
-/* No product of dimensions may overflow, nor the bytes of it; unknown ones count as 1. */
+/* No product of dimensions may overflow, nor the bytes of it; unknown ones count as 1, and those of 0. */
 static int check_type(checker *c, const anm_mil_value *v)
 {
     const anm_mil_type *t = &v->type;
@@ -33,7 +33,7 @@ static int check_type(checker *c, const anm_mil_value *v)
     uint64_t bytes;
     if (!anm_mil_type_sane(t)) return FAIL(c, "%%%s: a malformed type", v->name);
     for (int i = 0; i < t->rank; i++)
-        if (t->dim[i] != ANM_MIL_UNKNOWN_DIM && !anm_mul_i64(n, t->dim[i], &n))
+        if (t->dim[i] > 1 && !anm_mul_i64(n, t->dim[i], &n))
             return FAIL(c, "%%%s: its dimensions multiply to more than 2^63", v->name);
     if (!anm_mul_u64((uint64_t)n, 8, &bytes)) return FAIL(c, "%%%s: too large", v->name);
     return 0;

@@ -116,7 +116,7 @@ static anm_sym *lower_gather(anm_lower *l, const anm_mil_op *op)
     s->view = x->view;
     s->view.size[axis] = 1;
     s->view.stride[axis] = 0;
-    l->selected_at = l->p->n_steps;
+    if (l->selected_at < 0) l->selected_at = l->p->n_steps; /* the first: none may be before the last attention */
     return s;
 }
 
@@ -226,7 +226,9 @@ static anm_sym *lower_op(anm_lower *l, const anm_mil_op *op)
     case ANM_OP_SUB:
     case ANM_OP_REAL_DIV: return anm_lower_binary(l, op);
     case ANM_OP_SILU: {
-        anm_sym *x = anm_lower_arg(l, ANM_P_X), *s = x ? anm_lower_new(l, MEANS_SILU, op->outs[0]) : NULL;
+        anm_sym *x = anm_lower_arg(l, ANM_P_X);
+        if (x && x->kind == MEANS_SILU) x = anm_lower_force(l, x); /* else a chain of them, to be followed at each use */
+        anm_sym *s = x ? anm_lower_new(l, MEANS_SILU, op->outs[0]) : NULL;
         if (s) s->of = x;
         return s;
     }
@@ -321,6 +323,19 @@ static bool adds_result_of(const anm_plan_step *s, const anm_plan_step *prev)
     return false;
 }
 
+/* Puts a part at the end of the step's list; room doubles at powers of two. */
+static bool add_part(anm_lower *l, anm_plan_step *s, const anm_linear_part *part)
+{
+    if ((s->n_parts & (s->n_parts - 1)) == 0) {
+        anm_linear_part *grown = anm_arena_array(l->arena, (size_t)s->n_parts * 2, sizeof *grown);
+        if (!grown) return anm_lower_no_memory(l);
+        memcpy(grown, s->part, s->n_parts * sizeof *grown);
+        s->part = grown;
+    }
+    s->part[s->n_parts++] = *part;
+    return true;
+}
+
 /* Neighbouring linears of the same rows become one step: their rows are quantised once and their tiles shared out
  * together, in any order: so none may need another's result. */
 static bool merge_linears(anm_lower *l)
@@ -329,14 +344,9 @@ static bool merge_linears(anm_lower *l)
     int32_t n = 0;
     for (int32_t i = 0; i < p->n_steps; i++) {
         anm_plan_step *s = &p->step[i], *prev = n ? &p->step[n - 1] : NULL;
-        if (prev && s->kind == ANM_STEP_LINEAR && prev->kind == ANM_STEP_LINEAR && s->in == prev->in &&
+        if (prev && s->kind == ANM_STEP_LINEAR && s->n_parts == 1 && prev->kind == ANM_STEP_LINEAR && s->in == prev->in &&
             s->in_off == prev->in_off && prev->part[0].spec.cols == s->part[0].spec.cols && !adds_result_of(s, prev)) {
-            anm_linear_part *both = anm_arena_array(l->arena, prev->n_parts + s->n_parts, sizeof *both);
-            if (!both) return anm_lower_no_memory(l);
-            memcpy(both, prev->part, prev->n_parts * sizeof *both);
-            memcpy(both + prev->n_parts, s->part, s->n_parts * sizeof *both);
-            prev->part = both;
-            prev->n_parts += s->n_parts;
+            if (!add_part(l, prev, s->part)) return false;
             prev->width += s->width;
         } else {
             p->step[n++] = *s;
@@ -372,11 +382,18 @@ static bool place_buffers(anm_lower *l)
         int32_t last; /* its present user's last step */
     } place;
     place *at = anm_arena_array(l->arena, (size_t)p->n_bufs + 1, sizeof *at);
+    /* The buffers that a step is the first to use, each as its number and 1; 0 ends the list. */
+    int32_t *head = anm_arena_array(l->arena, (size_t)p->n_steps + 1, sizeof *head);
+    int32_t *next = anm_arena_array(l->arena, (size_t)p->n_bufs + 1, sizeof *next);
     int32_t n = 0;
-    if (!at) return anm_lower_no_memory(l);
+    if (!at || !head || !next) return anm_lower_no_memory(l);
+    for (int32_t b = p->n_bufs - 1; b >= 0; b--) {
+        if (p->buf[b].first < 0) continue;
+        next[b] = head[p->buf[b].first];
+        head[p->buf[b].first] = b + 1;
+    }
     for (int32_t i = 0; i < p->n_steps; i++)
-        for (int32_t b = 0; b < p->n_bufs; b++) {
-            if (p->buf[b].first != i) continue;
+        for (int32_t b = head[i] - 1; b >= 0; b = next[b] - 1) {
             int64_t width = (p->buf[b].width + 15) & ~(int64_t)15;
             int32_t best = -1;
             for (int32_t k = 0; k < n; k++)
@@ -416,11 +433,21 @@ static void show(const anm_lower *l, const anm_plan_look *look, anm_plan_stage s
     else anm_plan_print(look->to, l->p);
 }
 
+/* Is every dimension of every result known, and none 0? Views have no others. */
+static bool is_plain(const anm_mil_op *op)
+{
+    for (uint32_t i = 0; i < op->n_outs; i++)
+        for (int d = 0; d < op->outs[i]->type.rank; d++)
+            if (op->outs[i]->type.dim[d] < 1) return false;
+    return true;
+}
+
 /* The walk: every op's meaning. */
 static bool walk(anm_lower *l)
 {
     for (const anm_mil_op *op = l->m->fn->first; op; op = op->next) {
         l->op = op;
+        if (!is_plain(op)) return anm_lower_no(l, "a result of unknown shape, or without elements");
         if (op->code == ANM_OP_SPLIT) {
             if (!anm_lower_split(l, op)) return false;
             continue;
@@ -434,8 +461,14 @@ static bool walk(anm_lower *l)
     return outputs(l);
 }
 
+/* What lowering may take: norms' weights and biases as floats, and what is noted of each op. */
+enum { ARENA_BASE = 64 << 20, ARENA_PER_OP = 4096 };
+
 int anm_plan_lower(anm_plan *p, const anm_method *m, const anm_plan_look *look, anm_error *why)
 {
+    size_t ops = 0;
+    for (const anm_mil_op *op = m->fn->first; op; op = op->next) ops++;
+    p->arena.limit = ARENA_BASE + ARENA_PER_OP * ops;
     *why = (anm_error){0};
     anm_lower l = {.p = p, .m = m, .arena = &p->arena, .selected_at = -1, .err = why};
     l.at = anm_arena_array(l.arena, m->fn->n_values, sizeof *l.at);

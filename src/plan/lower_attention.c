@@ -12,6 +12,8 @@
 
 /* ---- joining ---- */
 
+enum { PARTS_MOST = 1 << 16 }; /* of a matrix; a vocabulary in pieces of 32 has a few thousand */
+
 static anm_sym *join_linears(anm_lower *l, anm_sym **x, uint32_t n)
 {
     anm_sym *s = anm_lower_new(l, MEANS_LINEAR, l->op->outs[0]);
@@ -22,17 +24,17 @@ static anm_sym *join_linears(anm_lower *l, anm_sym **x, uint32_t n)
     s->matrix.n_parts = 0;
     s->matrix.rows = 0;
     bool bias = false;
+    uint64_t parts = 0; /* one may stand in the list again and again, and be such a list itself */
     for (uint32_t i = 0; i < n; i++) {
-        s->matrix.n_parts += x[i]->matrix.n_parts;
+        parts += x[i]->matrix.n_parts;
+        if (parts > PARTS_MOST) return anm_lower_no(l, "a matrix of too many parts");
+        s->matrix.n_parts = (uint32_t)parts;
         s->matrix.rows += x[i]->matrix.rows;
         bias |= x[i]->matrix.bias != NULL;
     }
     s->matrix.part = anm_arena_array(l->arena, s->matrix.n_parts, sizeof *s->matrix.part);
     float *b = bias ? anm_arena_array(l->arena, (size_t)s->matrix.rows, sizeof *b) : NULL;
-    if (!s->matrix.part || (bias && !b)) {
-        anm_fail_memory(l->err, "plan");
-        return NULL;
-    }
+    if (!s->matrix.part || (bias && !b)) return anm_lower_no_memory(l);
     s->matrix.bias = b;
     anm_weight *to = s->matrix.part;
     for (uint32_t i = 0; i < n; i++) {
@@ -78,15 +80,20 @@ static anm_sym *keep(anm_lower *l, const anm_sym *cache, anm_sym *x, int64_t axi
     s->v = cache->v;
     s->n_heads = (int32_t)heads;
     s->kv_head = anm_arena_array(l->arena, (size_t)heads, sizeof *s->kv_head);
-    if (!s->kv_head) {
-        anm_fail_memory(l->err, "plan");
-        return NULL;
-    }
+    if (!s->kv_head) return anm_lower_no_memory(l);
     for (int32_t h = 0; h < (int32_t)heads; h++) s->kv_head[h] = h;
     s->rank = v->rank;
     memcpy(s->dim, v->size, sizeof s->dim);
     s->dim[axis] = m->cache_len + m->rows;
     return s;
+}
+
+/* Do two views of one shape walk alike, but for where they begin? */
+static bool same_steps(const anm_view *a, const anm_view *b)
+{
+    anm_view moved = *a;
+    moved.off = b->off;
+    return anm_view_equal(&moved, b);
 }
 
 /* (-b, a), where a and b are the halves of the same rows. */
@@ -96,7 +103,7 @@ static anm_sym *halves(anm_lower *l, const anm_sym *minus_b, const anm_sym *a)
     int last = b->view.rank - 1;
     int64_t n = b->view.size[last], step = b->view.stride[last];
     if (minus_b->factor != -1 || a->kind != MEANS_ROWS || !anm_view_same_shape(&a->view, &b->view) ||
-        a->view.buf != b->view.buf || a->view.off + n * step != b->view.off)
+        !same_steps(&a->view, &b->view) || a->view.off + n * step != b->view.off)
         return anm_lower_no(l, "parts that are not the halves of the same rows");
     anm_sym *s = anm_lower_new(l, MEANS_HALVES, l->op->outs[0]), *whole = s ? anm_lower_new(l, MEANS_ROWS, s->value) : NULL;
     if (!whole) return NULL;
@@ -116,10 +123,7 @@ anm_sym *anm_lower_concat(anm_lower *l, const anm_mil_op *op)
         mix)
         return anm_lower_no(l, "a list or an axis that is not plain");
     anm_sym **x = anm_arena_array(l->arena, list->count, sizeof *x);
-    if (!x) {
-        anm_fail_memory(l->err, "plan");
-        return NULL;
-    }
+    if (!x) return anm_lower_no_memory(l);
     for (uint32_t i = 0; i < list->count; i++) {
         x[i] = anm_lower_meaning(l, list->value[i]);
         if (!x[i]) return NULL;
@@ -167,7 +171,7 @@ static int32_t broadcast(anm_lower *l, int rank_a, const int64_t *a, int rank_b,
     *index_a = anm_arena_array(l->arena, (size_t)count, sizeof **index_a);
     *index_b = anm_arena_array(l->arena, (size_t)count, sizeof **index_b);
     if (!*index_a || !*index_b) {
-        anm_fail_memory(l->err, "plan");
+        anm_lower_no_memory(l);
         return 0;
     }
     for (int64_t i = 0; i < count; i++) {
@@ -263,10 +267,7 @@ static anm_sym *attend(anm_lower *l, const anm_sym *p, const anm_sym *values, co
     st->v_layer = values->layer;
     st->factor = p->factor;
     st->group = anm_arena_array(l->arena, (size_t)n + 1, sizeof *st->group);
-    if (!st->group) {
-        anm_fail_memory(l->err, "plan");
-        return NULL;
-    }
+    if (!st->group) return anm_lower_no_memory(l);
     for (int32_t h = 0; h < n; h++)
         if (h == 0 || p->kv_head[h] != p->kv_head[h - 1] || h - st->group[st->n_groups - 1] == ANM_HEADS_MAX)
             st->group[st->n_groups++] = h;
@@ -315,10 +316,7 @@ static anm_sym *lower_tile(anm_lower *l, const anm_mil_op *op)
     }
     s->n_heads = (int32_t)count;
     s->kv_head = anm_arena_array(l->arena, (size_t)count, sizeof *s->kv_head);
-    if (!s->kv_head) {
-        anm_fail_memory(l->err, "plan");
-        return NULL;
-    }
+    if (!s->kv_head) return anm_lower_no_memory(l);
     for (int64_t i = 0; i < count; i++) {
         int64_t left = i, from = 0, scale = 1;
         for (int d = n - 3; d >= 0; d--) {

@@ -18,6 +18,7 @@ anm_sym *anm_lower_no(anm_lower *l, const char *why)
 
 void *anm_lower_no_memory(anm_lower *l)
 {
+    if (l->arena->over) return anm_lower_no(l, "a plan of more memory than a program of this size needs");
     anm_fail_memory(l->err, "plan");
     return NULL;
 }

@@ -11,12 +11,15 @@
  * with "key" and "functionName". A call's arguments are the piece's inputs, then its outputs, in the order of the
  * package's metadata.json (or, where that is missing, of the function's own signature).
  */
-#define HASH_NONFATAL_OOM 1
 #include "run/engine_internal.h"
+#include "base/hash.h"
 #include "base/json.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#define HASH_NONFATAL_OOM 1
+#define HASH_FUNCTION(key, len, hash) (hash) = (unsigned)anm_hash(key, len, (uintptr_t)&anm_loaded_join)
 #include <uthash.h>
 
 /* ---- packages ---- */
@@ -155,18 +158,41 @@ static json_t *listed_names(const json_t *root, const char *function, const char
     return json_is_array(list) ? json_incref(list) : NULL;
 }
 
-static anm_mil_value *value_named(anm_mil_value **list, uint32_t n, const char *name)
+/* The inputs or the outputs of a piece, which a call's arguments stand for in the order of `names` (NULL: in their own). */
+typedef struct listing {
+    anm_mil_value **list;
+    uint32_t n;
+    json_t *names;
+    anm_mil_value **sorted; /* by name, once one was not where its name is */
+} listing;
+
+static int by_name(const void *a, const void *b)
 {
-    for (uint32_t i = 0; i < n && name; i++)
-        if (!strcmp(list[i]->name, name)) return list[i];
-    return NULL;
+    return strcmp((*(anm_mil_value *const *)a)->name, (*(anm_mil_value *const *)b)->name);
 }
 
-/* The i-th input or output of a piece, in the order of a call's arguments. */
-static anm_mil_value *in_order(anm_mil_value **list, uint32_t n, const json_t *names, uint32_t i)
+/* *out is the i-th, or NULL where the names name none. */
+static int in_order(anm_mil_value **out, listing *s, uint32_t i, anm_error *err)
 {
-    if (!names) return list[i];
-    return value_named(list, n, json_string_value(json_array_get(names, i)));
+    const char *name = json_string_value(json_array_get(s->names, i));
+    *out = NULL;
+    if (!s->names || (name && !strcmp(s->list[i]->name, name))) *out = s->list[i];
+    if (*out || !name) return 0;
+    if (!s->sorted) {
+        if (!(s->sorted = malloc(s->n * sizeof *s->sorted))) return anm_fail_memory(err, "program");
+        memcpy(s->sorted, s->list, s->n * sizeof *s->sorted);
+        qsort(s->sorted, s->n, sizeof *s->sorted, by_name);
+    }
+    const anm_mil_value like = {.name = name}, *key = &like;
+    anm_mil_value **found = bsearch(&key, s->sorted, s->n, sizeof *s->sorted, by_name);
+    if (found) *out = *found;
+    return 0;
+}
+
+static void end_listing(listing *s)
+{
+    json_decref(s->names);
+    free(s->sorted);
 }
 
 static anm_mil_type type_of_value(const anm_pte_value *v)
@@ -204,24 +230,26 @@ static int join_piece(join *j, const anm_mil_function *piece, const char *functi
     if (!map) return anm_fail_memory(err, "program");
     json_t *root = NULL;
     int rc = metadata ? anm_json_read(&root, metadata->data, metadata->size, 0, "metadata.json: not JSON", err) : 0;
-    json_t *ins = root ? listed_names(root, function, "inputNames") : NULL;
-    json_t *outs = root ? listed_names(root, function, "outputNames") : NULL;
+    listing ins = {piece->inputs, piece->n_inputs, root ? listed_names(root, function, "inputNames") : NULL, NULL};
+    listing outs = {piece->outputs, piece->n_outputs, root ? listed_names(root, function, "outputNames") : NULL, NULL};
     for (uint32_t i = 0; i < piece->n_inputs && !rc; i++) {
-        const anm_mil_value *in = in_order(piece->inputs, piece->n_inputs, ins, i);
+        anm_mil_value *in;
+        if ((rc = in_order(&in, &ins, i, err))) break;
         rc = in ? bind_input(j, map, in, call->args[i], err)
                 : anm_fail(err, ANM_ERR_FORMAT, "metadata.json names an input that its function does not have");
     }
     for (const anm_mil_op *op = piece->first; op && !rc; op = op->next) rc = copy_op(j, map, op, err);
     for (uint32_t i = 0; i < piece->n_outputs && !rc; i++) {
-        const anm_mil_value *o = in_order(piece->outputs, piece->n_outputs, outs, i);
+        anm_mil_value *o;
+        if ((rc = in_order(&o, &outs, i, err))) break;
         uint32_t index = call->args[piece->n_inputs + i];
         if (!o) rc = anm_fail(err, ANM_ERR_FORMAT, "metadata.json names an output that its function does not have");
         else if (index >= j->m->n_values)
             rc = anm_fail(err, ANM_ERR_FORMAT, "a call's argument is no value of its method");
         else if (!(j->at[index] = mapped(j, map, o))) rc = anm_fail_memory(err, "program");
     }
-    json_decref(ins);
-    json_decref(outs);
+    end_listing(&ins);
+    end_listing(&outs);
     json_decref(root);
     free(map);
     return rc;

@@ -10,6 +10,7 @@
 #include "base/half.h"
 #include "run/engine_internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* Far beyond any program, and small enough that products of sizes cannot wrap. */
@@ -113,39 +114,36 @@ static bool in_range(int64_t i, uint32_t n)
     return i >= 0 && i < (int64_t)n;
 }
 
-/* What the graph appends to `cache`: the second operand of the concat whose first is the cache. */
-static const anm_mil_value *appended_to(const anm_mil_function *fn, const anm_mil_value *cache)
+/* By a value's id, what the graph appends to it (the second operand of the first concat whose first it is): an output's number
+ * and 1, or -1 where that is no output; 0: nothing. Free it; NULL: no memory. */
+static int32_t *appended_outputs(const anm_mil_function *fn)
 {
-    for (const anm_mil_op *op = fn->first; op; op = op->next) {
-        if (op->code != ANM_OP_CONCAT) continue;
-        const anm_mil_arg *a = anm_mil_args_of(op, ANM_P_VALUES);
-        if (a && a->count == 2 && a->value[0] == cache) return a->value[1];
+    int32_t *number = calloc((size_t)fn->n_values + 1, sizeof *number), *to = calloc((size_t)fn->n_values + 1, sizeof *to);
+    for (uint32_t i = fn->n_outputs; number && to && i-- > 0;) number[fn->outputs[i]->id] = (int32_t)i + 1;
+    for (const anm_mil_op *op = fn->first; number && to && op; op = op->next) {
+        const anm_mil_arg *a = op->code == ANM_OP_CONCAT ? anm_mil_args_of(op, ANM_P_VALUES) : NULL;
+        if (!a || a->count != 2 || to[a->value[0]->id]) continue;
+        int32_t n = number[a->value[1]->id];
+        to[a->value[0]->id] = n ? n : -1;
     }
-    return NULL;
+    if (!number) {
+        free(to);
+        to = NULL;
+    }
+    free(number);
+    return to;
 }
 
-static int32_t output_index(const anm_mil_function *fn, const anm_mil_value *v)
+/* The cache of each layer; `appended`: of appended_outputs. */
+static int read_caches(anm_method *m, anm_loaded *l, const char *prefix, const uint8_t *spec, int64_t n, const int32_t *appended,
+                       anm_error *err)
 {
-    for (uint32_t i = 0; i < fn->n_outputs; i++)
-        if (fn->outputs[i] == v) return (int32_t)i;
-    return -1;
-}
-
-static int find_caches(anm_method *m, anm_loaded *l, const char *prefix, anm_error *err)
-{
-    const uint8_t *spec;
-    int64_t n;
-    int rc = need_ints(&spec, &n, l, prefix, "kv_cache_specs", 5, err);
-    if (rc) return rc;
-    if (n > LAYERS_MAX) return anm_fail(err, ANM_ERR_FORMAT, "%skv_cache_specs has too many rows", prefix);
     anm_engine_info *info = &l->info;
     bool first = info->n_layers == 0;
     if (first) {
         info->n_layers = n;
         info->cache_len = int_at(spec, 4);
     }
-    m->kv = anm_arena_array(&l->arena, (size_t)n, sizeof *m->kv);
-    if (!m->kv) return anm_fail_memory(err, "program");
     const anm_mil_function *fn = m->fn;
     for (int64_t i = 0; i < n; i++) {
         int64_t k_in = int_at(spec, 5 * i), k_out = int_at(spec, 5 * i + 1), v_in = int_at(spec, 5 * i + 2),
@@ -156,9 +154,9 @@ static int find_caches(anm_method *m, anm_loaded *l, const char *prefix, anm_err
             return anm_fail(err, ANM_ERR_FORMAT, "%skv_cache_specs does not fit the method's inputs and outputs",
                             prefix);
         const anm_mil_value *k = fn->inputs[k_in], *v = fn->inputs[v_in];
-        int32_t k_graph = output_index(fn, appended_to(fn, k)), v_graph = output_index(fn, appended_to(fn, v));
-        m->kv[i] = (anm_kv_io){(int32_t)k_in, (int32_t)v_in, k_graph >= 0 ? k_graph : (int32_t)k_out,
-                               v_graph >= 0 ? v_graph : (int32_t)v_out};
+        int32_t k_graph = appended[k->id], v_graph = appended[v->id];
+        m->kv[i] = (anm_kv_io){(int32_t)k_in, (int32_t)v_in, k_graph > 0 ? k_graph - 1 : (int32_t)k_out,
+                               v_graph > 0 ? v_graph - 1 : (int32_t)v_out};
         if (first && i == 0) {
             if (k->type.rank != 4 || (k->type.dtype != ANM_DT_F16 && k->type.dtype != ANM_DT_F32))
                 return anm_fail(err, ANM_ERR_UNSUPPORTED, "a cache is not [1, heads, entries, width] of floats");
@@ -175,11 +173,25 @@ static int find_caches(anm_method *m, anm_loaded *l, const char *prefix, anm_err
     return 0;
 }
 
+static int find_caches(anm_method *m, anm_loaded *l, const char *prefix, anm_error *err)
+{
+    const uint8_t *spec;
+    int64_t n;
+    int rc = need_ints(&spec, &n, l, prefix, "kv_cache_specs", 5, err);
+    if (rc) return rc;
+    if (n > LAYERS_MAX) return anm_fail(err, ANM_ERR_FORMAT, "%skv_cache_specs has too many rows", prefix);
+    m->kv = anm_arena_array(&l->arena, (size_t)n, sizeof *m->kv);
+    int32_t *appended = m->kv ? appended_outputs(m->fn) : NULL;
+    rc = appended ? read_caches(m, l, prefix, spec, n, appended, err) : anm_fail_memory(err, "program");
+    free(appended);
+    return rc;
+}
+
 /* The input that a one-number table names. */
 static int need_index(int32_t *out, const anm_method *m, const anm_loaded *l, const char *prefix, const char *name,
                       anm_error *err)
 {
-    const uint8_t *data;
+    const uint8_t *data = NULL;
     int64_t n;
     int rc = need_ints(&data, &n, l, prefix, name, 1, err);
     if (rc) return rc;

@@ -267,17 +267,30 @@ static void narrow_integers_say_where_a_slice_is(void **state)
 static void emptiness_takes_no_time(void **state)
 {
     (void)state;
-    static const char text[] = "func main(%x: fp32[4611686018427387904,0]) -> (%s, %c, %l) opset \"o\" {\n"
-                               "%s: fp32[4611686018427387904,0] = softmax(x=%x, axis=0)\n"
-                               "%c: fp32[4611686018427387904,0] = concat(values=(%x, %x), axis=1)\n"
-                               "%l: fp32[0,4611686018427387904] = transpose(x=%x, perm=[1, 0])\n}";
+    static const char text[] = "func main(%x: fp32[1152921504606846976,0]) -> (%s, %c, %l) opset \"o\" {\n"
+                               "%s: fp32[1152921504606846976,0] = softmax(x=%x, axis=0)\n"
+                               "%c: fp32[1152921504606846976,0] = concat(values=(%x, %x), axis=1)\n"
+                               "%l: fp32[0,1152921504606846976] = transpose(x=%x, perm=[1, 0])\n}";
     anm_mil_program p;
     anm_error err;
     anm_mil_array out[3];
     float none = 0;
-    const anm_mil_array in = {.type = {ANM_DT_F32, 2, {4611686018427387904, 0}}, .f = &none};
+    const anm_mil_array in = {.type = {ANM_DT_F32, 2, {1152921504606846976, 0}}, .f = &none};
     if (run_text(&p, text, out, &in, NULL, &err)) fail_msg("%s", err.text);
     for (int k = 0; k < 3; k++) anm_mil_array_free(&out[k]);
+    anm_mil_program_free(&p);
+}
+
+/* A 0 hides no product of the other dimensions that overflows: strides are made of those. */
+static void emptiness_hides_nothing(void **state)
+{
+    (void)state;
+    static const char text[] = "func main(%x: fp32[0,1099511627776,1099511627776]) -> (%s) opset \"o\" {\n"
+                               "%s: fp32[1] = reduce_sum(x=%x, axes=[0, 1, 2], keep_dims=false)\n}";
+    anm_mil_program p;
+    anm_error err;
+    if (!anm_mil_parse(&p, text, strlen(text), &err)) assert_int_equal(anm_mil_verify(&p, true, &err), ANM_ERR_FORMAT);
+    assert_non_null(strstr(err.text, "%x: its dimensions multiply to more than 2^63"));
     anm_mil_program_free(&p);
 }
 
@@ -495,6 +508,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_op_gives_the_values_worked_by_hand),
         cmocka_unit_test(narrow_integers_say_where_a_slice_is), cmocka_unit_test(emptiness_takes_no_time),
+        cmocka_unit_test(emptiness_hides_nothing),
         cmocka_unit_test(split_gives_its_parts),
         cmocka_unit_test(computed_shapes_and_all_kinds_of_outputs),
         cmocka_unit_test(fp16_rounds_every_result),
