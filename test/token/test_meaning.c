@@ -43,8 +43,10 @@ static void becomes(const anm_tokenizer *t, const char *text, bool special, cons
 
 /* ---- SentencePiece's rules ---- */
 
+enum { NO_END = 1 << 20 };
+
 /* What `text` becomes by one rule whose left side is one byte, and whose right side begins `at` bytes into `right`: a trie
- * of 256 units, where a byte's unit leads to the one that holds the place. */
+ * of 256 units, where a byte's unit leads to the one that holds the place. NO_END: it leads back to the root instead. */
 static int normal(char out[64], uint8_t left, const char *right, size_t right_n, uint32_t at, const char *text, anm_error *err)
 {
     enum { VALUE_AT = 0x10 };
@@ -52,7 +54,7 @@ static int normal(char out[64], uint8_t left, const char *right, size_t right_n,
     anm_buf rules = {0}, got = {0};
     anm_buf_u32(&rules, 1024);
     for (uint32_t i = 0; i < 256; i++)
-        anm_buf_u32(&rules, i == left ? (uint32_t)(left ^ VALUE_AT) << 10 | 0x100u | left : i == VALUE_AT ? 0x80000000u | at : i ? 0x80000000u : 0);
+        anm_buf_u32(&rules, i == left && at == NO_END ? (uint32_t)left << 10 | left : i == left ? (uint32_t)(left ^ VALUE_AT) << 10 | 0x100u | left : i == VALUE_AT ? 0x80000000u | at : i ? 0x80000000u : 0);
     anm_buf_put(&rules, right, right_n);
     int rc = anm_charsmap_open(&s.charsmap, rules.data, rules.size, err);
     if (!rc) rc = anm_spm_normalize(&got, &s, text, strlen(text), err);
@@ -75,6 +77,19 @@ static void rules_make_whole_characters(void **state)
     assert_string_equal(got, "b\xc3\xa9");
     assert_int_equal(normal(got, 'a', "\xc3", 2, 0, "bac", &err), ANM_ERR_FORMAT);
     assert_non_null(strstr(err.text, "not valid UTF-8"));
+}
+
+/* A trie may lead back to itself: each place in a text would be a walk to its end. */
+static void rules_end(void **state)
+{
+    (void)state;
+    char got[64], text[301] = {0};
+    anm_error err;
+    memset(text, 'a', 300);
+    assert_int_equal(normal(got, 'a', "x", 2, NO_END, text, &err), ANM_ERR_LIMIT);
+    assert_non_null(strstr(err.text, "a normalizer's rule is longer than 256 bytes"));
+    assert_int_equal(normal(got, 'a', "x", 2, NO_END, "baaaac", &err), 0);
+    assert_string_equal(got, "baaaac");
 }
 
 /* ---- GGUF files ---- */
@@ -534,6 +549,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rules_make_whole_characters),
+        cmocka_unit_test(rules_end),
         cmocka_unit_test(patterns_go_by_their_name),
         cmocka_unit_test(what_ends_a_turn_is_no_word),
         cmocka_unit_test(ids_outside_the_vocabulary_are_refused),
