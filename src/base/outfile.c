@@ -18,7 +18,7 @@
 enum { SLOTS = 16 };
 static _Atomic(char *) temps[SLOTS];
 
-static void note(char *temp)
+void anm_outfile_note(char *temp)
 {
     for (int i = 0; i < SLOTS; i++) {
         char *none = NULL;
@@ -26,7 +26,7 @@ static void note(char *temp)
     }
 }
 
-static void forget(char *temp)
+void anm_outfile_forget(char *temp)
 {
     for (int i = 0; i < SLOTS; i++) {
         char *t = temp;
@@ -71,6 +71,35 @@ static char *behind_links(const char *path)
     return !lstat(path, &st) && S_ISLNK(st.st_mode) ? realpath(path, NULL) : strdup(path);
 }
 
+int anm_outfile_temp(char **temp, int *fd, const char *stem, mode_t mode)
+{
+    size_t n = strlen(stem) + 32;
+    char *name = malloc(n);
+    *temp = NULL;
+    *fd = -1;
+    if (!name) {
+        errno = ENOMEM;
+        return -1;
+    }
+    for (unsigned i = 0; i < 1000; i++) {
+        snprintf(name, n, "%s.tmp-%ld-%u", stem, (long)getpid(), i);
+        anm_outfile_note(name); /* before there is a file: a signal may come right after it is made */
+        *fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+        if (*fd >= 0) {
+            *temp = name;
+            return 0;
+        }
+        int why = errno;
+        anm_outfile_forget(name);
+        errno = why;
+        if (why != EEXIST) break;
+    }
+    int why = errno;
+    free(name);
+    errno = why;
+    return -1;
+}
+
 int anm_outfile_open(anm_outfile *out, const char *path, anm_error *err)
 {
     *out = (anm_outfile){.fd = -1};
@@ -79,28 +108,12 @@ int anm_outfile_open(anm_outfile *out, const char *path, anm_error *err)
     out->path = behind_links(path);
     if (!out->path) return anm_fail_memory(err, "output file's name");
     path = out->path;
-    size_t n = strlen(path) + 32;
-    out->temp = malloc(n);
-    if (!out->temp) {
-        anm_outfile_abort(out);
-        return anm_fail_memory(err, "output file's name");
-    }
-    for (unsigned i = 0; i < 1000; i++) {
-        snprintf(out->temp, n, "%s.tmp-%ld-%u", path, (long)getpid(), i);
-        note(out->temp); /* before there is a file: a signal may come right after it is made */
-        out->fd = open(out->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (out->fd >= 0) return 0;
-        int why = errno;
-        forget(out->temp);
-        errno = why;
-        if (why != EEXIST) break;
-    }
+    if (!anm_outfile_temp(&out->temp, &out->fd, path, 0666)) return 0;
     int why = errno;
-    free(out->temp);
-    out->temp = NULL;
-    anm_fail(err, ANM_ERR_IO, "%s: cannot be written: %s", path, strerror(why));
+    if (why == ENOMEM) anm_fail_memory(err, "output file's name");
+    else anm_fail(err, ANM_ERR_IO, "%s: cannot be written: %s", path, strerror(why));
     anm_outfile_abort(out);
-    return ANM_ERR_IO;
+    return why == ENOMEM ? ANM_ERR_MEMORY : ANM_ERR_IO;
 }
 
 void anm_outfile_write_early(anm_outfile *f)
@@ -175,7 +188,7 @@ int anm_outfile_commit(anm_outfile *f, bool sync, anm_error *err)
         anm_outfile_abort(f);
         return ANM_ERR_IO;
     }
-    forget(f->temp);
+    anm_outfile_forget(f->temp);
     if (sync) sync_folder(f->path);
     free(f->temp);
     f->temp = NULL;
@@ -188,7 +201,7 @@ void anm_outfile_abort(anm_outfile *f)
     if (f->temp) {
         if (f->fd >= 0) close(f->fd);
         unlink(f->temp);
-        forget(f->temp);
+        anm_outfile_forget(f->temp);
         free(f->temp);
     }
     free(f->path);

@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 typedef struct anm_outfile {
     int fd;
@@ -46,7 +47,14 @@ int anm_outfile_commit(anm_outfile *f, bool sync, anm_error *err);
 /* Removes the temporary file, if it is still there. Safe after a commit and on a zeroed struct. */
 void anm_outfile_abort(anm_outfile *f);
 
-/* Removes the temporary files of every open output. Async-signal-safe; for signal handlers. */
+/* Makes a file of its own, named `stem` and more: *temp (malloc, noted), *fd. -1 and errno where it cannot be made. */
+int anm_outfile_temp(char **temp, int *fd, const char *stem, mode_t mode);
+
+/* What has a name on disk and is not to outlive an interrupt; `temp` stays where it is until it is forgotten. */
+void anm_outfile_note(char *temp);
+void anm_outfile_forget(char *temp);
+
+/* Removes all that is noted: the temporary files of every open output among it. Async-signal-safe; for signal handlers. */
 void anm_outfile_abort_all(void);
 
 #endif

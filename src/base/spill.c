@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "base/spill.h"
+#include "base/outfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,17 +32,29 @@ static int take_space(int fd, uint64_t size)
     return ftruncate(fd, (off_t)size) ? errno : 0;
 }
 
-/* A new file at `temp`, a pattern of mkstemp that becomes its name. */
-static int make(int *fd, char *temp, uint64_t size, anm_error *err)
+/* Takes the name `temp` from the disk. */
+static void take_away(char *temp)
 {
-    *fd = mkstemp(temp);
-    int rc = *fd < 0 ? errno : take_space(*fd, size);
+    unlink(temp);
+    anm_outfile_forget(temp);
+}
+
+/* A new file, *temp (noted; free it), which is named `stem` and more. `nameless`: its name goes at once. */
+static int make(int *fd, char **temp, const char *stem, bool nameless, uint64_t size, anm_error *err)
+{
+    int rc = anm_outfile_temp(temp, fd, stem, 0600) ? errno : 0;
+    if (!rc && nameless) take_away(*temp);
+    if (!rc) rc = take_space(*fd, size);
     if (!rc) return 0;
+    if (rc == ENOMEM) anm_fail_memory(err, "a temporary file's name");
+    else anm_fail(err, ANM_ERR_IO, "%s: %.1f MB cannot be written there: %s", *temp ? *temp : stem, (double)size / 1e6, strerror(rc));
     if (*fd >= 0) {
-        unlink(temp);
+        if (!nameless) take_away(*temp);
         close(*fd);
     }
-    return anm_fail(err, ANM_ERR_IO, "%s: %.1f MB cannot be written there: %s", temp, (double)size / 1e6, strerror(rc));
+    free(*temp);
+    *temp = NULL;
+    return rc == ENOMEM ? ANM_ERR_MEMORY : ANM_ERR_IO;
 }
 
 int anm_spill_room(anm_spill *out, const char *what, const char *beside, uint64_t size, anm_error *err)
@@ -61,32 +74,29 @@ int anm_spill_temp(anm_spill *out, const char *beside, uint64_t size, anm_error 
     else if (!beside) dir = "/tmp", n = 4;
     else if (!slash) dir = ".", n = 1;
     else dir = beside, n = slash == beside ? 1 : (int)(slash - beside);
-    size_t room = (size_t)n + 32;
-    char *temp = malloc(room);
-    if (!temp) return anm_fail_memory(err, "a temporary file's name");
-    snprintf(temp, room, "%.*s/anemone-XXXXXX", n, dir);
-    int fd, rc = make(&fd, temp, size, err);
-    if (!rc) {
-        unlink(temp);
-        rc = map(out, fd, temp, size, err);
-    }
+    size_t room = (size_t)n + sizeof "/anemone";
+    char *stem = malloc(room), *temp = NULL;
+    if (!stem) return anm_fail_memory(err, "a temporary file's name");
+    snprintf(stem, room, "%.*s/anemone", n, dir);
+    int fd, rc = make(&fd, &temp, stem, true, size, err);
+    if (!rc) rc = map(out, fd, temp, size, err);
     free(temp);
+    free(stem);
     return rc;
 }
 
 int anm_spill_new(anm_spill *out, const char *path, uint64_t size, anm_error *err)
 {
     *out = (anm_spill){0};
-    size_t room = strlen(path) + 8;
-    char *temp = malloc(room);
-    if (!temp) return anm_fail_memory(err, "a file's name");
-    snprintf(temp, room, "%s.XXXXXX", path);
-    int fd, rc = make(&fd, temp, size, err);
-    if (!rc && rename(temp, path)) {
+    char *temp;
+    int fd, rc = make(&fd, &temp, path, false, size, err);
+    if (rc) return rc;
+    if (rename(temp, path)) {
         rc = anm_fail(err, ANM_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
         unlink(temp);
         close(fd);
     }
+    anm_outfile_forget(temp);
     if (!rc) rc = map(out, fd, path, size, err);
     free(temp);
     return rc;

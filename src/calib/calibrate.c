@@ -293,7 +293,7 @@ static void round_embedding(void *ctx, uint32_t row, unsigned thread)
         size_t at = (job->first + row) * groups + g;
         float most = 0, best = 0;
         double least = INFINITY;
-        for (size_t j = 0; j < group; j++) most = fabsf(x[j]) > most ? fabsf(x[j]) : most;
+        for (size_t j = 0; j < group && most == most; j++) most = fabsf(x[j]) <= most ? most : fabsf(x[j]); /* or a NaN */
         for (int t = 0; t < (o->embed_bits == 4 ? 20 : 6) && most > 0; t++) {
             float s = most * (1 - 0.02f * (float)t) / ((high - low) / 2);
             if (o->fp16) s = fmaxf(anm_round_f16(s), 0x1p-14f); /* a normal number */
@@ -303,10 +303,10 @@ static void round_embedding(void *ctx, uint32_t row, unsigned thread)
                 best = s;
             }
         }
-        m->scale[at] = best > 0 ? best : 1;
+        m->scale[at] = best > 0 ? best : most > 0 || most != most ? NAN : 1; /* NAN: no scale can hold it */
         for (size_t j = 0; j < group; j++) {
             float q = rintf(x[j] / m->scale[at]);
-            m->q[at * group + j] = (int8_t)(q < low ? low : q > high ? high : q);
+            m->q[at * group + j] = (int8_t)(!(q > low) ? low : q > high ? high : q);
         }
     }
 }
@@ -344,6 +344,11 @@ static int make_embedding(work *k, anm_error *err)
         }
         embed_job j = {made, o, anm_hot_pick(), w, ones, at};
         anm_pool_run(k->pool, round_embedding, &j, (uint32_t)rows);
+        size_t groups = (size_t)made->groups;
+        for (size_t i = at * groups; i < (at + rows) * groups && !rc; i++)
+            if (isnan(made->scale[i]))
+                rc = anm_fail(err, ANM_ERR_LIMIT, "row %zu of the embedding has values that %s cannot hold%s", i / groups,
+                              o->fp16 ? "fp16" : "fp32", o->fp16 ? "; --dtype fp32 holds more" : "");
     }
     free(w);
     free(ones);

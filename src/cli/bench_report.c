@@ -2,6 +2,7 @@
 #include "cli/bench.h"
 #include "base/json.h"
 #include "cli/say.h"
+#include "cli/tree.h"
 
 #include <stdlib.h>
 
@@ -81,13 +82,13 @@ static json_t *op_list(const bench *b)
 int bench_json(FILE *to, const bench *b, anm_error *err)
 {
     json_t *o = json_pack(
-        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "model", b->model, "form", b->form, "precision",
+        "{s:o, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "model", cli_json_text(b->model), "form", b->form, "precision",
         b->precision, "isa", b->isa, "threads", (json_int_t)b->threads, "layers", (json_int_t)b->layers, "cache_len",
         (json_int_t)b->cache_len, "input_len", (json_int_t)b->input_len, "prompt_len", (json_int_t)b->prompt_len, "decode_len",
         (json_int_t)b->decode_len, "rounds", (json_int_t)b->rounds, "load_s", b->load, "prefill_tok_s", b->prefill, "decode_tok_s",
         b->decode);
     bool bad = !o;
-    bad = bad || (b->unplanned && json_object_set_new(o, "unplanned", json_string(b->unplanned)));
+    bad = bad || (b->unplanned && json_object_set_new(o, "unplanned", cli_json_text(b->unplanned)));
     if (b->decode_share > 0)
         bad = bad || json_object_update_new(o, json_pack("{s:f, s:f, s:f}", "decode_bytes", b->bytes, "read_bytes_s", b->read,
                                                          "decode_roofline", b->decode_share));

@@ -11,13 +11,13 @@
 
 #include <stdbool.h>
 
-enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_TROUBLE = 2 /* of compare, whose 1 is a difference */ };
 
 /* Prints "anemone: TEXT", escaped (say.h), and gives the exit code that fits err->code. */
 int cli_fail(const anm_error *err);
 
-/* Closes standard output and says so when what was written there did not arrive. Returns `code`, or EXIT_FAILED. */
-int cli_finish(int code);
+/* Closes standard output and says so when what was written there did not arrive. Returns `code`, or `lost` then. */
+int cli_finish(int code, int lost);
 
 /* Each command: argv[0] is the command's name. Returns the exit code. */
 #define COMMAND(name, function, what) int function(int argc, char **argv);
@@ -30,6 +30,8 @@ void cli_install_signals(void);
 /* While on, the first Ctrl-C does not end the program: cli_stop_asked turns true and the command winds up. */
 void cli_handle_stop(bool on);
 bool cli_stop_asked(void);
+/* Ends the process as the Ctrl-C would have that was answered by winding up; what stands in stdout goes out first. */
+void cli_die_of_stop(void);
 
 /* What SIGINT, SIGTERM and SIGHUP say before they end the program; NULL: nothing. `line` is kept by pointer. */
 void cli_say_at_stop(const char *line);

@@ -37,8 +37,9 @@ static bool value_same(const anm_pte_value *a, const anm_pte_value *b)
     case ANM_PTE_INT:
     case ANM_PTE_BOOL: return a->i == b->i;
     case ANM_PTE_DOUBLE: return memcmp(&a->d, &b->d, sizeof a->d) == 0;
-    case ANM_PTE_STRING:
-    case ANM_PTE_OTHER: return strcmp(a->s, b->s) == 0;
+    case ANM_PTE_STRING: return strcmp(a->s, b->s) == 0;
+    case ANM_PTE_OTHER:
+        return strcmp(a->s, b->s) == 0 && a->data_size == b->data_size && (!a->data_size || memcmp(a->data, b->data, a->data_size) == 0);
     case ANM_PTE_TENSOR:
         return a->dtype == b->dtype && a->rank == b->rank && memcmp(a->size, b->size, (size_t)a->rank * sizeof a->size[0]) == 0 &&
                a->dynamic == b->dynamic && !a->data == !b->data &&
@@ -142,6 +143,7 @@ static void compare_calls(cmp_report *r, const char *where, const anm_pte_method
         const anm_pte_call *x = &a->calls[i], *y = &b->calls[i];
         if (!x->other != !y->other || (x->other && strcmp(x->other, y->other)))
             cmp_differ(r, where, "instruction %zu is %s / %s", i, x->other ? x->other : "a delegate's", y->other ? y->other : "a delegate's");
+        else if (x->operands != y->operands) cmp_differ(r, where, "instruction %zu, %s, has other operands", i, x->other);
         else if (x->delegate != y->delegate) cmp_differ(r, where, "call %zu is of delegate %u / %u", i, x->delegate, y->delegate);
         else if (x->n_args != y->n_args) cmp_differ(r, where, "call %zu has %zu / %zu arguments", i, x->n_args, y->n_args);
         else
@@ -305,8 +307,10 @@ int cmd_compare(int argc, char **argv)
     else if (!rc) puts("same");
     cli_pieces_close(&a);
     cli_pieces_close(&b);
-    if (rc) return cli_fail(&err);
-    if (!report.found) return EXIT_OK;
-    if (fflush(stdout)) return cli_fail(&(anm_error){.code = ANM_ERR_IO, .text = "standard output: not all of it could be written"});
-    return EXIT_FAILED;
+    if (!rc && fflush(stdout)) rc = anm_fail(&err, ANM_ERR_IO, "standard output: not all of it could be written");
+    if (rc) {
+        cli_fail(&err);
+        return EXIT_TROUBLE;
+    }
+    return report.found ? EXIT_FAILED : EXIT_OK;
 }

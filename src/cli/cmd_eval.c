@@ -6,10 +6,12 @@
 #include "cli/input.h"
 #include "cli/opt.h"
 #include "cli/text.h"
+#include "cli/tree.h"
 #include "eval/eval.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -37,9 +39,12 @@ static void close_side(side *s)
     anm_ckpt_close(s->ckpt);
 }
 
+/* What is read once, as a pipe is, is taken for a program: checkpoints are files. */
 static bool is_program(const char *path)
 {
     uint8_t head[8] = {0};
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) return true;
     return cli_read_head(head, sizeof head, path) == sizeof head && memcmp(head + 4, "ET12", 4) == 0;
 }
 
@@ -105,18 +110,20 @@ static void say_window(void *ctx, size_t done, size_t windows, const anm_evaluat
     if (done == windows) fprintf(stderr, "\r\033[K");
 }
 
-static int print(const anm_evaluation *e, const options *o, size_t windows, double seconds, anm_error *err)
+static int print(const anm_evaluation *e, bool compared, const options *o, size_t windows, double seconds, anm_error *err)
 {
     double rate = (double)e->tokens / seconds;
     if (o->json) {
-        json_t *j = json_pack("{s:f, s:f, s:I, s:I, s:I, s:f, s:f}", "perplexity", e->perplexity, "perplexity_se", e->perplexity_se,
+        json_t *j = json_pack("{s:o, s:o, s:I, s:I, s:I, s:f, s:f}", "perplexity", cli_json_real(e->perplexity), "perplexity_se", cli_json_real(e->perplexity_se),
                               "tokens", (json_int_t)e->tokens, "windows", (json_int_t)windows, "window", (json_int_t)o->window,
                               "seconds", seconds, "tok_s", rate);
         char *text = NULL;
         int rc = 0;
-        if (e->ratio > 0 && j)
-            rc = json_object_update_new(j, json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "kl", e->kl, "kl_se", e->kl_se, "top1", e->top1,
-                                                "against_perplexity", e->other_perplexity, "ratio", e->ratio, "ratio_se", e->ratio_se));
+        if (compared && j)
+            rc = json_object_update_new(j, json_pack("{s:o, s:o, s:f, s:o, s:o, s:o}", "kl", cli_json_real(e->kl), "kl_se",
+                                                     cli_json_real(e->kl_se), "top1", e->top1, "against_perplexity",
+                                                     cli_json_real(e->other_perplexity), "ratio", cli_json_real(e->ratio), "ratio_se",
+                                                     cli_json_real(e->ratio_se)));
         rc = rc ? anm_fail_memory(err, "JSON") : anm_json_write(&text, j, JSON_REAL_PRECISION(9), err);
         if (!rc) puts(text);
         free(text);
@@ -125,7 +132,7 @@ static int print(const anm_evaluation *e, const options *o, size_t windows, doub
     }
     printf("perplexity %.4f ± %.4f (%zu tokens, %zu windows of %lld, %.1f tokens/s)\n", e->perplexity, e->perplexity_se, e->tokens,
            windows, (long long)o->window, rate);
-    if (e->ratio <= 0) return 0; /* compared with nothing */
+    if (!compared) return 0;
     printf("against    %.4f: %.4f ± %.4f times as high\n", e->other_perplexity, e->ratio, e->ratio_se);
     printf("mean KL    %.6f ± %.6f nats\ntop-1      %.2f %% the same\n", e->kl, e->kl_se, 100 * e->top1);
     return 0;
@@ -185,7 +192,7 @@ int cmd_eval(int argc, char **argv)
     if (!rc && b.path) rc = open_side(&b, &o, tokens, windows, pool, &err);
     if (!rc) rc = anm_evaluate(&e, a.scorer, b.scorer, !o.quiet && isatty(STDERR_FILENO) ? say_window : NULL, NULL, &err);
     clock_gettime(CLOCK_MONOTONIC, &t1);
-    if (!rc) rc = print(&e, &o, windows, (double)(t1.tv_sec - t0.tv_sec) + 1e-9 * (double)(t1.tv_nsec - t0.tv_nsec), &err);
+    if (!rc) rc = print(&e, b.path != NULL, &o, windows, (double)(t1.tv_sec - t0.tv_sec) + 1e-9 * (double)(t1.tv_nsec - t0.tv_nsec), &err);
     close_side(&a);
     close_side(&b);
     free(tokens);

@@ -9,6 +9,7 @@
 #include "cli/opt.h"
 #include "cli/say.h"
 #include "cli/text.h"
+#include "cli/tree.h"
 #include "export/export.h"
 #include "pipeline.h"
 #include "token/token.h"
@@ -304,7 +305,7 @@ static int print_json(const anm_export_report *r, const anm_export_job *job, anm
 {
     json_t *outputs = json_array(), *seconds = json_object();
     bool bad = false;
-    for (int i = 0; i < job->n_outputs; i++) bad |= json_array_append_new(outputs, json_string(job->outputs[i].path));
+    for (int i = 0; i < job->n_outputs; i++) bad |= json_array_append_new(outputs, cli_json_text(job->outputs[i].path));
     for (int i = 0; i < ANM_STAGE_COUNT; i++) bad |= json_object_set_new(seconds, stage_names[i], json_real(r->seconds[i]));
     json_t *o = json_pack("{s:o, s:I, s:I, s:I, s:I, s:i, s:i, s:I, s:o}", "outputs", outputs, "file_size", (json_int_t)r->file_size,
                           "weight_bytes", (json_int_t)r->weight_bytes, "scale_bytes", (json_int_t)r->scale_bytes, "table_bytes",
@@ -321,18 +322,20 @@ static int print_json(const anm_export_report *r, const anm_export_job *job, anm
 /* ---- the command ---- */
 
 /* OUTPUT.calib: what an interrupted calibration leaves behind. */
-static char *work_path(const words *w, const char *output, const view *v)
+static int ready_work(char **out, const words *w, const char *output, anm_error *err)
 {
     struct stat st;
     size_t n = strlen(output) + sizeof ".calib";
-    char *path = malloc(n);
-    if (!path) return NULL;
+    char *path = *out = malloc(n);
+    if (!path) return anm_fail_memory(err, "a file's name");
     snprintf(path, n, "%s.calib", output);
+    int rc = check_output(path, w, err);
+    if (rc || w->quiet) return rc;
     bool there = stat(path, &st) == 0;
-    if (!v->w->quiet && there && !w->resume)
+    if (there && !w->resume)
         fprintf(stderr, "anemone: note: %s is begun anew; --resume goes on with what an interrupted calibration left there\n", path);
-    if (!v->w->quiet && !there && w->resume) fprintf(stderr, "anemone: note: there is no %s to go on with; beginning anew\n", path);
-    return path;
+    if (!there && w->resume) fprintf(stderr, "anemone: note: there is no %s to go on with; beginning anew\n", path);
+    return 0;
 }
 
 static int read_calibration(anm_export_calibration *c, int32_t **tokens, const words *w, view *v, anm_error *err)
@@ -368,6 +371,9 @@ int cli_export(const export_words *w, anm_error *err)
         if (job.n_outputs > 1 && !(paths[i] = path_with_length(w->output, contexts[i]))) rc = anm_fail_memory(err, "a file's name");
         outputs[i] = (anm_export_output){job.n_outputs > 1 ? paths[i] : w->output, contexts[i]};
         if (!rc) rc = check_output(outputs[i].path, w, err);
+        for (int k = 0; k < i && !rc; k++)
+            if (anm_outfile_same(outputs[i].path, outputs[k].path))
+                rc = anm_fail(err, ANM_ERR_IO, "%s and %s are one file; name another output", outputs[k].path, outputs[i].path);
     }
     if (!rc && w->report) rc = check_report(w, job.n_outputs, outputs, err);
     job.outputs = outputs;
@@ -375,17 +381,18 @@ int cli_export(const export_words *w, anm_error *err)
     int32_t *tokens = NULL;
     char *work = NULL;
     if (!rc && w->calibrated) {
-        rc = read_calibration(&calibration, &tokens, w, &v, err);
-        if (!rc && !(work = work_path(w, outputs[0].path, &v))) rc = anm_fail_memory(err, "a file's name");
+        rc = ready_work(&work, w, outputs[0].path, err);
+        if (!rc) rc = read_calibration(&calibration, &tokens, w, &v, err);
         calibration.how.work = work;
         job.calibrated = keep_notes;
         job.calibration = &calibration;
         if (!rc) cli_say_at_stop(v.terminal ? "\r\033[K" INTERRUPTED : INTERRUPTED);
     }
+    bool begun = !rc;
     if (!rc) rc = anm_export(&report, &job, err);
     cli_say_at_stop(NULL);
     if (v.drawn) fprintf(stderr, "\r\033[K");
-    if (rc && rc != ANM_ERR_USAGE && work && !w->quiet && access(work, F_OK) == 0)
+    if (rc && begun && rc != ANM_ERR_USAGE && work && !w->quiet && access(work, F_OK) == 0)
         fprintf(stderr, "anemone: note: %s keeps what the calibration made so far; --resume goes on with it\n", work);
     if (!rc && !w->quiet && v.notes) show_calibration(&v);
     if (!rc && !w->quiet) show_summary(&report, outputs[0].path);

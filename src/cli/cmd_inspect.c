@@ -57,7 +57,7 @@ static void put_values(report *r, json_t *to, const char *key, uint32_t n, anm_m
     json_t *list = child_list(r, to, key);
     for (uint32_t i = 0; i < n && !r->bad; i++) {
         json_t *row = add(r, list, json_object());
-        set(r, row, "name", cli_text(v[i]->name));
+        set(r, row, "name", cli_json_text(v[i]->name));
         set(r, row, "type", json_string(anm_mil_type_print(&v[i]->type, type, sizeof type)));
     }
 }
@@ -84,7 +84,7 @@ static void put_ops(report *r, json_t *to, const anm_mil_function *fn)
     for (size_t i = 0; i < n && !r->bad; i = k) {
         for (k = i; k < n && strcmp(name[k], name[i]) == 0; k++) {}
         json_t *row = add(r, list, json_object());
-        set(r, row, "op", cli_text(name[i]));
+        set(r, row, "op", cli_json_text(name[i]));
         set(r, row, "count", size_of(k - i));
     }
     free(name);
@@ -139,15 +139,15 @@ static void put_weights(report *r, json_t *to, const anm_package *k)
 static void put_package(report *r, json_t *list, const char *name, const anm_package *k)
 {
     json_t *to = add(r, list, json_object());
-    set(r, to, "name", cli_text(name));
+    set(r, to, "name", cli_json_text(name));
     set(r, to, "specification version", json_integer(k->spec_version));
     set(r, to, "weight file bytes", size_of(k->weights_size));
     put_weights(r, to, k);
     json_t *functions = child_list(r, to, "function");
     for (const anm_mil_function *fn = k->program.functions; fn && !r->bad; fn = fn->next) {
         json_t *f = add(r, functions, json_object());
-        set(r, f, "name", cli_text(fn->name));
-        set(r, f, "opset", cli_text(fn->opset));
+        set(r, f, "name", cli_json_text(fn->name));
+        set(r, f, "opset", cli_json_text(fn->opset));
         put_values(r, f, "inputs", fn->n_inputs, fn->inputs);
         put_values(r, f, "outputs", fn->n_outputs, fn->outputs);
         put_ops(r, f, fn);
@@ -214,8 +214,8 @@ static json_t *constant_of(const anm_pte_value *v)
     switch (v->kind) {
     case ANM_PTE_INT: return json_integer(v->i);
     case ANM_PTE_BOOL: return json_boolean(v->i);
-    case ANM_PTE_DOUBLE: return isfinite(v->d) ? json_real(v->d) : json_string(isnan(v->d) ? "nan" : v->d < 0 ? "-inf" : "inf");
-    case ANM_PTE_STRING: return cli_text(v->s);
+    case ANM_PTE_DOUBLE: return cli_json_real(v->d);
+    case ANM_PTE_STRING: return cli_json_text(v->s);
     case ANM_PTE_TENSOR: break;
     default: return json_null();
     }
@@ -259,7 +259,7 @@ static void put_method(report *r, json_t *list, const cli_pieces *p, size_t inde
 {
     const anm_pte_method *m = &p->pte.methods[index];
     json_t *to = add(r, list, json_object());
-    set(r, to, "name", cli_text(m->name));
+    set(r, to, "name", cli_json_text(m->name));
     put_io(r, to, "inputs", m, m->inputs, m->n_inputs);
     put_io(r, to, "outputs", m, m->outputs, m->n_outputs);
     uint64_t arena = 0;
@@ -272,7 +272,7 @@ static void put_method(report *r, json_t *list, const cli_pieces *p, size_t inde
         json_t *row = add(r, calls, json_object());
         char name[40];
         if (c->other) {
-            set(r, row, "call", cli_text(c->other));
+            set(r, row, "call", cli_json_text(c->other));
             continue;
         }
         const cli_piece *piece = &p->of[index][c->delegate];
@@ -280,7 +280,7 @@ static void put_method(report *r, json_t *list, const cli_pieces *p, size_t inde
         set(r, row, "call", json_string(name));
         snprintf(name, sizeof name, "package %u", piece->package);
         set(r, row, "package", json_string(name));
-        set(r, row, "function", cli_text(piece->function->name));
+        set(r, row, "function", cli_json_text(piece->function->name));
         for (size_t k = 0; k < c->n_args; k++) anm_buf_printf(&args, "%sv%u", k ? " " : "", c->args[k]);
         set(r, row, "values", args.bad ? NULL : json_string(args.data ? (const char *)args.data : ""));
         anm_buf_free(&args);
@@ -293,7 +293,7 @@ static void put_constants(report *r, const anm_pte *p)
     for (size_t i = 0; i < p->n_methods; i++)
         if (is_constant_method(&p->methods[i])) {
             const anm_pte_method *m = &p->methods[i];
-            json_t *key = cli_text(m->name);
+            json_t *key = cli_json_text(m->name);
             if (key) set(r, to, json_string_value(key), constant_of(&m->values[m->outputs[0]]));
             r->bad |= !key;
             json_decref(key);
@@ -375,7 +375,7 @@ static void put_tensors(report *r, const anm_ckpt *c)
             values[t->dtype] += n;
             bytes[t->dtype] += size;
             json_t *row = add(r, list, json_object());
-            set(r, row, "name", cli_text(t->name));
+            set(r, row, "name", cli_json_text(t->name));
             set(r, row, "type", json_string(anm_mil_type_print(&printed, type, sizeof type)));
             set(r, row, "bytes", size_of(size));
             if (anm_ckpt_shards(c) > 1) set(r, row, "shard", size_of(s));
@@ -399,7 +399,7 @@ static int inspect_checkpoint(report *r, const char *path, bool ops, anm_error *
     int rc = anm_ckpt_open(&c, path, err);
     if (rc) return rc;
     set(r, r->root, "format", json_string(kind[anm_ckpt_kind_of(c)]));
-    if (anm_ckpt_config_path(c)) set(r, r->root, "configuration", cli_text(anm_ckpt_config_path(c)));
+    if (anm_ckpt_config_path(c)) set(r, r->root, "configuration", cli_json_text(anm_ckpt_config_path(c)));
     const anm_gguf *g = anm_ckpt_gguf(c);
     if (g) {
         json_t *list = child_list(r, r->root, "metadata");
@@ -407,8 +407,8 @@ static int inspect_checkpoint(report *r, const char *path, bool ops, anm_error *
             char key[256], text[256];
             anm_gguf_key(g, i, key, sizeof key, text, sizeof text);
             json_t *row = add(r, list, json_object());
-            set(r, row, "key", cli_text(key));
-            set(r, row, "value", cli_text(text));
+            set(r, row, "key", cli_json_text(key));
+            set(r, row, "value", cli_json_text(text));
         }
     }
     put_tensors(r, c);
@@ -437,7 +437,8 @@ static int inspect(report *r, const options *o, anm_error *err)
     anm_arena arena;
     anm_map map;
     int rc;
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+    bool there = stat(path, &st) == 0; /* else it may be a pattern: the files of a checkpoint */
+    if (there && S_ISDIR(st.st_mode)) {
         anm_arena_init(&arena);
         char *manifest = anm_arena_printf(&arena, "%s/Manifest.json", path);
         bool package = manifest && stat(manifest, &st) == 0;
@@ -445,7 +446,9 @@ static int inspect(report *r, const options *o, anm_error *err)
         if (package && o->range)
             return anm_fail(err, ANM_ERR_USAGE, "--range: %s is a package, a part of a program; programs and checkpoints can be run", path);
         if (package) return inspect_package(r, path, ops, err);
-    } else if (!strpbrk(path, "*?[")) {
+    } else if (there && !S_ISREG(st.st_mode)) { /* a pipe can be read once, and checkpoints are files */
+        return o->range ? find_range(r, o, true, err) : inspect_program(r, path, ops, err);
+    } else if (there || !strpbrk(path, "*?[")) {
         if ((rc = anm_map_open(&map, path, err))) return rc;
         bool program = map.size >= 8 && memcmp(map.data + 4, "ET12", 4) == 0;
         anm_map_close(&map);
@@ -495,7 +498,7 @@ int cmd_inspect(int argc, char **argv)
     if (rc) return cli_fail(&err);
 
     report r = {.root = json_object()};
-    set(&r, r.root, "file", cli_text(o.path));
+    set(&r, r.root, "file", cli_json_text(o.path));
     rc = inspect(&r, &o, &err);
     if (!rc && r.bad) rc = anm_fail_memory(&err, "a report");
     if (!rc && o.json) {

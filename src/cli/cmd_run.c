@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* anemone run: a prompt, a program, a text. Standard output takes the text and nothing else. */
 #include "base/map.h"
+#include "base/outfile.h"
 #include "cli/cli.h"
 #include "cli/input.h"
 #include "cli/not_program.h"
@@ -113,6 +114,16 @@ static int parse(options *o, bool chat, int argc, char **argv, anm_error *err)
     };
     return cli_parse(table, chat ? "anemone chat -m MODEL.pte -t TOKENIZER [OPTION…]" : "anemone run -m MODEL.pte -t TOKENIZER --prompt TEXT [OPTION…]",
                      argc, argv, NULL, 0, NULL, err);
+}
+
+/* What is known to go wrong with --logits at the end is said before the work. */
+static int check_logits(const options *o, anm_error *err)
+{
+    const char *const read[] = {o->model, o->params, o->tokenizer, o->tokenizer_config, o->prompt_file};
+    int rc = o->logits ? anm_outfile_check(o->logits, err) : 0;
+    for (size_t i = 0; i < sizeof read / sizeof *read && !rc; i++)
+        if (anm_outfile_same(o->logits, read[i])) rc = anm_fail(err, ANM_ERR_IO, "%s: is what is read; name another file to write", o->logits);
+    return rc;
 }
 
 static int check_words(const options *o, anm_error *err)
@@ -404,6 +415,7 @@ void run_close(running *r)
 int run_program(running *r, anm_error *err)
 {
     int rc = check_words(&r->o, err);
+    if (!rc) rc = check_logits(&r->o, err);
     if (!rc && !r->open && !r->o.deprecated) rc = cli_sandbox_run(&r->o, err);
     if (!rc) rc = run_open(r, err);
     r->show_ids = r->o.print_tokens || !r->tok;
@@ -426,6 +438,7 @@ static int command(int argc, char **argv, bool interactive)
     r.o.interactive |= interactive;
     if (r.o.interactive && !r.o.gave_max) r.o.max_new_tokens = 1000;
     if (!rc) rc = run_program(&r, &err);
+    if (!rc && !r.o.interactive && cli_stop_asked()) cli_die_of_stop(); /* the caller's shell is to know */
     return rc ? cli_fail(&err) : EXIT_OK;
 }
 

@@ -37,14 +37,17 @@ typedef struct scoring {
     size_t n;
 } scoring;
 
-static int score_file(scoring *s, const char *name, const char *path, bool temporary, anm_error *err)
+static int score_file(scoring *s, const char *name, const char *path, char *temporary, anm_error *err)
 {
     anm_engine *engine = NULL;
     anm_scorer *scorer = NULL;
     anm_evaluation e;
     const anm_engine_opts how = {.pool = s->pool, .precision = ANM_PRECISION_PRECISE};
     int rc = anm_engine_open(&engine, path, &how, err);
-    if (temporary) unlink(path); /* it is mapped */
+    if (temporary) { /* it is mapped */
+        unlink(temporary);
+        anm_outfile_forget(temporary);
+    }
     if (!rc) rc = anm_scorer_engine(&scorer, engine, s->tokens, s->windows, CLI_CALIBRATION_WINDOW, err);
     if (!rc) rc = anm_evaluate(&e, scorer, s->full, NULL, NULL, err);
     if (!rc && !s->n) s->score[s->n++] = (anm_report_score){.name = "full precision", .perplexity = e.other_perplexity, .perplexity_se = e.other_perplexity_se};
@@ -74,8 +77,11 @@ static int score_rounded(scoring *s, anm_error *err)
     job.outputs = &output;
     job.n_outputs = 1;
     job.sync = false;
-    int rc = access(path, F_OK) ? anm_export(&ignored, &job, err) : anm_fail(err, ANM_ERR_IO, "%s: is in the way", path);
-    if (!rc) rc = score_file(s, "rounded to nearest", path, true, err);
+    int rc = access(path, F_OK) ? 0 : anm_fail(err, ANM_ERR_IO, "%s: is in the way", path);
+    if (!rc) anm_outfile_note(path);
+    if (!rc) rc = anm_export(&ignored, &job, err);
+    if (!rc) rc = score_file(s, "rounded to nearest", path, path, err);
+    anm_outfile_forget(path);
     free(path);
     return rc;
 }
@@ -91,7 +97,7 @@ static int score_all(scoring *s, const export_words *w, anm_error *err)
     if (!rc) rc = anm_model_open(&s->model, s->ckpt, s->job->params, err);
     if (!rc) rc = anm_scorer_checkpoint(&s->full, s->model, s->tokens, s->windows, CLI_CALIBRATION_WINDOW, NULL, NULL, s->pool, err);
     if (!rc) rc = score_rounded(s, err);
-    if (!rc) rc = score_file(s, "calibrated", s->job->outputs[0].path, false, err);
+    if (!rc) rc = score_file(s, "calibrated", s->job->outputs[0].path, NULL, err);
     return rc;
 }
 

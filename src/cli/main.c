@@ -34,13 +34,13 @@ int cli_fail(const anm_error *err)
     return err->code == ANM_ERR_USAGE ? EXIT_USAGE : EXIT_FAILED;
 }
 
-int cli_finish(int code)
+int cli_finish(int code, int lost)
 {
-    bool lost = ferror(stdout); /* an earlier write failed: closing does not say so again */
+    bool before = ferror(stdout); /* an earlier write failed: closing does not say so again */
     int why = fclose(stdout) ? errno : 0;
-    if ((!lost && !why) || code != EXIT_OK) return code;
+    if ((!before && !why) || code != EXIT_OK) return code;
     fprintf(stderr, "anemone: standard output: %s\n", why ? strerror(why) : "not all of it could be written");
-    return EXIT_FAILED;
+    return lost;
 }
 
 static void usage(FILE *to)
@@ -53,7 +53,8 @@ static void usage(FILE *to)
 static int run(const char *name, int argc, char **argv)
 {
     for (int i = 0; commands[i].name; i++)
-        if (strcmp(name, commands[i].name) == 0) return cli_finish(commands[i].run(argc, argv));
+        if (strcmp(name, commands[i].name) == 0)
+            return cli_finish(commands[i].run(argc, argv), commands[i].run == cmd_compare ? EXIT_TROUBLE : EXIT_FAILED);
     fprintf(stderr, "anemone: there is no command '%s'; 'anemone --help' lists them\n", name);
     return EXIT_USAGE;
 }
@@ -71,11 +72,11 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("anemone %s\n", anm_version());
-        return cli_finish(EXIT_OK);
+        return cli_finish(EXIT_OK, EXIT_FAILED);
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         usage(stdout);
-        return cli_finish(EXIT_OK);
+        return cli_finish(EXIT_OK, EXIT_FAILED);
     }
     return run(argv[1], argc - 1, argv + 1);
 }

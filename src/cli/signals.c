@@ -8,6 +8,7 @@
 #include "base/outfile.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -30,6 +31,13 @@ void cli_handle_stop(bool on)
 bool cli_stop_asked(void)
 {
     return asked_to_stop != 0;
+}
+
+void cli_die_of_stop(void)
+{
+    fflush(stdout);
+    signal(SIGINT, SIG_DFL);
+    raise(SIGINT);
 }
 
 /* What is still to be said when the process is stopped. */

@@ -4,6 +4,7 @@
 #include "base/shown.h"
 #include "base/utf8.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,7 @@ bool cli_colour(void)
     return isatty(STDOUT_FILENO) && !(no && *no) && !(term && strcmp(term, "dumb") == 0);
 }
 
-json_t *cli_textn(const char *s, size_t n)
+json_t *cli_json_textn(const char *s, size_t n)
 {
     static const char unknown[] = "\xef\xbf\xbd";
     char *clean = malloc(3 * n + 1);
@@ -40,9 +41,14 @@ json_t *cli_textn(const char *s, size_t n)
     return text;
 }
 
-json_t *cli_text(const char *s)
+json_t *cli_json_real(double d)
 {
-    return cli_textn(s, strlen(s));
+    return isfinite(d) ? json_real(d) : json_string(isnan(d) ? "nan" : d < 0 ? "-inf" : "inf");
+}
+
+json_t *cli_json_text(const char *s)
+{
+    return cli_json_textn(s, strlen(s));
 }
 
 static bool is_plain(const json_t *j)

@@ -15,7 +15,9 @@ void cli_tree_print(json_t *root, bool colour);
 bool cli_colour(void);
 
 /* A string of a foreign file as a JSON string: bytes that are no UTF-8 become U+FFFD. */
-json_t *cli_text(const char *s);
-json_t *cli_textn(const char *s, size_t n);
+json_t *cli_json_text(const char *s);
+/* A number; one that JSON does not have as "nan", "inf" or "-inf". */
+json_t *cli_json_real(double d);
+json_t *cli_json_textn(const char *s, size_t n);
 
 #endif

@@ -207,6 +207,10 @@ int anm_evaluate(anm_evaluation *out, anm_scorer *s, anm_scorer *against,
                 if (!against) continue;
                 const float *y = b + i * vocab;
                 double m = log_sum(y, s->vocab, &other_top);
+                if (!isfinite(m)) {
+                    rc = anm_fail(err, ANM_ERR_FORMAT, "the logits to compare with, at window %zu, token %zu, are not finite", w, row + i);
+                    break;
+                }
                 other_sum += m - (double)y[next];
                 kl_sum += divergence(y, m, x, l, s->vocab);
                 same += top == other_top;

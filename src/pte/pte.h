@@ -25,7 +25,7 @@ typedef struct anm_pte_value {
     int rank;
     int32_t size[8];
     bool dynamic;          /* shape_dynamism is not static */
-    const uint8_t *data;   /* a constant's bytes, or NULL */
+    const uint8_t *data;   /* a constant's bytes, or NULL; reading, of OTHER: its list's */
     uint64_t data_size;
     const void *source;    /* writing: the bytes of a constant are made by whoever knows `source` (base/layout.h); data is NULL */
     uint32_t part;
@@ -56,6 +56,7 @@ typedef struct anm_pte_call {
     uint32_t *args; /* indices into the method's values */
     size_t n_args;
     const char *other; /* reading: the name of an instruction that is not a delegate call, else NULL */
+    uint64_t operands; /* reading: of one that is no call at all, its one or two numbers of 32 bits */
 } anm_pte_call;
 
 typedef struct anm_pte_method {
@@ -86,7 +87,8 @@ typedef struct anm_pte {
     size_t n_methods;
     anm_pte_named *named;
     size_t n_named;
-    const anm_pte_named **by_key; /* what a reader gives: the same, sorted by key */
+    const anm_pte_named **by_key;    /* what a reader gives: the same, sorted by key, … */
+    const anm_pte_method **by_name; /* … and the methods by name */
 } anm_pte;
 
 /* Appends the whole file to `out`; what it points to lives in `arena`. Constants of equal bytes share a buffer.
@@ -100,6 +102,7 @@ int anm_pte_write(anm_layout *out, const anm_pte *p, anm_arena *arena, uint64_t 
 int anm_pte_read(anm_pte *out, const uint8_t *data, uint64_t size, anm_error *err);
 void anm_pte_free(anm_pte *p);
 
+/* Of a program that was read: the method of that name, or NULL. */
 const anm_pte_method *anm_pte_find(const anm_pte *p, const char *name);
 /* Of a program that was read: the named data of that key, or NULL. */
 const anm_pte_named *anm_pte_named_find(const anm_pte *p, const char *key);

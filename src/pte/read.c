@@ -188,7 +188,15 @@ static int read_value(reader *r, const anm_pte_method *m, anm_pte_value *v, uint
     }
     case KIND_STRING: v->kind = ANM_PTE_STRING, v->s = anm_fb_string(d, t, 0); return 0;
     case KIND_TENSOR: return read_tensor(r, m, v, t);
-    default: v->kind = ANM_PTE_OTHER, v->s = other[kind - KIND_INT_LIST]; return 0;
+    default: {
+        static const uint8_t width[] = {8, 8, 1, 4, 4};
+        uint32_t n, at = anm_fb_vector(d, t, 0, &n);
+        v->kind = ANM_PTE_OTHER;
+        v->s = other[kind - KIND_INT_LIST];
+        v->data = d + at;
+        v->data_size = (uint64_t)n * width[kind - KIND_INT_LIST];
+        return 0;
+    }
     }
 }
 
@@ -258,6 +266,7 @@ static int read_call(reader *r, const anm_pte_method *m, anm_pte_call *c, uint32
         return c->other ? read_indices(r, m, t, CALL_ARGS, &c->args, &c->n_args) : no_memory(r);
     }
     c->other = other[kind];
+    c->operands = anm_fb_u32(d, t, 0) | (kind == CALL_FREE ? 0 : (uint64_t)anm_fb_u32(d, t, 1) << 32);
     return 0;
 }
 
@@ -308,7 +317,8 @@ static int read_method(reader *r, anm_pte_method *m, uint32_t plan)
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+    const anm_pte_method *const *x = a, *const *y = b;
+    return strcmp((*x)->name, (*y)->name);
 }
 
 static int by_key(const void *a, const void *b)
@@ -320,12 +330,13 @@ static int by_key(const void *a, const void *b)
 static int check_methods(reader *r)
 {
     size_t n = r->out->n_methods;
-    const char **name = array(r, n, sizeof *name);
-    if (!name) return no_memory(r);
-    for (size_t i = 0; i < n; i++) name[i] = r->out->methods[i].name;
-    qsort(name, n, sizeof *name, by_name);
+    const anm_pte_method **by = r->out->by_name = array(r, n, sizeof *by);
+    if (!by) return no_memory(r);
+    for (size_t i = 0; i < n; i++) by[i] = &r->out->methods[i];
+    qsort(by, n, sizeof *by, by_name);
     for (size_t i = 1; i < n; i++)
-        if (strcmp(name[i - 1], name[i]) == 0) return anm_fail(r->err, ANM_ERR_FORMAT, "program: two methods are called '%s'", name[i]);
+        if (strcmp(by[i - 1]->name, by[i]->name) == 0)
+            return anm_fail(r->err, ANM_ERR_FORMAT, "program: two methods are called '%s'", by[i]->name);
     return 0;
 }
 
@@ -382,9 +393,9 @@ void anm_pte_free(anm_pte *p)
 
 const anm_pte_method *anm_pte_find(const anm_pte *p, const char *name)
 {
-    for (size_t i = 0; i < p->n_methods; i++)
-        if (strcmp(p->methods[i].name, name) == 0) return &p->methods[i];
-    return NULL;
+    const anm_pte_method want = {.name = name}, *w = &want;
+    const anm_pte_method **at = p->n_methods ? bsearch(&w, p->by_name, p->n_methods, sizeof *p->by_name, by_name) : NULL;
+    return at ? *at : NULL;
 }
 
 const anm_pte_named *anm_pte_named_find(const anm_pte *p, const char *key)

@@ -52,6 +52,10 @@ fails "a tokenizer of a larger vocabulary" 1 "the tokenizer does not fit" export
 head -c $(($(wc -c <"$tiny") - 4)) "$tiny" >nan.gguf
 printf '\377\377\377\377' >>nan.gguf
 fails "a NaN among the weights" 1 "nan.gguf: tensor '.*' is NaN at" export -c nan.gguf -o out.pte --calibrate --calibrate_windows 1
+cp "$tiny" kept.pte.calib
+fails "a work file in place of the checkpoint" 1 "kept.pte.calib: is what is read" \
+    export -c kept.pte.calib -o kept.pte --calibrate text.txt --calibrate_windows 1
+verdict "… which stays" "$(cmp "$tiny" kept.pte.calib 2>&1)"
 fails "a report without a calibration" 2 "goes with --calibrate" export -c "$tiny" -o out.pte --report out.html
 fails "no windows" 2 "calibrate_windows" export -c "$tiny" -o out.pte --calibrate text.txt --calibrate_windows 0
 fails "eval of a text shorter than a window" 1 "less than one window" eval -m round.pte -t "$tiny" --text short.txt

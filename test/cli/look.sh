@@ -111,4 +111,7 @@ why=
 verdict "compare two programs" "$why"
 holds "where they part" "int32\[1,8\] / int32\[1,4\]" "differences$"
 fails "compare one program" 2 "two programs" compare small.pte
+fails "compare with what is not there: no difference, but trouble" 2 "nowhere.pte: cannot be opened" compare small.pte nowhere.pte
+cp small.pte 'a[1].pte'
+succeeds "a program with a pattern's name" inspect 'a[1].pte'
 finish

@@ -13,6 +13,10 @@ $question<|im_end|>
 }
 
 succeeds "export, as the original's defaults are" export -c "$tiny" -o c4w.pte
+echo old >x_128.pte
+ln -s x_128.pte x_64.pte
+fails "two outputs in one file" 1 "x_128.pte and x_64.pte are one file" export -q -c "$tiny" -o x.pte --max_context_len 128,64 --input_len 16
+verdict "… which stays" "$([ "$(cat x_128.pte)" = old ] || echo "not the old one")"
 succeeds "export, b4w" export -c "$tiny" -o b4w.pte --linear_quantize=b4w --max_context_len 256
 succeeds "export, embedding left as it is, no graph breaks" export -c "$tiny" -o plain.pte -E '' --no_graph_breaks
 succeeds "export, fp32" export -c "$tiny" -o fp32.pte --dtype fp32 --input_len 16

@@ -216,7 +216,11 @@ succeeds "logits where a link leads" run -m single.pte --tokens 1,2 --max_new_to
 why=
 [ -L logits_link.npy ] && [ "$(wc -c <elsewhere/logits.npy)" -gt 100 ] || why=$(ls -l logits_link.npy elsewhere)
 verdict "… are there" "$why"
-fails "logits in place of the program" 1 "single.pte: is being read" run -m single.pte --tokens 1 --max_new_tokens 0 --logits single.pte
+fails "logits in place of the program" 1 "single.pte: is what is read" run -m single.pte --tokens 1 --max_new_tokens 0 --logits single.pte
+cp "$tiny" logits_tokenizer.gguf
+fails "logits in place of the tokenizer" 1 "logits_tokenizer.gguf: is what is read" \
+    run -m single.pte -t logits_tokenizer.gguf --prompt x --max_new_tokens 0 --logits logits_tokenizer.gguf
+verdict "… which stays" "$(cmp "$tiny" logits_tokenizer.gguf 2>&1)"
 fails "lookahead that does not fit" 1 "36 rows are more than the 32 of a step" run -m single.pte --tokens 1 --lookahead --window_size 5
 fails "lookahead in a file with the last token's logits" 1 "logits of the last token only" run -m multi.pte --tokens 1 --lookahead
 fails "an unknown lookahead" 2 "must be auto or always" run -m single.pte --tokens 1 --lookahead=sometimes
