@@ -46,12 +46,12 @@ static jj_value strip(jj_run *r, const jj_value *v, const jj_value *set, bool le
     return jj_cut(v, from, to);
 }
 
-/* What is sought is gone through four times, to be found in one walk. */
+/* What is sought is gone through four times, and slowly, to be found in one walk. */
 static bool find(jj_run *r, size_t *at, const jj_value *v, size_t from, const jj_value *what)
 {
     const char *is = r->work ? anm_find(v->s.p + from, v->s.n - from, what->s.p, what->s.n) : NULL;
     *at = is ? (size_t)(is - v->s.p) : v->s.n;
-    return jj_charge(r, *at - from + 4 * what->s.n) && is;
+    return jj_charge(r, *at - from + 8 * what->s.n) && is;
 }
 
 /* upper, lower, title, capitalize: character by character, as far as one character becomes one. */
