@@ -351,5 +351,3 @@ done:
     }
     return rc;
 }
-
-/* ---- the file ---- */
