@@ -322,6 +322,31 @@ static void test_malformed_program(void **state)
     free(f.data);
 }
 
+/* What is not run is kept all the same: a list's bytes, an instruction's numbers. (A string and a list of bytes are one thing
+ * in a flatbuffer, and so are the first numbers of a delegate's call and of a free.) */
+static void test_lists_and_other_instructions(void **state)
+{
+    (void)state;
+    file f = write_program(&program);
+    uint8_t *d = f.data;
+    uint32_t n, plan = anm_fb_ref(d, anm_fb_vector(d, anm_fb_root(d), PROGRAM_PLANS, &n)), value = anm_fb_vector(d, plan, PLAN_VALUES, &n);
+    d[anm_fb_at(d, anm_fb_ref(d, value + 4 * 5), VALUE_KIND)] = KIND_BOOL_LIST;
+    uint32_t chain = anm_fb_ref(d, anm_fb_vector(d, plan, PLAN_CHAINS, &n)), list = anm_fb_vector(d, chain, CHAIN_INSTRUCTIONS, &n);
+    d[anm_fb_at(d, anm_fb_ref(d, list + 4), INSTRUCTION_KIND)] = CALL_FREE;
+    anm_pte p;
+    anm_error err = {0};
+    if (anm_pte_read(&p, d, f.size, &err)) fail_msg("%s", err.text);
+    const anm_pte_value *v = &p.methods[0].values[5];
+    assert_int_equal(v->kind, ANM_PTE_OTHER);
+    assert_string_equal(v->s, "BoolList");
+    assert_int_equal(v->data_size, 5);
+    assert_memory_equal(v->data, "words", 5);
+    assert_string_equal(p.methods[0].calls[1].other, "FreeCall");
+    assert_int_equal(p.methods[0].calls[1].operands, 1);
+    anm_pte_free(&p);
+    free(f.data);
+}
+
 static void test_two_methods_of_one_name(void **state)
 {
     (void)state;
@@ -370,6 +395,7 @@ int main(void)
         cmocka_unit_test(test_spoilt),
         cmocka_unit_test(test_malformed_header),
         cmocka_unit_test(test_malformed_program),
+        cmocka_unit_test(test_lists_and_other_instructions),
         cmocka_unit_test(test_two_methods_of_one_name),
         cmocka_unit_test(test_shared_again_and_again),
     };
