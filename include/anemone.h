@@ -116,7 +116,8 @@ ANM_API int anm_tokenizer_decode(char **text, size_t *n, const anm_tokenizer *t,
 /* ---------------------------------------------------------------------------------------------------------------
  * Sessions: one conversation each. Feed tokens, look at the logits, choose the next token; or let generate do
  * it. One thread at a time. Equal calls give equal answers: they depend neither on how the tokens are cut
- * into calls, nor on threads, nor on lookahead.
+ * into calls, nor on threads, nor on lookahead. (Programs of the deprecated form forget their oldest tokens step
+ * by step; once their cache is full, the cuts are the steps.)
  */
 typedef struct anm_session anm_session;
 

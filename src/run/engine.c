@@ -272,7 +272,9 @@ int anm_state_evict(anm_state *s, int64_t first, int64_t n, anm_error *err)
     const anm_loaded *l = &s->e->l;
     if (s->kv.evicts) return anm_fail(err, ANM_ERR_UNSUPPORTED, "a program of the deprecated form forgets its oldest tokens by itself");
     if (n < 0 || n >= l->info.max_context) return anm_fail(err, ANM_ERR_USAGE, "%lld entries to drop", (long long)n);
-    return anm_kv_evict(&s->kv, first, n, anm_method_pairs(&l->method[ANM_METHOD_WIDE]), l->cos + n * l->table_width,
+    /* Tables that scale as they turn (position 0 is not 1 and 0) cannot be undone by their own rows. */
+    anm_key_pairs turned = l->cos[0] == 1 && l->sin[0] == 0 ? anm_method_pairs(&l->method[ANM_METHOD_WIDE]) : ANM_PAIRS_UNKNOWN;
+    return anm_kv_evict(&s->kv, first, n, turned, l->cos + n * l->table_width,
                         l->sin + n * l->table_width, l->table_width, err);
 }
 

@@ -68,16 +68,18 @@ static void fill_inputs(run *r)
         memcpy(r->in[m->sin].f + (size_t)i * w, r->l->sin + (size_t)s->pos[i] * w, w * sizeof(float));
     }
     fill_mask(r);
+    /* Entries in use alone: what lies behind them may be infinite, and 0 times that is no 0. */
     const anm_kv *kv = r->kv;
-    size_t n = (size_t)(kv->heads * kv->cache_len * kv->head_dim);
+    size_t n = (size_t)(kv->cached * kv->head_dim), head = (size_t)(kv->cache_len * kv->head_dim);
     for (int64_t layer = 0; layer < kv->layers; layer++)
-        for (int v = 0; v < 2; v++) {
-            float *to = r->in[v ? m->kv[layer].v_in : m->kv[layer].k_in].f;
-            const uint8_t *from = anm_kv_cache_at(kv, layer, v, 0);
-            if (!kv->fp16) memcpy(to, from, n * sizeof(float));
-            else
-                for (size_t i = 0; i < n; i++) to[i] = anm_f16_to_f32(anm_ld16(from + 2 * i));
-        }
+        for (int v = 0; v < 2; v++)
+            for (int64_t h = 0; h < kv->heads; h++) {
+                float *to = r->in[v ? m->kv[layer].v_in : m->kv[layer].k_in].f + (size_t)h * head;
+                const uint8_t *from = anm_kv_cache_at(kv, layer, v, h);
+                if (!kv->fp16) memcpy(to, from, n * sizeof(float));
+                else
+                    for (size_t i = 0; i < n; i++) to[i] = anm_f16_to_f32(anm_ld16(from + 2 * i));
+            }
 }
 
 static void keep_fresh(run *r)

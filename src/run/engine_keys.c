@@ -43,13 +43,27 @@ static bool is_turned(const anm_method *m, const anm_mil_value *v)
            is_scaled(m, operand(v, ANM_P_Y));
 }
 
+/* Is what a table multiplies joined of two halves, as (-second, first) is? */
+static bool of_halves(const anm_method *m, const anm_mil_value *scaled)
+{
+    const anm_mil_value *x = operand(scaled, ANM_P_X), *y = operand(scaled, ANM_P_Y), *v = is_table(m, x) ? y : x;
+    const anm_mil_arg *list = v && v->def && v->def->code == ANM_OP_CONCAT ? anm_mil_args_of(v->def, ANM_P_VALUES) : NULL;
+    int64_t axis = 0;
+    if (!list || list->count != 2 || !anm_mil_get_i64(operand(v, ANM_P_AXIS), &axis)) return false;
+    return axis == -1 || axis == v->type.rank - 1;
+}
+
 static anm_key_pairs pairs_of(const anm_method *m, const anm_mil_value *key)
 {
     const anm_mil_value *v = key;
     while (v && v->def) {
         const anm_mil_arg *list = anm_mil_args_of(v->def, ANM_P_VALUES);
         bool joins = v->def->code == ANM_OP_STACK || v->def->code == ANM_OP_CONCAT;
-        if (is_turned(m, v)) return v->type.rank && v->type.dim[v->type.rank - 1] == m->head_dim ? ANM_PAIRS_HALVES : ANM_PAIRS_UNKNOWN;
+        if (is_turned(m, v)) {
+            bool whole = v->type.rank && v->type.dim[v->type.rank - 1] == m->head_dim;
+            bool halves = of_halves(m, operand(v, ANM_P_X)) || of_halves(m, operand(v, ANM_P_Y));
+            return whole && halves ? ANM_PAIRS_HALVES : ANM_PAIRS_UNKNOWN;
+        }
         if (joins && list && list->count == 2 && is_turned(m, list->value[0]) && is_turned(m, list->value[1])) {
             int64_t axis = 0;
             const anm_mil_value *at = operand(v, ANM_P_AXIS);

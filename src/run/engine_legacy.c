@@ -127,6 +127,9 @@ static int take_slice(rewriting *r, anm_mil_op *op, const anm_mil_value *table, 
         *to = anm_mil_input(&r->b, is_cos ? "cos_rows" : "sin_rows", anm_mil_tensor(table->type.dtype, 2, shape));
         *(is_cos ? &r->l->cos : &r->l->sin) = rows;
     }
+    const float *kept = is_cos ? r->l->cos : r->l->sin;
+    for (int64_t i = 0; i < n; i++)
+        if (kept[i] != table_at(table, i)) return unknown("its layers' rotary tables differ", err);
     anm_mil_replace_uses(r->fn, op->outs[0], *to);
     anm_mil_remove(r->fn, op);
     return 0;

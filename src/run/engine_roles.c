@@ -218,6 +218,25 @@ static int find_rest(anm_method *m, anm_error *err)
     return 0;
 }
 
+/* Has each input one role? There are as many roles as inputs. */
+static bool roles_differ(bool *taken, const anm_method *m, int64_t layers)
+{
+    const int32_t one[] = {m->tokens, m->mask, m->cos, m->sin, m->last_pos};
+    bool differ = true;
+    for (size_t i = 0; i < sizeof one / sizeof *one; i++) {
+        if (one[i] < 0) continue;
+        differ = differ && !taken[one[i]];
+        taken[one[i]] = true;
+    }
+    for (int64_t i = 0; i < layers; i++)
+        for (int v = 0; v < 2; v++) {
+            int32_t at = v ? m->kv[i].v_in : m->kv[i].k_in;
+            differ = differ && !taken[at];
+            taken[at] = true;
+        }
+    return differ;
+}
+
 static int find_method(anm_method *m, anm_loaded *l, const char *name, const char *prefix, anm_error *err)
 {
     const anm_pte_method *pm = anm_pte_find(&l->pte, name);
@@ -247,9 +266,16 @@ static int find_method(anm_method *m, anm_loaded *l, const char *name, const cha
     int64_t vocab = l->info.vocab_size;
     if (fn->n_inputs != 4 + 2 * (uint32_t)l->info.n_layers + (m->last_pos >= 0))
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "method %s has an input without a role", name);
+    bool *taken = calloc(fn->n_inputs, sizeof *taken);
+    if (!taken) return anm_fail_memory(err, "program");
+    bool differ = roles_differ(taken, m, l->info.n_layers);
+    free(taken);
+    if (!differ) return anm_fail(err, ANM_ERR_FORMAT, "method %s has an input with two roles", name);
     if (fn->n_outputs && IS_SHAPE(fn->outputs[0], 1, m->rows, vocab)) m->logits_rows = m->rows;
     else if (fn->n_outputs && IS_SHAPE(fn->outputs[0], 1, 1, vocab)) m->logits_rows = 1;
     else return anm_fail(err, ANM_ERR_FORMAT, "the first output of method %s is not logits", name);
+    if (m->logits_rows < m->rows && m->last_pos < 0)
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "method %s gives one row's logits, and is not told of which", name);
     return 0;
 }
 

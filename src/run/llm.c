@@ -36,7 +36,7 @@ void anm_llm_get_info(anm_llm_info *out, const anm_llm *m)
     const anm_engine_info *e = anm_engine_get_info(m->engine);
     *out = (anm_llm_info){
         .vocab_size = e->vocab_size,
-        .max_context = e->max_context,
+        .max_context = anm_positions(e),
         .input_len = e->input_len,
         .n_layers = (int)e->n_layers,
         .multifunction = e->multifunction,

@@ -360,9 +360,10 @@ int anm_look_step(int32_t *id, bool *done, anm_session *s, anm_making *m, anm_er
     double took = anm_seconds() - start;
 
     int32_t row = y.tail, taken = 0, branch = -1;
+    int failed;
     for (;;) {
-        rc = anm_sampler_pick(id, s->sampler, logits_of(l, row), s->ids, s->fed + 1 + taken, err);
-        if (rc) return rc;
+        failed = anm_sampler_pick(id, s->sampler, logits_of(l, row), s->ids, s->fed + 1 + taken, err);
+        if (failed) break; /* what was given before counts */
         int32_t b = follow(l, &y, branch, taken, *id);
         if ((*done = anm_making_give(m, *id)) || b < 0) break;
         branch = b;
@@ -375,6 +376,7 @@ int anm_look_step(int32_t *id, bool *done, anm_session *s, anm_making *m, anm_er
     s->fed += 1 + taken;
     if (!alone) memcpy(s->logits, logits_of(l, row), (size_t)l->vocab * sizeof *s->logits);
     s->have_logits = true;
+    if (failed) return failed;
     if (y.levels && !*done) advance(l, &y);
     s->ids[s->fed] = *id; /* not fed yet, but behind those that were made in this step */
     learn(l, &y, took, s->ids + s->fed - taken, taken + 1);

@@ -21,8 +21,7 @@ int anm_session_new(anm_session **out, anm_llm *m, anm_error *err)
     s->llm = m;
     s->info = anm_engine_get_info(m->engine);
     const anm_engine_info *info = s->info;
-    int64_t reach = info->cache_len + info->input_len;
-    s->capacity = info->evicts || info->max_context < reach ? info->max_context : reach;
+    s->capacity = anm_positions(info);
     s->chunk = (int32_t)info->step_len;
     size_t rows = (size_t)info->step_len;
     s->ids = calloc((size_t)s->capacity + rows, sizeof *s->ids);

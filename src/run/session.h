@@ -27,6 +27,13 @@ struct anm_llm {
 int anm_llm_of_model(anm_llm **out, const anm_model *model, const anm_model_form *form, const anm_llm_opts *opts,
                      anm_error *err);
 
+/* The positions that a session can use: max_context, unless the cache is shorter. */
+static inline int64_t anm_positions(const anm_engine_info *info)
+{
+    int64_t reach = info->cache_len + info->input_len;
+    return info->evicts || info->max_context < reach ? info->max_context : reach;
+}
+
 typedef struct anm_look anm_look; /* run/lookahead.h */
 
 struct anm_session {
@@ -34,7 +41,7 @@ struct anm_session {
     const anm_engine_info *info;
     anm_state *state;
     anm_sampler *sampler;
-    int64_t capacity; /* positions that can be used: max_context, unless the cache is shorter */
+    int64_t capacity; /* anm_positions */
     int32_t chunk;    /* the most tokens of one step when feeding; step_len */
     int32_t *ids; /* [capacity + input_len] the tokens fed; a lookahead step writes its guesses behind them */
     int64_t fed;
