@@ -478,9 +478,39 @@ static void test_damaged(void **state)
     anm_map_close(&map);
 }
 
+/* What lies in the cache behind the entries in use may be anything, infinities among it: it counts for nothing. */
+static void test_behind_the_cache(void **state)
+{
+    (void)state;
+    anm_loaded l;
+    anm_error err;
+    if (anm_loaded_open(&l, "test/data/golden/mha/model.pte", &err)) fail_msg("%s", err.text);
+    const anm_method *m = &l.method[ANM_METHOD_DECODE];
+    size_t vocab = (size_t)l.info.vocab_size;
+    float *clean = calloc(vocab, sizeof *clean), *after = calloc(vocab, sizeof *after);
+    for (int dirty = 0; dirty < 2; dirty++) {
+        anm_kv kv;
+        assert_int_equal(anm_kv_new(&kv, m, m->rows, &err), 0);
+        assert_true(kv.fp16);
+        for (int64_t i = 0; i < kv.layers * 2 * kv.heads * kv.cache_len * kv.head_dim && dirty; i++) anm_st16(kv.cache + 2 * i, 0x7c00);
+        for (int32_t at = 0; at < 2; at++) {
+            const int32_t token = 5 + at;
+            if (anm_interp_step(dirty ? after : clean, &kv, &l, m, &(anm_step){1, &token, &at, NULL, NULL}, &(anm_interp_how){0}, &err))
+                fail_msg("%s", err.text);
+            assert_int_equal(anm_kv_commit(&kv, 0, 1, &err), 0);
+        }
+        anm_kv_free(&kv);
+    }
+    assert_memory_equal(clean, after, vocab * sizeof *clean);
+    free(clean);
+    free(after);
+    anm_loaded_close(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_behind_the_cache),
         cmocka_unit_test(test_plan_is_the_interpreter), cmocka_unit_test(test_one_answer),
         cmocka_unit_test(test_rounding),                cmocka_unit_test(test_stages),
         cmocka_unit_test(test_unfused),
