@@ -42,13 +42,14 @@ static void take_away(char *temp)
 /* A new file, *temp (noted; free it), which is named `stem` and more. `nameless`: its name goes at once. */
 static int make(int *fd, char **temp, const char *stem, bool nameless, uint64_t size, anm_error *err)
 {
-    int rc = anm_outfile_temp(temp, fd, stem, 0600) ? errno : 0;
+    int rc = 0;
+    if (anm_outfile_temp(temp, fd, stem, 0600)) rc = errno ? errno : EIO;
     if (!rc && nameless) take_away(*temp);
     if (!rc) rc = take_space(*fd, size);
     if (!rc) return 0;
     if (rc == ENOMEM) anm_fail_memory(err, "a temporary file's name");
     else anm_fail(err, ANM_ERR_IO, "%s: %.1f MB cannot be written there: %s", *temp ? *temp : stem, (double)size / 1e6, strerror(rc));
-    if (*fd >= 0) {
+    if (*temp) {
         if (!nameless) take_away(*temp);
         close(*fd);
     }
