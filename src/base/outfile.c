@@ -64,6 +64,14 @@ bool anm_outfile_same(const char *a, const char *b)
     return a && b && !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
+int anm_outfile_check_beside(const char *path, const char *const *read, size_t n, anm_error *err)
+{
+    int rc = anm_outfile_check(path, err);
+    for (size_t i = 0; i < n && !rc; i++)
+        if (anm_outfile_same(path, read[i])) rc = anm_fail(err, ANM_ERR_IO, "%s: is what is read; name another file to write", path);
+    return rc;
+}
+
 /* What a link leads to is replaced, not the link: a copy of the path to the file itself. NULL: no memory. */
 static char *behind_links(const char *path)
 {

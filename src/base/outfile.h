@@ -27,6 +27,9 @@ int anm_outfile_check(const char *path, anm_error *err);
 /* Are both there, and one file, by whatever names? NULL is no file. */
 bool anm_outfile_same(const char *a, const char *b);
 
+/* As the check, for who reads read[0 … n) (NULL is no file): the output may be none of these. */
+int anm_outfile_check_beside(const char *path, const char *const *read, size_t n, anm_error *err);
+
 /* Makes the temporary file. `path` must pass the check and lie in a folder that exists; where it is a link, the file that the
  * link leads to is what will be replaced. */
 int anm_outfile_open(anm_outfile *out, const char *path, anm_error *err);

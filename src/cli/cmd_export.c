@@ -74,11 +74,7 @@ static bool is_folder(const char *path)
 static int check_output(const char *path, const words *w, anm_error *err)
 {
     const char *const read[] = {w->checkpoint, w->params, w->tokenizer, w->tokenizer_config, w->calibrate};
-    int rc = anm_outfile_check(path, err);
-    if (rc) return rc;
-    for (size_t i = 0; i < sizeof read / sizeof *read; i++)
-        if (anm_outfile_same(path, read[i])) return anm_fail(err, ANM_ERR_IO, "%s: is what is read; name another file to write", path);
-    return 0;
+    return anm_outfile_check_beside(path, read, sizeof read / sizeof *read, err);
 }
 
 /* Before the work, and again when the outputs are there. */

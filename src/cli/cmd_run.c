@@ -120,10 +120,7 @@ static int parse(options *o, bool chat, int argc, char **argv, anm_error *err)
 static int check_logits(const options *o, anm_error *err)
 {
     const char *const read[] = {o->model, o->params, o->tokenizer, o->tokenizer_config, o->prompt_file};
-    int rc = o->logits ? anm_outfile_check(o->logits, err) : 0;
-    for (size_t i = 0; i < sizeof read / sizeof *read && !rc; i++)
-        if (anm_outfile_same(o->logits, read[i])) rc = anm_fail(err, ANM_ERR_IO, "%s: is what is read; name another file to write", o->logits);
-    return rc;
+    return o->logits ? anm_outfile_check_beside(o->logits, read, sizeof read / sizeof *read, err) : 0;
 }
 
 static int check_words(const options *o, anm_error *err)
