@@ -325,16 +325,19 @@ static void fill_report(road *r)
     const making *m = r->makings;
     anm_export_report *o = r->report;
     o->pieces = m->n_pieces;
-    o->file_size = m->layout.size;
     o->functions = m->n_pieces * m->graph.n_methods;
     for (int32_t i = 0; i < m->n_pieces; i++) o->ops += count_ops(m->programs + i);
     if (m->graph.fitted) snprintf(o->fitted, sizeof o->fitted, "%s", m->graph.fitted);
-    for (size_t i = 0; i < m->layout.count; i++)
-        if (m->layout.piece[i].source && m->layout.piece[i].part < ANM_WEIGHT_PARTS)
-            *(m->layout.piece[i].part == ANM_WEIGHT_SCALE ? &o->scale_bytes : &o->weight_bytes) += m->layout.piece[i].size;
-    for (size_t i = 0; i < m->pte.n_methods; i++)
-        for (size_t v = 0; v < m->pte.methods[i].n_values; v++)
-            if (m->pte.methods[i].values[v].dtype == m->graph.recipe.type) o->table_bytes += m->pte.methods[i].values[v].data_size;
+    for (int k = 0; k < r->job->n_outputs; k++) {
+        m = r->makings + k;
+        o->size[k].file = m->layout.size;
+        for (size_t i = 0; i < m->layout.count; i++)
+            if (m->layout.piece[i].source && m->layout.piece[i].part < ANM_WEIGHT_PARTS)
+                *(m->layout.piece[i].part == ANM_WEIGHT_SCALE ? &o->size[k].scales : &o->size[k].weights) += m->layout.piece[i].size;
+        for (size_t i = 0; i < m->pte.n_methods; i++)
+            for (size_t v = 0; v < m->pte.methods[i].n_values; v++)
+                if (m->pte.methods[i].values[v].dtype == m->graph.recipe.type) o->size[k].tables += m->pte.methods[i].values[v].data_size;
+    }
 }
 
 static void free_road(road *r, bool good)

@@ -32,12 +32,14 @@ typedef struct anm_export_calibration {
     anm_calib_opts how;
 } anm_export_calibration;
 
+enum { ANM_EXPORT_MAX_OUTPUTS = 16 };
+
 typedef struct anm_export_job {
     const char *checkpoint;
     const char *params; /* NULL: what lies beside or inside the checkpoint */
     anm_recipe recipe;
     const anm_export_output *outputs; /* several: the same but for the context, all written in one go */
-    int n_outputs;
+    int n_outputs; /* at most ANM_EXPORT_MAX_OUTPUTS */
     bool sync;        /* wait until the disk has it */
     unsigned threads; /* 0: one per processor */
     const anm_export_calibration *calibration; /* or NULL: round */
@@ -54,13 +56,15 @@ typedef struct anm_export_job {
 bool anm_export_has_pass(const char *name);
 const char *anm_export_last_pass(void);
 
-/* What came out, of the first output. */
+/* What came out. Outputs differ by their context alone, so whatever is not in `size` is so of each. */
 typedef struct anm_export_report {
     int32_t pieces, functions;
     uint64_t ops;          /* in all functions */
     uint64_t reference_ops; /* of the reference's graph; counted where a leaner one is written, else 0 */
     char fitted[160];      /* what split_fit changed, or "" */
-    uint64_t file_size, weight_bytes, scale_bytes, table_bytes; /* integers and floats; scales; rotary tables */
+    struct {
+        uint64_t file, weights, scales, tables; /* bytes: in all; integers and floats; scales; rotary tables */
+    } size[ANM_EXPORT_MAX_OUTPUTS]; /* in the job's order */
     double seconds[ANM_STAGE_COUNT];
 } anm_export_report;
 

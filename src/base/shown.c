@@ -4,12 +4,19 @@
 
 #include <string.h>
 
+/* A character of three bytes: a line's or paragraph's separator, or one of the bidirectional embeddings, overrides and isolates. */
+static bool reorders(const char *s)
+{
+    uint32_t c = anm_utf8_at(s);
+    return (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+}
+
 size_t anm_shown_next(const char *s, size_t n, bool *hidden)
 {
     int bad;
     size_t len = anm_utf8_check(s, n, &bad);
     const unsigned char *c = (const unsigned char *)s;
-    *hidden = bad || *c < 0x20 || *c == 0x7f || (*c == 0xc2 && c[1] < 0xa0);
+    *hidden = bad || *c < 0x20 || *c == 0x7f || (*c == 0xc2 && c[1] < 0xa0) || (len == 3 && reorders(s));
     return len;
 }
 

@@ -2,7 +2,9 @@
 /*
  * Text out of a file on its way to people. A terminal obeys control characters, so those of a stranger's name could
  * rename the window, overwrite what stands above or answer in the user's place: they are shown, byte by byte, as "\xNN",
- * and so is what is no text. These are C0, DEL, C1 (which UTF-8 spells C2 80 … C2 9F) and bytes that are not UTF-8.
+ * and so is what is no text. These are C0, DEL, C1 (which UTF-8 spells C2 80 … C2 9F), bytes that are not UTF-8, and the
+ * characters that turn what follows them around or begin a line (U+2028 to 202E, U+2066 to 2069), which let a name read
+ * as another one (Unicode TR 36).
  */
 #ifndef ANM_BASE_SHOWN_H
 #define ANM_BASE_SHOWN_H

@@ -24,7 +24,6 @@ typedef export_words words;
 
 /* ---- words into a job ---- */
 
-enum { MOST_CONTEXTS = 16 };
 
 /* "BITS,GROUP", or nothing for floats. */
 static int parse_embedding(anm_recipe *r, const char *s, anm_error *err)
@@ -49,7 +48,7 @@ static int parse_contexts(int64_t *out, int *n, const words *w, anm_error *err)
     char one[32];
     for (*n = 0;; s++) {
         size_t len = strcspn(s, ",");
-        if (*n == MOST_CONTEXTS) return anm_fail(err, ANM_ERR_USAGE, "%s: %d lengths at most", option, MOST_CONTEXTS);
+        if (*n == ANM_EXPORT_MAX_OUTPUTS) return anm_fail(err, ANM_ERR_USAGE, "%s: %d lengths at most", option, ANM_EXPORT_MAX_OUTPUTS);
         if (len >= sizeof one) return anm_fail(err, ANM_ERR_USAGE, "%s: '%s' is not a number", option, s);
         memcpy(one, s, len);
         one[len] = 0;
@@ -259,7 +258,7 @@ static const char *stage_names[] = {
 #undef X
 };
 
-static void show_summary(const anm_export_report *r, const char *path)
+static void show_summary(const anm_export_report *r, const anm_export_job *job)
 {
     if (r->fitted[0]) cli_note("%s", r->fitted);
     if (r->reference_ops)
@@ -267,9 +266,12 @@ static void show_summary(const anm_export_report *r, const char *path)
                 (unsigned long long)r->reference_ops);
     double all = 0;
     for (int i = 0; i < ANM_STAGE_COUNT; i++) all += r->seconds[i];
-    fprintf(stderr, "%s: %.1f MB (weights %.1f, scales %.1f, rotary tables %.1f), %d pieces, %d functions, %llu ops, %.2f s (", path,
-            (double)r->file_size / 1e6, (double)r->weight_bytes / 1e6, (double)r->scale_bytes / 1e6, (double)r->table_bytes / 1e6,
-            (int)r->pieces, (int)r->functions, (unsigned long long)r->ops, all);
+    for (int i = 0; i < job->n_outputs; i++)
+        fprintf(stderr, "%s%s: %.1f MB (weights %.1f, scales %.1f, rotary tables %.1f)", i ? "\n" : "", job->outputs[i].path,
+                (double)r->size[i].file / 1e6, (double)r->size[i].weights / 1e6, (double)r->size[i].scales / 1e6,
+                (double)r->size[i].tables / 1e6);
+    fprintf(stderr, "%s%d pieces, %d functions, %llu ops%s, %.2f s (", job->n_outputs > 1 ? "\nin each " : ", ", (int)r->pieces,
+            (int)r->functions, (unsigned long long)r->ops, job->n_outputs > 1 ? "; in all" : "", all);
     for (int i = 0; i < ANM_STAGE_COUNT; i++) fprintf(stderr, "%s%s %.2f", i ? ", " : "", stage_names[i], r->seconds[i]);
     fprintf(stderr, ")\n");
 }
@@ -301,12 +303,13 @@ static int print_json(const anm_export_report *r, const anm_export_job *job, anm
 {
     json_t *outputs = json_array(), *seconds = json_object();
     bool bad = false;
-    for (int i = 0; i < job->n_outputs; i++) bad |= json_array_append_new(outputs, cli_json_text(job->outputs[i].path));
+    for (int i = 0; i < job->n_outputs; i++)
+        bad |= json_array_append_new(outputs, json_pack("{s:o, s:I, s:I, s:I, s:I}", "path", cli_json_text(job->outputs[i].path), "size",
+                                                        (json_int_t)r->size[i].file, "weights", (json_int_t)r->size[i].weights, "scales",
+                                                        (json_int_t)r->size[i].scales, "tables", (json_int_t)r->size[i].tables));
     for (int i = 0; i < ANM_STAGE_COUNT; i++) bad |= json_object_set_new(seconds, stage_names[i], json_real(r->seconds[i]));
-    json_t *o = json_pack("{s:o, s:I, s:I, s:I, s:I, s:i, s:i, s:I, s:o}", "outputs", outputs, "file_size", (json_int_t)r->file_size,
-                          "weight_bytes", (json_int_t)r->weight_bytes, "scale_bytes", (json_int_t)r->scale_bytes, "table_bytes",
-                          (json_int_t)r->table_bytes, "pieces", (int)r->pieces, "functions", (int)r->functions, "ops",
-                          (json_int_t)r->ops, "seconds", seconds);
+    json_t *o = json_pack("{s:o, s:i, s:i, s:I, s:o}", "outputs", outputs, "pieces", (int)r->pieces, "functions", (int)r->functions,
+                          "ops", (json_int_t)r->ops, "seconds", seconds);
     char *text = NULL;
     int rc = bad ? anm_fail_memory(err, "JSON") : anm_json_write(&text, o, JSON_COMPACT, err);
     if (!rc) puts(text);
@@ -356,9 +359,9 @@ int cli_export(const export_words *w, anm_error *err)
     view v = {.w = w, .terminal = !w->quiet && isatty(STDERR_FILENO), .began = now()};
     anm_export_job job = {.checkpoint = w->checkpoint, .params = w->params, .sync = !w->no_sync, .threads = (unsigned)w->threads,
                           .model = show_notes, .look = show_graph, .progress = show_progress, .ctx = &v};
-    anm_export_output outputs[MOST_CONTEXTS] = {{0}};
-    int64_t contexts[MOST_CONTEXTS];
-    char *paths[MOST_CONTEXTS] = {0};
+    anm_export_output outputs[ANM_EXPORT_MAX_OUTPUTS] = {{0}};
+    int64_t contexts[ANM_EXPORT_MAX_OUTPUTS];
+    char *paths[ANM_EXPORT_MAX_OUTPUTS] = {0};
     anm_export_report report;
     int rc = check_dump(w, err);
     if (!rc) rc = make_recipe(&job.recipe, w, err);
@@ -391,7 +394,7 @@ int cli_export(const export_words *w, anm_error *err)
     if (rc && begun && rc != ANM_ERR_USAGE && work && !w->quiet && access(work, F_OK) == 0)
         fprintf(stderr, "anemone: note: %s keeps what the calibration made so far; --resume goes on with it\n", work);
     if (!rc && !w->quiet && v.notes) show_calibration(&v);
-    if (!rc && !w->quiet) show_summary(&report, outputs[0].path);
+    if (!rc && !w->quiet) show_summary(&report, &job);
     if (!rc && w->report) rc = check_report(w, job.n_outputs, outputs, err);
     if (!rc && w->report) rc = cli_export_report(w, &job, &report, v.notes, v.layers, err);
     if (!rc && w->json) rc = print_json(&report, &job, err);

@@ -123,8 +123,8 @@ static void show_facts(anm_report *r, anm_report_fact *fact, char (*value)[160],
     FACT("program", "%s", job->outputs[0].path);
     FACT("weights", "%s, embedding %u bits", w->linear, job->recipe.embedding_bits);
     FACT("text", "%s, %zu windows of %zu tokens, seed %llu", *w->calibrate ? w->calibrate : "the one that ships", how->windows, how->len, (unsigned long long)how->seed);
-    FACT("size", "%.1f MB: weights %.1f, scales %.1f, rotary tables %.1f", (double)report->file_size / 1e6, (double)report->weight_bytes / 1e6,
-         (double)report->scale_bytes / 1e6, (double)report->table_bytes / 1e6);
+    FACT("size", "%.1f MB: weights %.1f, scales %.1f, rotary tables %.1f", (double)report->size[0].file / 1e6, (double)report->size[0].weights / 1e6,
+         (double)report->size[0].scales / 1e6, (double)report->size[0].tables / 1e6);
     double stages = 0;
     for (size_t i = 0; i < r->n_layers + 3; i++) stages += r->notes[i].seconds;
     FACT("time", "%.0f s to calibrate, %.1f s to write", stages, report->seconds[ANM_STAGE_WRITE]);

@@ -3,6 +3,7 @@
 #include "cli/inspect_range.h"
 #include "base/pool.h"
 #include "ckpt/ckpt.h"
+#include "cli/tree.h"
 #include "run/engine.h"
 #include "token/token.h"
 
@@ -113,9 +114,8 @@ static int run_tokens(subject *s, anm_error *err)
 static json_t *magnitude(float f)
 {
     char number[32];
-    if (!isfinite(f)) return json_string("inf");
     snprintf(number, sizeof number, "%.4g", (double)f); /* as many digits as are of use */
-    return json_real(strtod(number, NULL));
+    return cli_json_real(strtod(number, NULL));
 }
 
 static void name_layer(char out[32], int64_t layer, int64_t n)

@@ -13,15 +13,15 @@ enum { ANM_BUF_LOGITS = -2, ANM_BUF_NONE = -1 };
 /* ---- weights ---- */
 
 /* Some rows of a matrix as the file has them: floats, or integers with a scale per row or per block of columns. */
-typedef struct anm_weight {
+typedef struct anm_rows_spec {
     const anm_mil_value *data, *scale; /* scale is NULL for floats */
     anm_dtype declared;                /* the type that the product is rounded to */
     int64_t rows, cols;
-} anm_weight;
+} anm_rows_spec;
 
 /* A matrix made of weights below each other. For a gated one (silu(gate x) * up x) the tiles of both alternate. */
 typedef struct anm_matrix_spec {
-    anm_weight *part, *up;
+    anm_rows_spec *part, *up;
     uint32_t n_parts, n_up; /* n_up > 0: gated */
     int64_t rows, cols;     /* rows of `part` alone */
     const float *bias;      /* [rows], or NULL; gated ones have none */
@@ -41,9 +41,9 @@ bool anm_pack_layout(anm_packed *out, const anm_matrix_spec *m);
 void anm_pack(anm_packed *p, const anm_matrix_spec *m, uint8_t *memory, anm_pool *pool);
 
 /* Row `row` of a weight as fp32, for embeddings: out[cols]. */
-void anm_weight_row(float *out, const anm_weight *w, int64_t row);
+void anm_weight_row(float *out, const anm_rows_spec *w, int64_t row);
 /* Can anm_weight_row and anm_pack read it? */
-bool anm_weight_readable(const anm_weight *w);
+bool anm_weight_readable(const anm_rows_spec *w);
 
 /* ---- steps ---- */
 
@@ -80,7 +80,7 @@ typedef struct anm_plan_step {
     anm_norm norm;
     float factor;            /* COPY; ATTEND: the scale of scores */
     anm_view view;           /* COPY: what to move together */
-    anm_weight embedding;
+    anm_rows_spec embedding;
     /* LINEAR */
     anm_linear_part *part;
     uint32_t n_parts;

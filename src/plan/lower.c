@@ -62,11 +62,11 @@ static anm_sym *lower_weight(anm_lower *l, const anm_mil_op *op)
     const anm_mil_type *t = &op->outs[0]->type;
     if (data->kind != MEANS_CONST || scale->kind != MEANS_CONST || t->rank != 2)
         return anm_lower_no(l, "weights that are not a constant matrix");
-    s->weight = (anm_weight){data->value, scale->value, t->dtype, t->dim[0], t->dim[1]};
+    s->weight = (anm_rows_spec){data->value, scale->value, t->dtype, t->dim[0], t->dim[1]};
     return anm_weight_readable(&s->weight) ? s : anm_lower_no(l, "weights of a form that the kernels do not have");
 }
 
-static bool weight_of(anm_weight *w, const anm_sym *s)
+static bool weight_of(anm_rows_spec *w, const anm_sym *s)
 {
     if (s->kind == MEANS_WEIGHT) {
         *w = s->weight;
@@ -74,7 +74,7 @@ static bool weight_of(anm_weight *w, const anm_sym *s)
     }
     if (s->kind != MEANS_CONST || s->value->type.rank != 2) return false;
     const anm_mil_type *t = &s->value->type;
-    *w = (anm_weight){s->value, NULL, t->dtype, t->dim[0], t->dim[1]};
+    *w = (anm_rows_spec){s->value, NULL, t->dtype, t->dim[0], t->dim[1]};
     return anm_weight_readable(w);
 }
 
@@ -88,7 +88,7 @@ static anm_sym *lower_gather(anm_lower *l, const anm_mil_op *op)
     if ((axis_v && !anm_mil_get_i64(axis_v, &axis)) || (batch_v && !anm_mil_get_i64(batch_v, &batch)) || batch)
         return anm_lower_no(l, "an axis that is not constant");
     if (idx->kind == MEANS_TOKENS) {
-        anm_weight w;
+        anm_rows_spec w;
         if (axis != 0 || !weight_of(&w, x) || w.rows < l->m->vocab_size || out->type.rank < 2 ||
             out->type.dim[out->type.rank - 2] != l->m->rows || out->type.dim[out->type.rank - 1] != w.cols)
             return anm_lower_no(l, "tokens index something that is not an embedding");
@@ -134,7 +134,7 @@ static anm_sym *lower_linear(anm_lower *l, const anm_mil_op *op)
     x = x && w ? anm_lower_matrix(l, x) : NULL;
     if (!x) return NULL;
     anm_sym *s = anm_lower_new(l, MEANS_LINEAR, op->outs[0]);
-    anm_weight *part = anm_arena_alloc(l->arena, sizeof *part);
+    anm_rows_spec *part = anm_arena_alloc(l->arena, sizeof *part);
     if (!s || !part) return anm_lower_no_memory(l);
     if (!weight_of(part, w)) return anm_lower_no(l, "weights that are not constant");
     if (x->view.size[x->view.rank - 1] != part->cols) return anm_lower_no(l, "the weights do not fit");
@@ -144,7 +144,7 @@ static anm_sym *lower_linear(anm_lower *l, const anm_mil_op *op)
     s->view.size[s->view.rank - 1] = part->rows;
     s->matrix = (anm_matrix_spec){.part = part, .n_parts = 1, .rows = part->rows, .cols = part->cols};
     if (bias) {
-        anm_weight b = {bias->value, NULL, bias->kind == MEANS_CONST ? bias->value->type.dtype : 0, 1, part->rows};
+        anm_rows_spec b = {bias->value, NULL, bias->kind == MEANS_CONST ? bias->value->type.dtype : 0, 1, part->rows};
         int64_t n;
         if (bias->kind != MEANS_CONST || !anm_mil_type_count(&bias->value->type, &n) ||
             (n != part->rows && n != 1) || n != part->rows || !anm_weight_readable(&b))

@@ -44,7 +44,7 @@ typedef struct anm_sym {
     anm_view view;
     const struct anm_sym *of, *other; /* other: FIRST, SECOND: b; NORMED: the weight */
     struct anm_sym *made;             /* once computed: the ROWS */
-    anm_weight weight;
+    anm_rows_spec weight;
     anm_matrix_spec matrix; /* LINEAR */
     float factor;
     anm_norm norm;

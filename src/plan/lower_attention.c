@@ -36,7 +36,7 @@ static anm_sym *join_linears(anm_lower *l, anm_sym **x, uint32_t n)
     float *b = bias ? anm_arena_array(l->arena, (size_t)s->matrix.rows, sizeof *b) : NULL;
     if (!s->matrix.part || (bias && !b)) return anm_lower_no_memory(l);
     s->matrix.bias = b;
-    anm_weight *to = s->matrix.part;
+    anm_rows_spec *to = s->matrix.part;
     for (uint32_t i = 0; i < n; i++) {
         memcpy(to, x[i]->matrix.part, x[i]->matrix.n_parts * sizeof *to);
         to += x[i]->matrix.n_parts;

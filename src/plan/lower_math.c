@@ -62,7 +62,7 @@ anm_sym *anm_lower_legs(anm_lower *l, const anm_sym *root, const anm_sym *consta
     if (constant->kind != MEANS_CONST || root->norm.outer != 0 || root->norm.floor != 0 || !v->type.rank ||
         v->type.dim[v->type.rank - 1] != 1 || !anm_mil_type_count(&v->type, &count) || count < 1)
         return anm_lower_no(l, "a root beside something that is no plain column");
-    anm_weight w = {v, NULL, v->type.dtype, 1, count};
+    anm_rows_spec w = {v, NULL, v->type.dtype, 1, count};
     float *f = anm_weight_readable(&w) ? anm_arena_array(l->arena, (size_t)count, sizeof *f) : NULL;
     if (!f) return anm_lower_no(l, "a root beside a constant that cannot be read");
     anm_weight_row(f, &w, 0);
@@ -206,7 +206,7 @@ static const float *vector(anm_lower *l, const anm_sym *s, int64_t n)
     if (s->kind != MEANS_CONST || !anm_mil_type_count(&v->type, &count) || count != n ||
         (v->type.rank > 0 && v->type.dim[v->type.rank - 1] != n))
         return NULL;
-    anm_weight w = {v, NULL, v->type.dtype, 1, n};
+    anm_rows_spec w = {v, NULL, v->type.dtype, 1, n};
     float *f = anm_weight_readable(&w) ? anm_arena_array(l->arena, (size_t)n, sizeof *f) : NULL;
     if (f) anm_weight_row(f, &w, 0);
     return f;

@@ -28,14 +28,14 @@ static bool is_integer(anm_dtype t)
 }
 
 /* Columns that share a scale; 0 when the scales do not divide the matrix. */
-static int64_t block_of(const anm_weight *w)
+static int64_t block_of(const anm_rows_spec *w)
 {
     const anm_mil_type *s = &w->scale->type;
     if (s->rank != 2 || s->dim[0] != w->rows || s->dim[1] < 1 || w->cols % s->dim[1]) return 0;
     return w->cols / s->dim[1];
 }
 
-bool anm_weight_readable(const anm_weight *w)
+bool anm_weight_readable(const anm_rows_spec *w)
 {
     const anm_mil_value *d = w->data;
     if (w->rows < 1 || w->cols < 1 || !d->constant || !d->constant->data) return false;
@@ -45,7 +45,7 @@ bool anm_weight_readable(const anm_weight *w)
            d->type.rank == 2 && d->type.dim[0] == w->rows && d->type.dim[1] == w->cols && block_of(w) > 0;
 }
 
-static float value_at(const anm_weight *w, int64_t row, int64_t col)
+static float value_at(const anm_rows_spec *w, int64_t row, int64_t col)
 {
     const uint8_t *data = w->data->constant->data;
     anm_dtype t = w->data->type.dtype;
@@ -57,7 +57,7 @@ static float value_at(const anm_weight *w, int64_t row, int64_t col)
     return w->declared == ANM_DT_F16 ? anm_round_f16(v) : v;
 }
 
-void anm_weight_row(float *out, const anm_weight *w, int64_t row)
+void anm_weight_row(float *out, const anm_rows_spec *w, int64_t row)
 {
     for (int64_t k = 0; k < w->cols; k++) out[k] = value_at(w, row, k);
 }
@@ -66,11 +66,11 @@ void anm_weight_row(float *out, const anm_weight *w, int64_t row)
 
 /* Where row `row` of the packed matrix comes from; NULL beyond the last one. */
 typedef struct source {
-    const anm_weight *w;
+    const anm_rows_spec *w;
     int64_t row;
 } source;
 
-static source find(const anm_weight *part, uint32_t n, int64_t row)
+static source find(const anm_rows_spec *part, uint32_t n, int64_t row)
 {
     for (uint32_t i = 0; i < n; i++) {
         if (row < part[i].rows) return (source){&part[i], row};
@@ -94,7 +94,7 @@ typedef struct packing {
 } packing;
 
 /* A row's 4-byte words into lane `lane` of its tile. */
-static void pack_row(uint8_t *tile, const anm_q4 *q, const anm_weight *w, int64_t row, int lane)
+static void pack_row(uint8_t *tile, const anm_q4 *q, const anm_rows_spec *w, int64_t row, int lane)
 {
     const uint8_t *data = w->data->constant->data;
     int64_t whole = w->cols % 8 ? 0 : w->cols / ANM_GROUP; /* groups of whole words at whole bytes */
@@ -172,7 +172,7 @@ static void pack_some(void *ctx, uint32_t i, unsigned thread)
 static bool fits_q4(const anm_matrix_spec *m, anm_scales *scales, bool *round)
 {
     for (uint32_t i = 0; i < m->n_parts + m->n_up; i++) {
-        const anm_weight *w = i < m->n_parts ? &m->part[i] : &m->up[i - m->n_parts];
+        const anm_rows_spec *w = i < m->n_parts ? &m->part[i] : &m->up[i - m->n_parts];
         if (!w->scale || w->data->type.dtype != ANM_DT_I4) return false;
         int64_t block = block_of(w);
         anm_dtype t = w->scale->type.dtype;

@@ -25,7 +25,7 @@ void anm_plan_free(anm_plan *p)
     free(p);
 }
 
-static void tell_done(const anm_plan_opts *opts, const anm_weight *w, uint32_t n)
+static void tell_done(const anm_plan_opts *opts, const anm_rows_spec *w, uint32_t n)
 {
     for (uint32_t i = 0; opts->done_with && i < n; i++)
         opts->done_with(opts->ctx, w[i].data->constant->data, w[i].data->constant->size);
@@ -109,7 +109,7 @@ int64_t anm_plan_most_rows(const anm_plan *p)
 
 /* ---- comparing ---- */
 
-static bool same_weight(const anm_weight *a, const anm_weight *b)
+static bool same_weight(const anm_rows_spec *a, const anm_rows_spec *b)
 {
     return a->rows == b->rows && a->cols == b->cols && a->declared == b->declared && !a->scale == !b->scale &&
            a->data->constant->data == b->data->constant->data &&

@@ -17,6 +17,18 @@ echo old >x_128.pte
 ln -s x_128.pte x_64.pte
 fails "two outputs in one file" 1 "x_128.pte and x_64.pte are one file" export -q -c "$tiny" -o x.pte --max_context_len 128,64 --input_len 16
 verdict "… which stays" "$([ "$(cat x_128.pte)" = old ] || echo "not the old one")"
+run export -q --json -c "$tiny" -o y.pte --max_context_len 64,128 --input_len 16
+verdict "what came out as JSON: each file with its size" "$(
+    python3 - <<'PY' 2>&1
+import json, os
+outputs = json.load(open("stdout.txt"))["outputs"]
+assert [o["path"] for o in outputs] == ["y_64.pte", "y_128.pte"], outputs
+for o in outputs:
+    assert o["size"] == os.path.getsize(o["path"]), o
+assert outputs[1]["tables"] == 2 * outputs[0]["tables"] > 0, outputs
+assert outputs[1]["weights"] == outputs[0]["weights"] > 0, outputs
+PY
+)"
 succeeds "export, b4w" export -c "$tiny" -o b4w.pte --linear_quantize=b4w --max_context_len 256
 succeeds "export, embedding left as it is, no graph breaks" export -c "$tiny" -o plain.pte -E '' --no_graph_breaks
 succeeds "export, fp32" export -c "$tiny" -o fp32.pte --dtype fp32 --input_len 16

@@ -37,7 +37,7 @@ static void export_to(const char *path, const anm_recipe *recipe, unsigned threa
     anm_export_report report;
     anm_error err = {0};
     if (anm_export(&report, &job, &err)) fail_msg("%s", err.text);
-    assert_true(report.ops > 0 && report.weight_bytes > 0);
+    assert_true(report.ops > 0 && report.size[0].weights > 0);
 }
 
 static void same_files(const char *a, const char *b)
