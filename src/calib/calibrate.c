@@ -10,6 +10,7 @@
 #include "calib/tune.h"
 #include "eager/eager.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -291,19 +292,20 @@ static void round_embedding(void *ctx, uint32_t row, unsigned thread)
     for (size_t g = 0; g < groups; g++) {
         const float *x = job->w + row * (size_t)m->cols + g * group;
         size_t at = (job->first + row) * groups + g;
-        float most = 0, best = 0;
+        float most = 0, best = 1;
         double least = INFINITY;
         for (size_t j = 0; j < group && most == most; j++) most = fabsf(x[j]) <= most ? most : fabsf(x[j]); /* or a NaN */
+        if (o->fp16) most = anm_round_f16(most);
         for (int t = 0; t < (o->embed_bits == 4 ? 20 : 6) && most > 0; t++) {
             float s = most * (1 - 0.02f * (float)t) / ((high - low) / 2);
-            if (o->fp16) s = fmaxf(anm_round_f16(s), 0x1p-14f); /* a normal number */
+            s = o->fp16 ? fmaxf(anm_round_f16(s), 0x1p-14f) : fmaxf(s, FLT_MIN); /* a normal number */
             double e = job->hot->grid_error(x, job->ones, group, s, low, high);
-            if (e < least) {
+            if (!t || e < least) { /* that of the largest value, where errors are beyond all numbers */
                 least = e;
                 best = s;
             }
         }
-        m->scale[at] = best > 0 ? best : most > 0 || most != most ? NAN : 1; /* NAN: no scale can hold it */
+        m->scale[at] = isfinite(most) ? best : NAN; /* the values are beyond the type */
         for (size_t j = 0; j < group; j++) {
             float q = rintf(x[j] / m->scale[at]);
             m->q[at * group + j] = (int8_t)(!(q > low) ? low : q > high ? high : q);

@@ -30,8 +30,9 @@ void cli_install_signals(void);
 /* While on, the first Ctrl-C does not end the program: cli_stop_asked turns true and the command winds up. */
 void cli_handle_stop(bool on);
 bool cli_stop_asked(void);
-/* Ends the process as the Ctrl-C would have that was answered by winding up; what stands in stdout goes out first. */
-void cli_die_of_stop(void);
+/* Where a Ctrl-C was answered by winding up: ends the process as it would have, so that the caller's shell knows. What stands
+ * in stdout goes out first. */
+void cli_die_if_stopped(void);
 
 /* What SIGINT, SIGTERM and SIGHUP say before they end the program; NULL: nothing. `line` is kept by pointer. */
 void cli_say_at_stop(const char *line);

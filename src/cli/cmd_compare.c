@@ -6,7 +6,6 @@
 #include "cli/compare.h"
 #include "cli/opt.h"
 #include "cli/pieces.h"
-#include "cli/say.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -24,7 +24,6 @@ typedef export_words words;
 
 /* ---- words into a job ---- */
 
-
 /* "BITS,GROUP", or nothing for floats. */
 static int parse_embedding(anm_recipe *r, const char *s, anm_error *err)
 {
@@ -321,20 +320,21 @@ static int print_json(const anm_export_report *r, const anm_export_job *job, anm
 /* ---- the command ---- */
 
 /* OUTPUT.calib: what an interrupted calibration leaves behind. */
-static int ready_work(char **out, const words *w, const char *output, anm_error *err)
+static int name_work(char **out, const words *w, const char *output, anm_error *err)
 {
-    struct stat st;
     size_t n = strlen(output) + sizeof ".calib";
     char *path = *out = malloc(n);
     if (!path) return anm_fail_memory(err, "a file's name");
     snprintf(path, n, "%s.calib", output);
-    int rc = check_output(path, w, err);
-    if (rc || w->quiet) return rc;
-    bool there = stat(path, &st) == 0;
-    if (there && !w->resume)
+    return check_output(path, w, err);
+}
+
+static void tell_of_work(const char *path, bool resume)
+{
+    bool there = access(path, F_OK) == 0;
+    if (there && !resume)
         fprintf(stderr, "anemone: note: %s is begun anew; --resume goes on with what an interrupted calibration left there\n", path);
-    if (!there && w->resume) fprintf(stderr, "anemone: note: there is no %s to go on with; beginning anew\n", path);
-    return 0;
+    if (!there && resume) fprintf(stderr, "anemone: note: there is no %s to go on with; beginning anew\n", path);
 }
 
 static int read_calibration(anm_export_calibration *c, int32_t **tokens, const words *w, view *v, anm_error *err)
@@ -380,8 +380,9 @@ int cli_export(const export_words *w, anm_error *err)
     int32_t *tokens = NULL;
     char *work = NULL;
     if (!rc && w->calibrated) {
-        rc = ready_work(&work, w, outputs[0].path, err);
+        rc = name_work(&work, w, outputs[0].path, err);
         if (!rc) rc = read_calibration(&calibration, &tokens, w, &v, err);
+        if (!rc && !w->quiet) tell_of_work(work, w->resume);
         calibration.how.work = work;
         job.calibrated = keep_notes;
         job.calibration = &calibration;

@@ -3,6 +3,7 @@
  * anemone legacy run and run_lookahead: the options of the original's run.py and run_lookahead.py, and of anemone run
  * those that measuring wants. Both are anemone run with other words.
  */
+#include "base/outfile.h"
 #include "cli/cli.h"
 #include "cli/legacy.h"
 #include "cli/opt.h"
@@ -117,6 +118,7 @@ static int check(words *w, anm_error *err)
     w->eager.params = o->params;
     if (!w->use_eager) return 0;
     int rc = form_eager(w, err);
+    if (!rc && o->logits) rc = anm_outfile_check_beside(o->logits, &w->eager.params, 1, err);
     w->r.open = open_eager;
     w->r.ctx = &w->eager;
     o->model = w->eager.checkpoint; /* for messages */
@@ -145,6 +147,7 @@ static int command(int argc, char **argv, bool lookahead)
     w.r.said = lookahead ? say_lookahead : say_run;
     w.r.o.echo = w.r.o.tokenizer && !w.r.o.tokens && !w.r.o.print_tokens; /* the original prints the prompt first */
     if (!rc) rc = w.compare ? cli_legacy_compare(&w.r, &w.eager, &err) : run_program(&w.r, &err);
+    if (!rc && !w.compare) cli_die_if_stopped();
     return rc ? cli_fail(&err) : EXIT_OK;
 }
 

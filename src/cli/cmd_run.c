@@ -9,9 +9,7 @@
 #include "cli/opt.h"
 #include "cli/conversation.h"
 #include "cli/run.h"
-#include "cli/run_report.h"
 #include "cli/sandbox.h"
-#include "cli/say.h"
 #include "model/model.h"
 
 #include <stdlib.h>
@@ -116,11 +114,10 @@ static int parse(options *o, bool chat, int argc, char **argv, anm_error *err)
                      argc, argv, NULL, 0, NULL, err);
 }
 
-/* What is known to go wrong with --logits at the end is said before the work. */
-static int check_logits(const options *o, anm_error *err)
+int run_check_output(const options *o, const char *path, anm_error *err)
 {
     const char *const read[] = {o->model, o->params, o->tokenizer, o->tokenizer_config, o->prompt_file};
-    return o->logits ? anm_outfile_check_beside(o->logits, read, sizeof read / sizeof *read, err) : 0;
+    return anm_outfile_check_beside(path, read, sizeof read / sizeof *read, err);
 }
 
 static int check_words(const options *o, anm_error *err)
@@ -412,7 +409,7 @@ void run_close(running *r)
 int run_program(running *r, anm_error *err)
 {
     int rc = check_words(&r->o, err);
-    if (!rc) rc = check_logits(&r->o, err);
+    if (!rc && r->o.logits) rc = run_check_output(&r->o, r->o.logits, err); /* said before the work, not behind it */
     if (!rc && !r->open && !r->o.deprecated) rc = cli_sandbox_run(&r->o, err);
     if (!rc) rc = run_open(r, err);
     r->show_ids = r->o.print_tokens || !r->tok;
@@ -435,7 +432,7 @@ static int command(int argc, char **argv, bool interactive)
     r.o.interactive |= interactive;
     if (r.o.interactive && !r.o.gave_max) r.o.max_new_tokens = 1000;
     if (!rc) rc = run_program(&r, &err);
-    if (!rc && !r.o.interactive && cli_stop_asked()) cli_die_of_stop(); /* the caller's shell is to know */
+    if (!rc && !r.o.interactive) cli_die_if_stopped();
     return rc ? cli_fail(&err) : EXIT_OK;
 }
 

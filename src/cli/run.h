@@ -54,6 +54,9 @@ int run_program(running *r, anm_error *err);
 
 anm_precision run_precision(const options *o);
 
+/* Before something is written to `path`: it may be nothing that the command reads. */
+int run_check_output(const options *o, const char *path, anm_error *err);
+
 /* Opens the program, the tokenizer and a session, and reads the prompt. Close also after a failure. */
 int run_open(running *r, anm_error *err);
 int run_read_prompt(running *r, anm_error *err);

@@ -147,8 +147,9 @@ static int turn(talk *t, const char *text, size_t n, anm_error *err)
                             err);
 }
 
-static int save(const conversation *c, const char *path, anm_error *err)
+static int save(const talk *t, const char *path, anm_error *err)
 {
+    const conversation *c = &t->c;
     anm_buf text = {0};
     anm_outfile f = {.fd = -1};
     for (size_t i = 0; i < c->n; i++) {
@@ -156,7 +157,8 @@ static int save(const conversation *c, const char *path, anm_error *err)
         anm_buf_put(&text, c->message[i].content, c->message[i].content_n);
         anm_buf_puts(&text, "\n");
     }
-    int rc = text.bad ? anm_fail_memory(err, path) : anm_outfile_open(&f, path, err);
+    int rc = text.bad ? anm_fail_memory(err, path) : run_check_output(&t->r->o, path, err);
+    if (!rc) rc = anm_outfile_open(&f, path, err);
     if (!rc) {
         rc = anm_outfile_write(&f, 0, text.data, text.size, err);
         if (!rc) rc = anm_outfile_commit(&f, true, err);
@@ -186,7 +188,7 @@ static void command(talk *t, const char *line, bool *leave)
     } else if (IS("/save")) {
         if (!*word)
             fprintf(stderr, "/save FILE: which file?\n");
-        else if (save(&t->c, word, &err)) {
+        else if (save(t, word, &err)) {
             cli_fail(&err);
             if (t->r->o.locked && err.code == ANM_ERR_IO && strchr(word, '/'))
                 fprintf(stderr, "in the sandbox files can be written in the current folder only; --no_sandbox is the way out\n");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What the process does when it is interrupted, or when a file that it has mapped shrinks under it: unfinished output
- * is removed, and one line says why. Only async-signal-safe calls here.
+ * is removed, and one line says why. Only async-signal-safe calls in the handlers.
  */
 #include "cli/cli.h"
 #include "base/map.h"
@@ -33,8 +33,9 @@ bool cli_stop_asked(void)
     return asked_to_stop != 0;
 }
 
-void cli_die_of_stop(void)
+void cli_die_if_stopped(void)
 {
+    if (!asked_to_stop) return;
     fflush(stdout);
     signal(SIGINT, SIG_DFL);
     raise(SIGINT);

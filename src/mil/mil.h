@@ -115,7 +115,7 @@ typedef struct anm_mil_function {
     anm_mil_op *first, *last;
     struct anm_mil_function *next;
     struct anm_mil_names *names; /* of its values, once a name had to be made unique (build.c) */
-    bool distinct; /* its reader has seen that each value has a name of its own; until a value is made or renamed */
+    bool distinct; /* its reader has seen that each value has a name of its own; until a value is made */
 } anm_mil_function;
 
 typedef struct anm_mil_program {

@@ -113,8 +113,7 @@ int anm_kv_evict(anm_kv *kv, int64_t first, int64_t n, anm_key_pairs turned, con
         return anm_fail(err, ANM_ERR_USAGE, "entries %lld to %lld are not all in the cache of %lld", (long long)first,
                         (long long)(first + n - 1), (long long)kv->cached);
     if (turned == ANM_PAIRS_UNKNOWN)
-        return anm_fail(err, ANM_ERR_UNSUPPORTED, "this program's keys go through something behind their rotation and cannot be turned back, "
-                        "so its oldest tokens cannot be forgotten");
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "this program's keys are not turned in a way that can be turned back, so its oldest tokens cannot be forgotten");
     bool halves = turned == ANM_PAIRS_HALVES;
     int64_t pairs = halves && width == kv->head_dim ? width / 2 : width; /* tables of whole heads hold each angle twice */
     if (2 * pairs > kv->head_dim) return anm_fail(err, ANM_ERR_FORMAT, "the rotary table is wider than a head");

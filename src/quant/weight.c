@@ -75,10 +75,12 @@ static void fetch(ahead *a, size_t parts)
     a->n -= n;
 }
 
+static const float FP16_END = 65520; /* from here on fp16 is infinite */
+
 /* fp16 that rounding made infinite: the scale of n values each, or the values themselves. */
 static int check_range(const float *x, size_t n, const anm_weight *w, int64_t row, size_t each, anm_error *err)
 {
-    const float most = w->type == ANM_DT_F16 ? 65520 : INFINITY; /* from here on fp16 is infinite */
+    const float most = w->type == ANM_DT_F16 ? FP16_END : INFINITY;
     bool good = true;
     for (size_t i = 0; i < n; i++) good &= fabsf(x[i]) < most;
     for (size_t i = 0; i < n && !good; i++)
@@ -89,14 +91,26 @@ static int check_range(const float *x, size_t n, const anm_weight *w, int64_t ro
     return 0;
 }
 
-/* Rows that calibration has made already. */
+/* Whether fp16 holds all values of a group. */
+static bool fp16_holds(const int8_t *q, int64_t group, float scale)
+{
+    int most = 0;
+    if (fabsf(scale) * 128 < FP16_END) return true;
+    for (int64_t i = 0; i < group; i++) most = abs(q[i]) > most ? abs(q[i]) : most;
+    return fabsf(scale) * (float)most < FP16_END;
+}
+
+/* Rows that calibration has made already; a group whose values are too large for fp16 has a scale that is. */
 static void copy_made(int8_t *q, float *scales, const anm_weight *w, int64_t row, int64_t n)
 {
     const anm_made *made = w->matrix->made;
+    const int64_t groups = made->groups;
     for (int64_t r = 0; r < n; r++) {
         int64_t from = row_of_matrix(w, row + r);
         memcpy(q + r * made->cols, made->q + from * made->cols, (size_t)made->cols);
-        memcpy(scales + r * made->groups, made->scale + from * made->groups, (size_t)made->groups * sizeof *scales);
+        memcpy(scales + r * groups, made->scale + from * groups, (size_t)groups * sizeof *scales);
+        for (int64_t g = 0; g < groups && w->type == ANM_DT_F16; g++)
+            if (!fp16_holds(q + r * made->cols + g * w->group, w->group, scales[r * groups + g])) scales[r * groups + g] = INFINITY;
     }
 }
 

@@ -6,7 +6,8 @@
  *   concat(a cos - b sin, a sin + b cos), in the last dimension    halves of a head
  *   x cos + (-b, a) sin                                            halves of a head
  *
- * Where a key goes on to be scaled by channels (a norm behind the rotation), it cannot be turned any more.
+ * Where a key goes on to be scaled by channels (a norm behind the rotation), or is put together in another way, it cannot be
+ * turned back.
  */
 #include "run/engine_internal.h"
 

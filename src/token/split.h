@@ -49,8 +49,8 @@ typedef struct anm_matcher {
     uint64_t budget;     /* steps that matches may still take beyond the small limit that each one has */
     uint64_t until;      /* the processor time of this thread at which matching must end, ns */
     uint64_t now, asked; /* by the clock on the wall, which costs less: last looked at, last asked for processor time */
-    unsigned matches;    /* made since the last look */
-    size_t reach;        /* how many places a search tries before the time is looked at */
+    unsigned matches;    /* made since the last look, each counted by the text that it may run over */
+    size_t reach;        /* how many places at most a search tries before the time is looked at */
 } anm_matcher;
 
 /* Before a text of so many bytes is matched: adds what it may take to the matcher's limits. */

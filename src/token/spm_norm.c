@@ -55,12 +55,12 @@ static size_t longest_rule(const anm_charsmap *m, const char *text, size_t n, co
     size_t best = 0, at = offset_of(unit_at(m, 0));
     uint32_t value = 0;
     for (size_t i = 0; i < n; i++) {
-        if (i == LONGEST_LEFT) return TOO_LONG;
         uint8_t byte = (uint8_t)text[i];
         if (!byte) break;
         at ^= byte;
         uint32_t unit = unit_at(m, at);
         if ((unit & 0x800000FFu) != byte) break;
+        if (i == LONGEST_LEFT) return TOO_LONG;
         at ^= offset_of(unit);
         if (!(unit & 0x100) || (i + 1 < n && !begins_character(text[i + 1]))) continue;
         value = unit_at(m, at) & 0x7FFFFFFFu;

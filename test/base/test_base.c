@@ -132,7 +132,6 @@ static void take_some(void *ctx, unsigned thread)
     *anm_pool_ahead(s->pool, thread) = (anm_ahead){s->memory, s->memory + sizeof s->memory};
 }
 
-/* The caller always comes, the others once or not at all; and whoever came is through. */
 /* A worker that comes late to the last loop must still learn that there is no next one. */
 static void pool_ends_right_after_a_loop(void **state)
 {
@@ -150,6 +149,7 @@ static void pool_ends_right_after_a_loop(void **state)
     alarm(0);
 }
 
+/* The caller always comes, the others once or not at all; and whoever came is through. */
 static void pool_shares_a_loop(void **state)
 {
     (void)state;

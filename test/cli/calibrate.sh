@@ -56,6 +56,12 @@ cp "$tiny" kept.pte.calib
 fails "a work file in place of the checkpoint" 1 "kept.pte.calib: is what is read" \
     export -c kept.pte.calib -o kept.pte --calibrate text.txt --calibrate_windows 1
 verdict "… which stays" "$(cmp "$tiny" kept.pte.calib 2>&1)"
+echo "no such work" >out.pte.calib
+run export -c "$tiny" -o out.pte --calibrate nothere.txt --calibrate_windows 1
+why=; grep -q "begun anew" stderr.txt && why=$(cat stderr.txt)
+[ "$(cat out.pte.calib)" = "no such work" ] || why="the work is gone"
+verdict "what was not begun is not said to be" "$why"
+rm out.pte.calib
 fails "a report without a calibration" 2 "goes with --calibrate" export -c "$tiny" -o out.pte --report out.html
 fails "no windows" 2 "calibrate_windows" export -c "$tiny" -o out.pte --calibrate text.txt --calibrate_windows 0
 fails "eval of a text shorter than a window" 1 "less than one window" eval -m round.pte -t "$tiny" --text short.txt

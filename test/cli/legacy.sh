@@ -47,6 +47,11 @@ verdict "it ends where the original does" "$why"
 succeeds "further when it is asked for" legacy run -m small.pte --tokens 1,2,3 --temperature 0 --print_tokens --max_seq_length 300
 why=; [ "$(wc -w <stdout.txt)" = 290 ] || why="$(wc -w <stdout.txt) tokens"
 verdict "past the cache" "$why"
+why=$(stopped_by legacy run -m small.pte --tokens 1,2,3 --temperature 0 --print_tokens --max_seq_length 1000000 --exact --ignore_eos)
+verdict "Ctrl-C ends it as others end" "$([ "$why" = SIGINT ] || echo "$why")"
+cp "$small/params.json" read.json
+fails "--logits onto the parameters of --use_eager" 1 "read.json: is what is read" legacy run --use_eager -c "$small" -p read.json $all \
+    --tokens 1,2,3 --logits read.json
 succeeds "how far both are apart" legacy run --compare -m small.pte -c "$small" --tokens 1,2,3
 why=; grep -q '^same likeliest token  3 of 3$' stdout.txt || why=$(cat stdout.txt)
 verdict "not far" "$why"

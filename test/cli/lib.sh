@@ -44,6 +44,20 @@ run() {
     code=$?
 }
 
+# stopped_by COMMAND...: what ended it, when Ctrl-C was pressed once it had begun to speak (a shell's background jobs do not
+# hear that, so another program presses it).
+stopped_by() {
+    python3 - "$exe" "$@" <<'PY'
+import signal, subprocess, sys
+p = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+p.stdout.read(20)
+p.send_signal(signal.SIGINT)
+p.stdout.read()
+code = p.wait()
+print(signal.Signals(-code).name if code < 0 else code)
+PY
+}
+
 leftovers() {
     ls -A | grep -E '^out\.pte|\.tmp-' || true
 }

@@ -20,7 +20,7 @@ while [ $i -lt 200 ] && [ ! "$done" ]; do
     kill -KILL $pid 2>/dev/null && kills=$((kills + 1))
     wait $pid 2>/dev/null && done=1
 done
-rm -f killed.pte.tmp-* # what SIGKILL alone may leave, in the moment of writing
+rm -f ./*.tmp-* # what SIGKILL alone may leave, in the moment of writing
 why=
 [ "$done" ] || why="did not end in $i runs"
 cmp -s whole.pte killed.pte || why="the files differ after $kills kills"

@@ -91,6 +91,13 @@ whole=$("$exe" tokenize -t "$tiny" --parse_special whole.txt | wc -w)
 check "only the new turn is prefilled" test "$fed" -gt 0 -a "$fed" -lt "$whole"
 check "/save writes what was said" grep -q "^After six comes seven" talk.txt
 check "an unknown command is said" grep -q "there is no /nothing" stderr.txt
+cp "$tiny" own.gguf
+why=
+printf '/save own.gguf\n' | "$exe" chat -m single.pte -t own.gguf --greedy --template chatml >stdout.txt 2>stderr.txt
+cmp -s "$tiny" own.gguf && why=same
+check "/save does not replace what is read" test "$why" = same -a -n "$(grep 'is what is read' stderr.txt)"
+why=$(stopped_by run -m single.pte --tokens 1,2,3 --print_tokens --max_new_tokens 1000000 --exact --ignore_eos --context slide)
+check "Ctrl-C ends a run as it ends others" test "$why" = SIGINT
 
 # The sandbox is on of itself where the system has one.
 mkdir other
