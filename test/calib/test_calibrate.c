@@ -172,6 +172,70 @@ static void written_bytes_are_the_chosen_integers(void **state)
     tiny_free(&t);
 }
 
+static void embeddings_that_a_type_cannot_hold_are_refused(void **state)
+{
+    (void)state;
+    enum { ROW = 11 }; /* which the text does not have */
+    static const struct {
+        float times;
+        bool fp16;
+        unsigned bits;
+        int64_t group;
+        int want;
+    } each[] = {
+        {1e4f, true, 8, 0, 0},     {1e5f, true, 8, 0, ANM_ERR_LIMIT}, {1e5f, true, 4, 16, ANM_ERR_LIMIT}, {1e6f, true, 8, 0, ANM_ERR_LIMIT},
+        {1e5f, false, 8, 0, 0},    {3e20f, false, 4, 16, 0}, /* whose squares are infinite */
+        {5e-45f, false, 8, 0, 0},  {5e-45f, false, 4, 16, 0}, /* too small for a scale of its own */
+        {1e-9f, true, 8, 0, 0},
+    };
+    int32_t tokens[WINDOWS * LEN];
+    text(tokens);
+    for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+        tiny t;
+        anm_error err;
+        anm_calibrated c;
+        anm_calib_opts o = options();
+        tiny_init(&t, form(false));
+        float *row = (float *)(uintptr_t)t.model.tok_embeddings.part[0]->data + ROW * DIM;
+        for (int j = 0; j < DIM; j++) row[j] = each[i].times * (j % 3 ? 1.f : -0.7f) * (j % 5 ? 1 : 0);
+        o.rotate = false;
+        o.fp16 = each[i].fp16;
+        o.embed_bits = each[i].bits;
+        o.embed_group = each[i].group;
+        int rc = anm_calibrate(&c, &t.model, tokens, &o, NULL, &err);
+        assert_int_equal(rc, each[i].want);
+        float made[DIM];
+        if (!rc) anm_made_row(made, &c.embedding, ROW);
+        for (int j = 0; j < DIM && !rc; j++)
+            assert_true(fabsf(made[j] - row[j]) <= fmaxf(0.1f * each[i].times, each[i].fp16 ? 1e-7f : 1e-37f));
+        if (!rc) anm_calibrated_free(&c, false);
+        else assert_non_null(strstr(err.text, "row 11 of the embedding has values that fp16 cannot hold"));
+        tiny_free(&t);
+    }
+}
+
+/* The products are what a device multiplies with. */
+static void made_weights_stay_in_fp16(void **state)
+{
+    (void)state;
+    int8_t q[2 * 32] = {0};
+    float scale[4] = {1, 9000, 1, 1};
+    uint8_t data[32], out[8];
+    anm_error err;
+    const anm_made made = {2, 32, 2, true, q, scale};
+    const anm_tensor tensor = {.name = "w", .file = "memory"};
+    const anm_matrix m = {.rows = 2, .cols = 32, .n_parts = 1, .part = {&tensor}, .made = &made};
+    anm_weight w = {.matrix = &m, .rows = 2, .bits = 4, .group = 16, .type = ANM_DT_F16};
+    q[20] = 7;
+    assert_int_equal(anm_weight_make(data, out, &w, 0, 2, &err), 0);
+    q[21] = -8;
+    assert_int_equal(anm_weight_make(data, out, &w, 0, 2, &err), ANM_ERR_LIMIT);
+    assert_non_null(strstr(err.text, "memory: tensor 'w' has a value in row 0 that is too large for fp16"));
+    w.type = ANM_DT_F32;
+    uint8_t wide[16];
+    assert_int_equal(anm_weight_make(data, wide, &w, 0, 2, &err), 0);
+}
+
 /* KL of the model with these weights from the full logits, nats a token, worked out from their definition. */
 static double divergence(const float *full, const anm_calibrated *c, const int32_t *tokens, int windows)
 {
@@ -301,6 +365,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_stay_nearer_than_by_rounding),
         cmocka_unit_test(written_bytes_are_the_chosen_integers),
+        cmocka_unit_test(embeddings_that_a_type_cannot_hold_are_refused),
+        cmocka_unit_test(made_weights_stay_in_fp16),
         cmocka_unit_test(factors_go_downhill),
         cmocka_unit_test(tuning_brings_the_whole_nearer),
     };
