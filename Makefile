@@ -31,7 +31,7 @@ faults: build ## every command against each failing allocation and system call, 
 check-arm64: ## build for 64-bit Arm, run every test under qemu, the kernels' on three kinds of processor
 	@tools/check-arm64.sh
 
-analyze: ## gcc's analyzer and clang-tidy over every source (ten minutes); ONLY=src/ckpt for a part
+analyze: ## gcc's analyzer and clang-tidy over every source (six minutes); ONLY=src/ckpt for a part
 	@tools/analyze.sh $(ONLY)
 
 soak: build ## generate for MINUTES=60 with a sliding context: does memory stay, and speed? MODEL=FILE.pte for another model, THREADS=1

@@ -48,8 +48,8 @@ ANM_API const char *anm_version(void);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * Models. A program (.pte) with Core ML packages inside, loaded to run on this machine's CPU. Immutable: any
- * number of sessions may share one. All sessions of one model share its threads, so they take turns: one call
- * at a time. Different models know nothing of each other.
+ * number of sessions may share one and run at once, each in a thread of its caller's: one step at a time has the
+ * model's threads, the others compute on the thread that called. Different models know nothing of each other.
  */
 typedef struct anm_llm anm_llm;
 
@@ -68,21 +68,22 @@ typedef struct anm_llm_opts {
 typedef struct anm_llm_info {
     int64_t vocab_size;  /* ids are in [0, vocab_size) */
     int64_t max_context; /* the most tokens that a session can be fed */
-    int64_t input_len;   /* tokens of the widest step */
+    int64_t input_len;   /* tokens of the widest step that the file has; a prompt is fed in wider ones where that is faster */
     int n_layers;
     int multifunction; /* 1: two methods, `prefill` and a `forward` of one token; 0: one for both */
     int all_logits; /* 1: a step gives logits for all its tokens, as lookahead needs; 0: for its last one */
 } anm_llm_info;
 
-/* opts may be NULL: the defaults, which are zeros. Free with anm_llm_free, after its sessions. */
+/* opts may be NULL: the defaults, which are zeros. Free with anm_llm_free, after its sessions. ANM_ERR_IO, ANM_ERR_FORMAT or
+ * ANM_ERR_UNSUPPORTED name the file. */
 ANM_API int anm_llm_open(anm_llm **out, const char *path, const anm_llm_opts *opts, anm_error *err);
 ANM_API void anm_llm_free(anm_llm *m);
 ANM_API void anm_llm_get_info(anm_llm_info *out, const anm_llm *m);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * Tokenizers: text to ids and back. The format is found by looking into the file: tiktoken's list,
- * SentencePiece's protobuf, Hugging Face's tokenizer.json, or the tokens in a GGUF's metadata. Immutable: any
- * number of threads may use one.
+ * SentencePiece's protobuf, Hugging Face's tokenizer.json, Mistral's tekken.json, or the tokens in a GGUF's
+ * metadata. Immutable: any number of threads may use one.
  */
 typedef struct anm_tokenizer anm_tokenizer;
 
@@ -109,7 +110,7 @@ ANM_API void anm_tokenizer_piece(const char **bytes, size_t *n, const anm_tokeni
                                  bool special);
 
 /* The text of `count` ids as the original's decode gives it. Ends with a 0 byte that n does not count; the
- * caller's (free). */
+ * caller's (free). ANM_ERR_LIMIT: there is no token of such an id. */
 ANM_API int anm_tokenizer_decode(char **text, size_t *n, const anm_tokenizer *t, const int32_t *ids,
                                  size_t count, bool special, anm_error *err);
 
@@ -146,7 +147,7 @@ ANM_API void anm_session_free(anm_session *s);
  * range. */
 ANM_API int anm_session_set_sampling(anm_session *s, const anm_sampling *how, anm_error *err);
 
-/* Forgets everything fed; sampling stays as set. */
+/* Forgets everything fed, and the statistics; sampling stays as set, and its random numbers go on. */
 ANM_API void anm_session_reset(anm_session *s);
 
 /* Feeds n tokens after those fed before. ANM_ERR_LIMIT: an id is outside the vocabulary, or they are more
@@ -154,21 +155,24 @@ ANM_API void anm_session_reset(anm_session *s);
 ANM_API int anm_session_feed(anm_session *s, const int32_t *ids, size_t n, anm_error *err);
 
 /* Makes room: drops a quarter of the cache's tokens, the oldest ones but the first `keep`. What the others
- * were computed from is not computed again; positions close up. Does nothing unless the context is full. */
+ * were computed from is not computed again; positions close up. Does nothing unless the context is full, but for its
+ * errors: ANM_ERR_LIMIT where so many cannot be kept; ANM_ERR_UNSUPPORTED for a program whose keys cannot be turned
+ * back, and for one of the deprecated form, which forgets by itself. */
 ANM_API int anm_session_slide(anm_session *s, int64_t keep, anm_error *err);
 
 /* The tokens fed so far, less those that left; *ids points into the session until its next call. */
 ANM_API size_t anm_session_fed(const int32_t **ids, const anm_session *s);
 
 /* Keeps the first `keep` of the tokens fed, at most all but the last one, and forgets the rest. Afterwards
- * feed before you sample. */
+ * feed before you sample. ANM_ERR_USAGE: they were not fed; ANM_ERR_LIMIT: some of them have left. */
 ANM_API int anm_session_rewind(anm_session *s, size_t keep, anm_error *err);
 
 /* vocab_size logits of what follows the last token fed; NULL where nothing was fed since the start or a
  * rewind. */
 ANM_API const float *anm_session_logits(const anm_session *s);
 
-/* Chooses the token that follows the last one fed. Does not feed it. */
+/* Chooses the token that follows the last one fed. Does not feed it. ANM_ERR_USAGE: there are no logits yet;
+ * ANM_ERR_LIMIT: they are no numbers (an overflow). */
 ANM_API int anm_session_sample(int32_t *id, anm_session *s, anm_error *err);
 
 /* Lookahead decoding (Fu et al., arXiv 2402.02057): several tokens a step, where guesses from a Jacobi window
@@ -184,7 +188,7 @@ typedef struct anm_lookahead {
     anm_lookahead_mode mode;
     int32_t ngram_size;      /* at least 2 */
     int32_t window_size;     /* columns of the window; 0: n-grams only */
-    int32_t n_verifications; /* n-grams kept per first token, and tried per step */
+    int32_t n_verifications; /* at least 1: n-grams kept per first token, and tried per step */
     /* (ngram_size - 1) * (window_size + n_verifications) must not exceed the model's input_len. */
 } anm_lookahead;
 
@@ -235,7 +239,8 @@ typedef struct anm_method_stats {
 
 typedef struct anm_session_stats {
     int64_t fed_tokens, new_tokens; /* fed by the caller; made by generate */
-    int64_t steps; /* steps that generate took; fewer than new_tokens where lookahead guessed right */
+    int64_t steps; /* steps that generate took: none for an answer's first token, which what was fed gives, one for each
+                      other, or fewer where lookahead guessed right */
     double feed_seconds, generate_seconds;
     anm_method_stats forward, prefill;
 } anm_session_stats;

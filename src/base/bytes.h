@@ -101,11 +101,6 @@ static inline const uint8_t *anm_rd_bytes(anm_rd *r, uint64_t n)
     r->pos += n;
     return p;
 }
-static inline void anm_rd_seek(anm_rd *r, uint64_t pos)
-{
-    if (r->bad || pos > r->size) r->bad = true;
-    else r->pos = pos;
-}
 static inline uint8_t anm_rd_u8(anm_rd *r)
 {
     const uint8_t *p = anm_rd_bytes(r, 1);

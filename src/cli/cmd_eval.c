@@ -138,12 +138,20 @@ static int print(const anm_evaluation *e, bool compared, const options *o, size_
     return 0;
 }
 
+/* A GGUF file does. A pipe is not looked into: what is read of it is gone. */
+static bool holds_tokenizer(const char *path)
+{
+    char head[4];
+    struct stat st;
+    return !stat(path, &st) && S_ISREG(st.st_mode) && cli_read_head(head, 4, path) == 4 && !memcmp(head, "GGUF", 4);
+}
+
 int cmd_eval(int argc, char **argv)
 {
     options o = {.window = 512, .precision = "default"};
     const cli_opt table[] = {
         {'m', "model", CLI_STRING, &o.model, "FILE", "a .pte, or a checkpoint (evaluated in full precision)", NULL},
-        {'t', "tokenizer", CLI_STRING, &o.tokenizer, "FILE", "tokenizer (a GGUF holds its own)", NULL},
+        {'t', "tokenizer", CLI_STRING, &o.tokenizer, "FILE", "tokenizer (default: the one inside a GGUF checkpoint)", NULL},
         {0, "tokenizer_config", CLI_STRING, &o.config, "FILE", "tokenizer_config.json, where it is not beside the tokenizer", NULL},
         {0, "text", CLI_STRING, &o.text, "FILE", "the text", NULL},
         {0, "against", CLI_STRING, &o.against, "FILE", "a .pte or checkpoint to compare with: KL divergence, top-1 agreement", NULL},
@@ -174,6 +182,7 @@ int cmd_eval(int argc, char **argv)
     int n, rc = cli_parse(table, "anemone eval -m FILE -t TOKENIZER --text FILE [OPTION…]", argc, argv, NULL, 0, &n, &err);
     if (rc == CLI_HELPED) return EXIT_OK;
     if (!rc && !o.model) rc = anm_fail(&err, ANM_ERR_USAGE, "eval: -m FILE says which program or checkpoint; it is missing");
+    if (!o.tokenizer && o.model && holds_tokenizer(o.model)) o.tokenizer = o.model;
     if (!rc && !o.tokenizer) rc = anm_fail(&err, ANM_ERR_USAGE, "eval: -t FILE says which tokenizer; it is missing");
     if (!rc && !o.text) rc = anm_fail(&err, ANM_ERR_USAGE, "eval: --text FILE says which text; it is missing");
     if (!rc && (o.window < 2 || o.window > 1 << 20 || o.max_windows < 0 || o.skip < 0 || o.threads < 0 || o.threads > 1024))

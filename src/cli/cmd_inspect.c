@@ -395,9 +395,12 @@ static int inspect_checkpoint(report *r, const char *path, bool ops, anm_error *
 {
     static const char *const kind[] = {[ANM_CKPT_PTH] = "PyTorch checkpoint", [ANM_CKPT_SAFETENSORS] = "safetensors", [ANM_CKPT_GGUF] = "GGUF"};
     anm_ckpt *c;
-    if (ops) return anm_fail(err, ANM_ERR_USAGE, "--ops: %s is a checkpoint; only programs and packages have a graph", path);
     int rc = anm_ckpt_open(&c, path, err);
     if (rc) return rc;
+    if (ops) {
+        anm_ckpt_close(c);
+        return anm_fail(err, ANM_ERR_FORMAT, "%s: is a checkpoint; only programs and packages have a graph", path);
+    }
     set(r, r->root, "format", json_string(kind[anm_ckpt_kind_of(c)]));
     if (anm_ckpt_config_path(c)) set(r, r->root, "configuration", cli_json_text(anm_ckpt_config_path(c)));
     const anm_gguf *g = anm_ckpt_gguf(c);
@@ -491,6 +494,9 @@ int cmd_inspect(int argc, char **argv)
     int rc = cli_parse(table, "anemone inspect FILE [OPTION…]", argc, argv, &o.path, 1, &n, &err);
     if (rc == CLI_HELPED) return EXIT_OK;
     if (!rc && n != 1) rc = anm_fail(&err, ANM_ERR_USAGE, "inspect: a checkpoint, a program or a package is needed: anemone inspect FILE");
+    if (!rc && o.ops + plan + (dump != NULL) > 1) rc = anm_fail(&err, ANM_ERR_USAGE, "inspect: only one of --ops, --plan and --dump can be given");
+    if (!rc && !o.range && (o.tokenizer || o.config || o.params))
+        rc = anm_fail(&err, ANM_ERR_USAGE, "%s: goes with --range", o.tokenizer ? "--tokenizer" : o.config ? "--tokenizer_config" : "--params");
     if (!rc && (o.ops || plan || dump) && (o.json || o.range)) rc = anm_fail(&err, ANM_ERR_USAGE, "inspect: --ops, --plan and --dump print text; leave out %s", o.json ? "--json" : "--range");
     if (!rc && dump && (strncmp(dump, "after:", 6) || !anm_engine_has_stage(dump + 6)))
         rc = anm_fail(&err, ANM_ERR_USAGE, "--dump: '%s' is not after:STAGE; --help lists the stages", dump);

@@ -28,12 +28,12 @@ static int open_eager(running *r, const anm_llm_opts *how, anm_error *err)
 static int parse(words *w, int argc, char **argv, anm_error *err)
 {
     options *o = &w->r.o;
-    *o = (options){.prompt = "Once upon a time,", .max_new_tokens = 32, .temperature = w->lookahead ? 0 : 0.6, .top_p = 0.9,
+    *o = (options){.who = w->lookahead ? "legacy run_lookahead" : "legacy run", .prompt = "Once upon a time,", .max_new_tokens = 32, .temperature = w->lookahead ? 0 : 0.6, .top_p = 0.9,
                    .repeat_penalty = 1, .repeat_last = 64, .ngram_size = 3, .window_size = 4, .n_verifications = 4,
                    .precision = "default", .context = "stop", .keep = 0, .deprecated = true};
     const cli_opt common[] = {
         {'m', "model", CLI_STRING, &o->model, "FILE", "the program (.pte)", NULL},
-        {'t', "tokenizer", CLI_STRING, &o->tokenizer, "FILE", "tiktoken's or SentencePiece's .model, tokenizer.json, or a GGUF file", NULL},
+        {'t', "tokenizer", CLI_STRING, &o->tokenizer, "FILE", "tiktoken's or SentencePiece's .model, tokenizer.json, tekken.json, or a GGUF file", NULL},
         {0, "prompt", CLI_STRING, &o->prompt, "TEXT", "the text to go on with (\"Once upon a time,\")", &o->gave_prompt},
         {0, "temperature", CLI_FLOAT, &o->temperature, "X", w->lookahead ? "above 0: draw, not the likeliest (0)" : "0 takes the likeliest (0.6)", NULL},
         {0, "top_p", CLI_FLOAT, &o->top_p, "X", "only the likeliest tokens, together this probable (0.9)", NULL},

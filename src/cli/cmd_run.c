@@ -9,6 +9,7 @@
 #include "cli/opt.h"
 #include "cli/conversation.h"
 #include "cli/run.h"
+#include "cli/say.h"
 #include "cli/sandbox.h"
 #include "model/model.h"
 
@@ -17,9 +18,19 @@
 #include <time.h>
 #include <unistd.h>
 
+/* What a conversation has no use for, or is already. */
+static bool is_for_one_answer(const char *name)
+{
+    static const char *const names[] = {"prompt", "prompt_file", "tokens", "parse_special", "chat", "interactive", "echo", "print_tokens", "logits"};
+    for (size_t i = 0; name && i < sizeof names / sizeof *names; i++)
+        if (!strcmp(name, names[i])) return true;
+    return false;
+}
+
 static int parse(options *o, bool chat, int argc, char **argv, anm_error *err)
 {
-    *o = (options){.prompt = "Once upon a time,",
+    *o = (options){.who = chat ? "chat" : "run",
+                   .prompt = "Once upon a time,",
                    .max_new_tokens = 100,
                    .temperature = 0.6,
                    .top_p = 0.9,
@@ -35,7 +46,7 @@ static int parse(options *o, bool chat, int argc, char **argv, anm_error *err)
         {0, NULL, CLI_HEADING, NULL, NULL, "What runs:", NULL},
         {'m', "model", CLI_STRING, &o->model, "FILE", "the program (.pte), whoever exported it", NULL},
         {'t', "tokenizer", CLI_STRING, &o->tokenizer, "FILE",
-         "tiktoken's or SentencePiece's .model, tokenizer.json, or a GGUF file", NULL},
+         "tiktoken's or SentencePiece's .model, tokenizer.json, tekken.json, or a GGUF file", NULL},
         {0, "tokenizer_config", CLI_STRING, &o->tokenizer_config, "FILE",
          "tokenizer_config.json; left out, the one beside the tokenizer where there is one", NULL},
         {'p', "params", CLI_STRING, &o->params, "FILE",
@@ -66,7 +77,7 @@ static int parse(options *o, bool chat, int argc, char **argv, anm_error *err)
         {0, NULL, CLI_HEADING, NULL, NULL, "How the next token is chosen:", NULL},
         {0, "max_new_tokens", CLI_INT, &o->max_new_tokens, "N",
          "the most new tokens (100; in a conversation 1000)", &o->gave_max},
-        {0, "temperature", CLI_FLOAT, &o->temperature, "X", "0 takes the likeliest (0.6)", NULL},
+        {0, "temperature", CLI_FLOAT, &o->temperature, "X", "0 takes the likeliest (0.6)", &o->gave_temperature},
         {0, "greedy", CLI_FLAG, &o->greedy, NULL, "the same as --temperature 0", NULL},
         {0, "top_p", CLI_FLOAT, &o->top_p, "X",
          "only the likeliest tokens, together this probable (0.9; 1: all)", NULL},
@@ -82,13 +93,13 @@ static int parse(options *o, bool chat, int argc, char **argv, anm_error *err)
         {0, "ignore_eos", CLI_FLAG, &o->ignore_eos, NULL, "go on after tokens that end a text", NULL},
         {0, "context", CLI_CHOICE, &o->context, "stop|slide",
          "when it is full: end (stop), or forget the oldest tokens (slide)", NULL},
-        {0, "keep", CLI_INT, &o->keep, "N", "how many first tokens are never forgotten (4)", NULL},
+        {0, "keep", CLI_INT, &o->keep, "N", "how many first tokens are never forgotten (4)", &o->gave_keep},
         {0, NULL, CLI_HEADING, NULL, NULL, "Several tokens a step, with the same answer:", NULL},
         {0, "lookahead", CLI_OPTIONAL, &o->lookahead, "auto|always",
          "guess ahead; auto (the default when given) only where it is measured to pay", NULL},
-        {0, "ngram_size", CLI_INT, &o->ngram_size, "N", "a guess is N - 1 tokens long (5)", NULL},
-        {0, "window_size", CLI_INT, &o->window_size, "N", "columns of the window (4)", NULL},
-        {0, "n_verifications", CLI_INT, &o->n_verifications, "N", "guesses tried in a step (4)", NULL},
+        {0, "ngram_size", CLI_INT, &o->ngram_size, "N", "a guess is N - 1 tokens long (5)", &o->gave_look},
+        {0, "window_size", CLI_INT, &o->window_size, "N", "columns of the window (4)", &o->gave_look},
+        {0, "n_verifications", CLI_INT, &o->n_verifications, "N", "guesses tried in a step (4)", &o->gave_look},
         {0, "ngrams_seed", CLI_STRING, &o->ngrams_seed, "TEXT", "text from which guesses may come", NULL},
         {0, NULL, CLI_HEADING, NULL, NULL, "How it is computed:", NULL},
         {0, "exact", CLI_FLAG, &o->exact, NULL, "fp32 activations", NULL},
@@ -104,14 +115,18 @@ static int parse(options *o, bool chat, int argc, char **argv, anm_error *err)
         {0, "print_tokens", CLI_FLAG, &o->print_tokens, NULL, "the new ids on one line, instead of text",
          NULL},
         {0, "logits", CLI_STRING, &o->logits, "FILE.npy",
-         "write the prompt's logits: fp32, [tokens, vocabulary]", NULL},
+         "write the prompt's logits: fp32, [tokens, vocabulary]; where a file gives those of a step's last token alone, [1, vocabulary]", NULL},
         {0, "json", CLI_FLAG, &o->json, NULL, "figures as a JSON object, the last line of standard error",
          NULL},
         {0, "stats", CLI_FLAG, &o->stats, NULL, "more figures: rows, and where the time goes", NULL},
         {0},
     };
-    return cli_parse(table, chat ? "anemone chat -m MODEL.pte -t TOKENIZER [OPTION…]" : "anemone run -m MODEL.pte -t TOKENIZER --prompt TEXT [OPTION…]",
-                     argc, argv, NULL, 0, NULL, err);
+    if (!chat) return cli_parse(table, "anemone run -m MODEL.pte -t TOKENIZER --prompt TEXT [OPTION…]", argc, argv, NULL, 0, NULL, err);
+    cli_opt fewer[sizeof table / sizeof *table];
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (!is_for_one_answer(table[i].name)) fewer[n++] = table[i];
+    return cli_parse(fewer, "anemone chat -m MODEL.pte -t TOKENIZER [OPTION…]", argc, argv, NULL, 0, NULL, err);
 }
 
 int run_check_output(const options *o, const char *path, anm_error *err)
@@ -122,45 +137,51 @@ int run_check_output(const options *o, const char *path, anm_error *err)
 
 static int check_words(const options *o, anm_error *err)
 {
-    if (!o->model) return anm_fail(err, ANM_ERR_USAGE, "run: -m FILE says which program; it is missing");
+    if (!o->model) return anm_fail(err, ANM_ERR_USAGE, "%s: -m FILE says which program; it is missing", o->who);
     if ((o->tokens != NULL) + (o->prompt_file != NULL) + o->gave_prompt > 1)
         return anm_fail(err, ANM_ERR_USAGE,
-                        "run: only one of --prompt, --prompt_file and --tokens can be given");
+                        "%s: only one of --prompt, --prompt_file and --tokens can be given", o->who);
     if (!o->tokens && !o->tokenizer)
-        return anm_fail(err, ANM_ERR_USAGE,
-                        "run: -t FILE says which tokenizer; it is missing (or give ids: --tokens 1,2,3)");
+        return anm_fail(err, ANM_ERR_USAGE, o->interactive ? "%s: -t FILE says which tokenizer; it is missing" :
+                        "%s: -t FILE says which tokenizer; it is missing (or give ids: --tokens 1,2,3)", o->who);
     if ((o->system || o->template) && !o->chat && !o->interactive)
-        return anm_fail(err, ANM_ERR_USAGE, "run: --system and --template need --chat or --interactive");
+        return anm_fail(err, ANM_ERR_USAGE, "%s: --system and --template need --chat or --interactive", o->who);
     if ((o->chat || o->interactive) && (o->tokens || o->parse_special))
-        return anm_fail(err, ANM_ERR_USAGE, "run: a chat takes text: not --tokens, nor --parse_special");
+        return anm_fail(err, ANM_ERR_USAGE, "%s: a chat takes text: not --tokens, nor --parse_special", o->who);
     if (o->interactive &&
         (o->prompt_file || o->gave_prompt || o->print_tokens || o->logits || o->echo))
         return anm_fail(
             err, ANM_ERR_USAGE,
-            "run: --interactive excludes --prompt, --prompt_file, --print_tokens, --logits and --echo");
+            "%s: --interactive excludes --prompt, --prompt_file, --print_tokens, --logits and --echo", o->who);
     if (o->bos && o->no_bos)
-        return anm_fail(err, ANM_ERR_USAGE, "run: --bos and --no_bos exclude each other");
+        return anm_fail(err, ANM_ERR_USAGE, "%s: --bos and --no_bos exclude each other", o->who);
     if (o->exact + o->precise + o->gave_precision > 1)
         return anm_fail(err, ANM_ERR_USAGE,
-                        "run: only one of --exact, --precise and --precision can be given");
-    if (o->max_new_tokens < 0) return anm_fail(err, ANM_ERR_USAGE, "run: --max_new_tokens must be 0 or more");
+                        "%s: only one of --exact, --precise and --precision can be given", o->who);
+    if (o->max_new_tokens < 0) return anm_fail(err, ANM_ERR_USAGE, "%s: --max_new_tokens must be 0 or more", o->who);
+    if (o->greedy && o->gave_temperature && o->temperature != 0)
+        return anm_fail(err, ANM_ERR_USAGE, "%s: --greedy is --temperature 0; leave one of both out", o->who);
+    if (o->gave_keep && strcmp(o->context, "slide"))
+        return anm_fail(err, ANM_ERR_USAGE, "%s: --keep goes with --context slide", o->who);
+    for (size_t i = 0; i < o->stop.n; i++)
+        if (!*o->stop.item[i]) return anm_fail(err, ANM_ERR_USAGE, "%s: --stop needs a text to stop before", o->who);
     if (o->threads < 0 || o->threads > 1024)
-        return anm_fail(err, ANM_ERR_USAGE, "run: -j must be between 0 and 1024");
+        return anm_fail(err, ANM_ERR_USAGE, "%s: -j must be between 0 and 1024", o->who);
     if (o->lookahead && *o->lookahead && strcmp(o->lookahead, "auto") != 0 &&
         strcmp(o->lookahead, "always") != 0)
         return anm_fail(err, ANM_ERR_USAGE, "--lookahead=%s: must be auto or always", o->lookahead);
     if (o->sandbox && *o->sandbox && strcmp(o->sandbox, "auto") && strcmp(o->sandbox, "on") && strcmp(o->sandbox, "off"))
         return anm_fail(err, ANM_ERR_USAGE, "--sandbox=%s: must be auto, on or off", o->sandbox);
     if (o->sandbox && o->no_sandbox)
-        return anm_fail(err, ANM_ERR_USAGE, "run: --sandbox and --no_sandbox exclude each other");
+        return anm_fail(err, ANM_ERR_USAGE, "%s: --sandbox and --no_sandbox exclude each other", o->who);
     if (o->ngrams_seed && !o->lookahead)
-        return anm_fail(err, ANM_ERR_USAGE, "run: --ngrams_seed needs --lookahead");
+        return anm_fail(err, ANM_ERR_USAGE, "%s: --ngrams_seed needs --lookahead", o->who);
     if ((o->stop.n || o->ngrams_seed || o->echo) && !o->tokenizer)
-        return anm_fail(err, ANM_ERR_USAGE, "run: --stop, --ngrams_seed and --echo need a tokenizer (-t)");
+        return anm_fail(err, ANM_ERR_USAGE, "%s: --stop, --ngrams_seed and --echo need a tokenizer (-t)", o->who);
     const int64_t look[] = {o->ngram_size, o->window_size, o->n_verifications};
     for (int i = 0; i < 3; i++)
         if (look[i] < 0 || look[i] > INT32_MAX)
-            return anm_fail(err, ANM_ERR_USAGE, "run: lookahead's sizes must be between 0 and %d", INT32_MAX);
+            return anm_fail(err, ANM_ERR_USAGE, "%s: lookahead's sizes must be between 0 and %d", o->who, INT32_MAX);
     return 0;
 }
 
@@ -299,7 +320,7 @@ static int encode_prompt(running *r, anm_error *err)
 
 static int check_prompt(const running *r, anm_error *err)
 {
-    if (r->n_prompt == 0) return anm_fail(err, ANM_ERR_USAGE, "run: the prompt is empty");
+    if (r->n_prompt == 0) return anm_fail(err, ANM_ERR_USAGE, "%s: the prompt is empty", r->o.who);
     if (r->n_prompt <= (size_t)r->session->capacity) return 0;
     return anm_fail(
         err, ANM_ERR_LIMIT,
@@ -410,7 +431,8 @@ int run_program(running *r, anm_error *err)
 {
     int rc = check_words(&r->o, err);
     if (!rc && r->o.logits) rc = run_check_output(&r->o, r->o.logits, err); /* said before the work, not behind it */
-    if (!rc && !r->open && !r->o.deprecated) rc = cli_sandbox_run(&r->o, err);
+    if (!rc && r->o.gave_look && !r->o.lookahead) cli_note("--ngram_size, --window_size and --n_verifications do nothing without --lookahead");
+    if (!rc && !r->open) rc = cli_sandbox_run(&r->o, err);
     if (!rc) rc = run_open(r, err);
     r->show_ids = r->o.print_tokens || !r->tok;
     r->show_text = !r->show_ids;

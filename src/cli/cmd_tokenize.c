@@ -59,6 +59,7 @@ static int decode(const anm_tokenizer *t, const anm_buf *text, bool special, boo
     size_t count = 0, n;
     char *out = NULL;
     int rc = cli_read_ids(&ids, &count, text->data ? (char *)text->data : "", text->size, path, err);
+    if (rc == ANM_ERR_USAGE) rc = err->code = ANM_ERR_FORMAT; /* the file's fault, not the command's words' */
     if (rc) return rc;
     if (!(rc = anm_tokenizer_decode(&out, &n, t, ids, count, special, err))) {
         if (pieces)
@@ -96,6 +97,7 @@ int cmd_tokenize(int argc, char **argv)
     if (rc == CLI_HELPED) return EXIT_OK;
     if (!rc && !tokenizer) rc = anm_fail(&err, ANM_ERR_USAGE, "tokenize: -t FILE says which tokenizer; it is missing");
     if (!rc && !words) rc = anm_fail(&err, ANM_ERR_USAGE, "tokenize: the file is missing (- for standard input)");
+    if (!rc && counting && (pieces || decoding)) rc = anm_fail(&err, ANM_ERR_USAGE, "tokenize: --count and %s exclude each other", pieces ? "--pieces" : "--decode");
     if (!rc) rc = anm_tokenizer_open(&t, tokenizer, config, &err);
     if (!rc) rc = cli_read_text(&text, path, &err);
     if (!rc) rc = decoding ? decode(t, &text, special, pieces, path, &err) 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Opening a program with all its packages. */
 #include "cli/pieces.h"
+#include "cli/not_program.h"
 
 #include <string.h>
 
@@ -78,7 +79,8 @@ int cli_pieces_open(cli_pieces *out, const char *path, anm_error *err)
     if (rc) return rc;
     rc = anm_pte_read(&out->pte, out->map.data, out->map.size, err);
     if (!rc) rc = open_all(out, err);
-    return rc ? anm_error_prefix(err, path) : 0;
+    if (rc) anm_error_prefix(err, path);
+    return rc == ANM_ERR_FORMAT ? cli_not_program(path, err) : rc;
 }
 
 void cli_pieces_close(cli_pieces *p)

@@ -10,6 +10,7 @@
 #include "token/token.h"
 
 typedef struct options {
+    const char *who; /* the command, for messages */
     const char *model, *params, *tokenizer, *tokenizer_config;
     const char *prompt, *prompt_file, *tokens, *logits, *ngrams_seed;
     cli_list stop;
@@ -20,7 +21,7 @@ typedef struct options {
     bool exact, precise, bos, no_bos, parse_special, ignore_eos, greedy, print_tokens, echo, json, stats,
         chat, interactive, no_sandbox;
     bool locked; /* in the sandbox */
-    bool gave_prompt, gave_seed, gave_precision, gave_input, gave_cache, gave_context_len, gave_max;
+    bool gave_prompt, gave_seed, gave_precision, gave_input, gave_cache, gave_context_len, gave_max, gave_temperature, gave_keep, gave_look;
     /* A program of the deprecated form, or the checkpoint itself in its place: */
     bool deprecated, gave_max_seq;
     int64_t max_seq_length; /* with gave_max_seq: positions that may be used */

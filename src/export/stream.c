@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Writes layouts whose weights are not made yet. Every weight is cut into tiles of some thousand values; all threads
+ * Writes layouts whose weights are not made yet. Every weight is cut into tiles of half a million values; all threads
  * take tiles in the order in which they lie in the file, make their bytes and write them where they belong:
  *
  *   checkpoint (mapped) -> rows as fp32 -> integers and scales -> pwrite, pwrite

@@ -12,7 +12,6 @@
 #include "base/pool.h"
 #include "plan/plan.h"
 #include "mil/mil.h"
-#include "mil/mil.h"
 #include "model/model.h"
 
 #include <stdbool.h>

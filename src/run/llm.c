@@ -9,6 +9,7 @@ int anm_llm_open(anm_llm **out, const char *path, const anm_llm_opts *opts, anm_
     static const anm_llm_opts defaults;
     if (!opts) opts = &defaults;
     *out = NULL;
+    if (opts->precision > ANM_PRECISION_FP16) return anm_fail(err, ANM_ERR_USAGE, "%d is no precision", (int)opts->precision);
     anm_llm *m = calloc(1, sizeof *m);
     if (!m) return anm_fail_memory(err, path);
     int rc = anm_pool_new(&m->pool, opts->threads, err);

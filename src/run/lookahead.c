@@ -87,7 +87,7 @@ static int check(const anm_session *s, const anm_lookahead *how, anm_error *err)
     if (rows > s->info->input_len)
         return anm_fail(err, ANM_ERR_LIMIT,
                         "lookahead: (ngram_size %d - 1) * (window_size %d + n_verifications %d) = %lld rows "
-                        "are more than the %lld of a step (input_len)",
+                        "are more than the %lld of a step (input_len); take a smaller one of these three",
                         how->ngram_size, how->window_size, how->n_verifications, (long long)rows,
                         (long long)s->info->input_len);
     return 0;

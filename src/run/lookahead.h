@@ -6,8 +6,8 @@
  *
  *     window   ngram_size - 1 levels of window_size columns: level l, column c is a guess for position c + l,
  *              made by the step before from level l - 1's row (a Jacobi iteration). A level-by-level diagonal
- * is an n-gram that the model would write, and goes into the pool under its first token branches
- * continuations that the pool holds for the current token, each a chain of guesses
+ *              is an n-gram that the model would write, and goes into the pool under its first token
+ *     branches continuations that the pool holds for the current token, each a chain of guesses
  *
  * and the tokens of a branch are accepted as long as they are those that are chosen anyway, row by row: the
  * answer is that of plain decoding, whether the likeliest is taken or a sample is drawn (one random number a

@@ -43,13 +43,13 @@ struct anm_session {
     anm_sampler *sampler;
     int64_t capacity; /* anm_positions */
     int32_t chunk;    /* the most tokens of one step when feeding; step_len */
-    int32_t *ids; /* [capacity + input_len] the tokens fed; a lookahead step writes its guesses behind them */
+    int32_t *ids; /* [capacity + step_len] the tokens fed; a lookahead step writes its guesses behind them */
     int64_t fed;
     float *logits; /* [vocab_size] after the last token fed */
     bool have_logits;
     /* One step's rows: */
-    int32_t *token, *pos; /* [input_len] */
-    uint8_t *want;        /* [input_len] */
+    int32_t *token, *pos; /* [step_len] */
+    uint8_t *want;        /* [step_len] */
     int32_t widest;       /* rows of the widest step so far, and what the fastest of that width took */
     double widest_seconds;
     anm_look *look; /* NULL until lookahead is first asked for */

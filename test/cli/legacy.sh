@@ -47,8 +47,11 @@ verdict "it ends where the original does" "$why"
 succeeds "further when it is asked for" legacy run -m small.pte --tokens 1,2,3 --temperature 0 --print_tokens --max_seq_length 300
 why=; [ "$(wc -w <stdout.txt)" = 290 ] || why="$(wc -w <stdout.txt) tokens"
 verdict "past the cache" "$why"
-why=$(stopped_by legacy run -m small.pte --tokens 1,2,3 --temperature 0 --print_tokens --max_seq_length 1000000 --exact --ignore_eos)
-verdict "Ctrl-C ends it as others end" "$([ "$why" = SIGINT ] || echo "$why")"
+why=$(stopped_by legacy run -m small.pte --tokens 1,2,3 --temperature 0 --print_tokens --max_seq_length 2048 --precision fp16 --ignore_eos)
+verdict "Ctrl-C ends it as others end" "$([ "$why" = SIGINT ] || echo "ended by $why")"
+new=$(locked run -m small.pte --tokens 1,2,3 --print_tokens --max_new_tokens 2000 --precision fp16 --ignore_eos)
+old=$(locked legacy run -m small.pte --tokens 1,2,3 --print_tokens --max_seq_length 2048 --precision fp16 --ignore_eos)
+verdict "in the sandbox where anemone run is" "$([ "$old" = "${new:-none}" ] || echo "anemone run: $new, this: $old")"
 cp "$small/params.json" read.json
 fails "--logits onto the parameters of --use_eager" 1 "read.json: is what is read" legacy run --use_eager -c "$small" -p read.json $all \
     --tokens 1,2,3 --logits read.json

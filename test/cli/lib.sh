@@ -44,17 +44,29 @@ run() {
     code=$?
 }
 
-# stopped_by COMMAND...: what ended it, when Ctrl-C was pressed once it had begun to speak (a shell's background jobs do not
-# hear that, so another program presses it).
+# stopped_by COMMAND...: what ended it, when Ctrl-C was pressed once it had begun to speak (shells let their background
+# jobs ignore that, and these theirs).
 stopped_by() {
     python3 - "$exe" "$@" <<'PY'
 import signal, subprocess, sys
-p = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+p = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                     preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 p.stdout.read(20)
 p.send_signal(signal.SIGINT)
 p.stdout.read()
 code = p.wait()
 print(signal.Signals(-code).name if code < 0 else code)
+PY
+}
+
+# locked COMMAND...: whether it is under a seccomp filter (2) when it has begun to speak.
+locked() {
+    python3 - "$exe" "$@" <<'PY'
+import re, subprocess, sys
+p = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+p.stdout.read(20)
+print(re.search(r"Seccomp:\s*(\d)", open(f"/proc/{p.pid}/status").read())[1])
+p.kill()
 PY
 }
 

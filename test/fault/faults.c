@@ -2,7 +2,7 @@
 /*
  * Bad days: every command meets every failing allocation and every failing system call, one run for each, and exports
  * are killed at random moments. A run must end in one of two ways: with exit code 0 and the right output; or with exit
- * code 1, one line on standard error, the old files as they were, no new ones, and (allocations) nothing left allocated.
+ * code 1 (2 of compare), one line on standard error, the old files as they were, no new ones, and (allocations) nothing left allocated.
  *
  *     faults ANEMONE SHIM SOURCE-FOLDER [every|SAMPLE [NAME|kills]]
  *
