@@ -130,8 +130,8 @@ static int print(const anm_evaluation *e, bool compared, const options *o, size_
         json_decref(j);
         return rc;
     }
-    printf("perplexity %.4f ± %.4f (%zu tokens, %zu windows of %lld, %.1f tokens/s)\n", e->perplexity, e->perplexity_se, e->tokens,
-           windows, (long long)o->window, rate);
+    printf("perplexity %.4f ± %.4f (%zu tokens, %zu window%s of %lld, %.1f tokens/s)\n", e->perplexity, e->perplexity_se, e->tokens,
+           windows, windows == 1 ? "" : "s", (long long)o->window, rate);
     if (!compared) return 0;
     printf("against    %.4f: %.4f ± %.4f times as high\n", e->other_perplexity, e->ratio, e->ratio_se);
     printf("mean KL    %.6f ± %.6f nats\ntop-1      %.2f %% the same\n", e->kl, e->kl_se, 100 * e->top1);

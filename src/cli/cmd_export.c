@@ -269,8 +269,8 @@ static void show_summary(const anm_export_report *r, const anm_export_job *job)
         fprintf(stderr, "%s%s: %.1f MB (weights %.1f, scales %.1f, rotary tables %.1f)", i ? "\n" : "", job->outputs[i].path,
                 (double)r->size[i].file / 1e6, (double)r->size[i].weights / 1e6, (double)r->size[i].scales / 1e6,
                 (double)r->size[i].tables / 1e6);
-    fprintf(stderr, "%s%d pieces, %d functions, %llu ops%s, %.2f s (", job->n_outputs > 1 ? "\nin each " : ", ", (int)r->pieces,
-            (int)r->functions, (unsigned long long)r->ops, job->n_outputs > 1 ? "; in all" : "", all);
+    fprintf(stderr, "%s%d piece%s, %d function%s, %llu ops%s, %.2f s (", job->n_outputs > 1 ? "\nin each " : ", ", (int)r->pieces,
+            r->pieces == 1 ? "" : "s", (int)r->functions, r->functions == 1 ? "" : "s", (unsigned long long)r->ops, job->n_outputs > 1 ? "; in all" : "", all);
     for (int i = 0; i < ANM_STAGE_COUNT; i++) fprintf(stderr, "%s%s %.2f", i ? ", " : "", stage_names[i], r->seconds[i]);
     fprintf(stderr, ")\n");
 }

@@ -74,9 +74,13 @@ int main(int argc, char **argv)
         printf("anemone %s\n", anm_version());
         return cli_finish(EXIT_OK, EXIT_FAILED);
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || (strcmp(argv[1], "help") == 0 && argc == 2)) {
         usage(stdout);
         return cli_finish(EXIT_OK, EXIT_FAILED);
+    }
+    if (strcmp(argv[1], "help") == 0 && argc == 3) { /* as others have it: of a command */
+        char *words[] = {argv[2], "--help", NULL};
+        return run(argv[2], 2, words);
     }
     return run(argv[1], argc - 1, argv + 1);
 }

@@ -45,6 +45,11 @@ fails "compare: a checkpoint" 2 "is a checkpoint (GGUF), not a program; export i
 yes "Then Nora went home and slept well." | head -n 60 >text.txt
 succeeds "eval: a GGUF holds its own tokenizer" eval -m "$tiny" --text text.txt --window 64 --quiet
 fails "eval: a program does not" 2 "-t FILE" eval -m some.pte --text text.txt --window 64
+succeeds "help" help
+says "as --help" "$("$exe" --help)"
+succeeds "help of a command" help tokenize
+says "as its --help" "$("$exe" tokenize --help)"
+fails "help of nothing that there is" 2 "frobnicate" help frobnicate
 succeeds "--version" --version
 says "the version" "anemone 0.1.0"
 finish

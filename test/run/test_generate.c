@@ -6,6 +6,7 @@
  */
 #include "test.h"
 
+#include "base/map.h"
 #include "run/session.h"
 
 #include <jansson.h>
@@ -146,6 +147,42 @@ static void sliding_turns_keys_to_their_new_positions(void **state)
     anm_llm_free(m);
 }
 
+/* Tables that scale as they turn cannot be undone by their own rows: here position 0 doubles. */
+static void keys_that_were_scaled_are_not_turned_back(void **state)
+{
+    (void)state;
+    static const uint8_t row[] = {0, 0x3c, 0, 0x3c, 0, 0x3c, 0, 0x3c, 0, 0x3c, 0, 0x3c, 0, 0x3c, 0, 0x3c, 0x53, 0x38}; /* eight times cos 0, cos 1 */
+    anm_map map;
+    anm_error err;
+    assert_int_equal(anm_map_open(&map, program[0], &err), 0);
+    size_t size = (size_t)map.size, at = 0;
+    uint8_t *copy = malloc(size);
+    memcpy(copy, map.data, size);
+    anm_map_close(&map);
+    while (at < size - sizeof row && memcmp(copy + at, row, sizeof row)) at++;
+    assert_true(at < size - sizeof row);
+    for (int scaled = 0; scaled < 2; scaled++) {
+        char path[] = "/tmp/anemone_test_XXXXXX";
+        int fd = mkstemp(path);
+        if (scaled)
+            for (size_t i = 1; i < 16; i += 2) copy[at + i] = 0x40;
+        assert_int_equal(pwrite(fd, copy, size, 0), (ssize_t)size);
+        close(fd);
+        anm_llm *m = open_program(path, ANM_PRECISION_EXACT, 1);
+        unlink(path);
+        anm_session *s;
+        assert_int_equal(anm_session_new(&s, m, &err), 0);
+        for (int32_t i = 0; i < (int32_t)s->capacity; i++)
+            if (anm_session_feed(s, &i, 1, &err)) fail_msg("%s", err.text);
+        int rc = anm_session_slide(s, 4, &err);
+        assert_int_equal(rc, scaled ? ANM_ERR_UNSUPPORTED : 0);
+        if (scaled) assert_non_null(strstr(err.text, "keys are not turned in a way that can be turned back"));
+        anm_session_free(s);
+        anm_llm_free(m);
+    }
+    free(copy);
+}
+
 static int read_ids(int32_t *out, int room, const json_t *list)
 {
     int n = (int)json_array_size(list);
@@ -196,6 +233,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_answer_whatever_the_way),
         cmocka_unit_test(sliding_turns_keys_to_their_new_positions),
+        cmocka_unit_test(keys_that_were_scaled_are_not_turned_back),
         cmocka_unit_test(tokens_are_those_of_eager_pytorch),
     };
     return cmocka_run_group_tests_name("generate", tests, NULL, NULL);
