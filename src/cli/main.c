@@ -79,7 +79,7 @@ int main(int argc, char **argv)
         return cli_finish(EXIT_OK, EXIT_FAILED);
     }
     if (strcmp(argv[1], "help") == 0 && argc == 3) { /* as others have it: of a command */
-        char *words[] = {argv[2], "--help", NULL};
+        char option[] = "--help", *words[] = {argv[2], option, NULL};
         return run(argv[2], 2, words);
     }
     return run(argv[1], argc - 1, argv + 1);
