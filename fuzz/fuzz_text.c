@@ -3,6 +3,7 @@
  * tokens are read; the rest is the text. Those that know every byte must give valid UTF-8 back as it was. */
 #include "fuzz.h"
 
+#include "base/utf8.h"
 #include "token/token.h"
 
 #include <stdio.h>
@@ -60,7 +61,14 @@ void fuzz_one(const uint8_t *data, size_t size)
     size_t count, n = size - 1, back_n;
     char *back;
     anm_error err;
-    fuzz_limit(size);
+    /* What is encoded is valid text: a byte that is not has become U+FFFD, of three. */
+    size_t valid = 1;
+    int bad;
+    for (size_t i = 0, len; i < n; i += len) {
+        len = anm_utf8_check(text + i, n - i, &bad);
+        valid += bad ? 3 : len;
+    }
+    fuzz_limit(valid);
     if (anm_tokenizer_encode(&ids, &count, t, text, n, data[0] & 0x80, &err)) return;
     for (size_t i = 0; i < count; i++)
         if (ids[i] < 0 || ids[i] >= anm_tokenizer_size(t)) abort();

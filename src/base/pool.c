@@ -210,6 +210,8 @@ int anm_pool_new(anm_pool **out, unsigned threads, anm_error *err)
     sigaddset(&stops, SIGINT);
     sigaddset(&stops, SIGTERM);
     sigaddset(&stops, SIGHUP);
+    sigaddset(&stops, SIGQUIT);
+    sigaddset(&stops, SIGXCPU);
     pthread_sigmask(SIG_BLOCK, &stops, &was);
     for (unsigned i = 1; i < p->threads; i++) {
         worker_start *s = malloc(sizeof *s);

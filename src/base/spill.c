@@ -7,19 +7,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Maps `fd`, which is closed in any case. */
-static int map(anm_spill *out, int fd, const char *path, uint64_t size, anm_error *err)
+/* Maps `fd`, which is closed unless it is `locked` and all went well. */
+static int map(anm_spill *out, int fd, bool locked, const char *path, uint64_t size, anm_error *err)
 {
     void *p = size == (size_t)size ? mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
     int why = errno;
-    close(fd);
+    if (p == MAP_FAILED || !locked) close(fd);
     if (p == MAP_FAILED) return anm_fail(err, ANM_ERR_IO, "%s: cannot be mapped: %s", path, strerror(why));
-    *out = (anm_spill){p, size, false};
+    *out = (anm_spill){p, size, false, locked ? fd + 1 : 0};
     return 0;
+}
+
+/* One process at a time: its descriptor's end is the lock's. Not every file system has locks. */
+static int lock(int fd, const char *path, anm_error *err)
+{
+    if (!flock(fd, LOCK_EX | LOCK_NB) || errno != EWOULDBLOCK) return 0;
+    return anm_fail(err, ANM_ERR_USAGE, "%s: another process is at work on it; wait until it is done, or name another output", path);
 }
 
 static int take_space(int fd, uint64_t size)
@@ -62,7 +70,7 @@ int anm_spill_room(anm_spill *out, const char *what, const char *beside, uint64_
 {
     enum { IN_MEMORY = 1 << 29 };
     if (size > IN_MEMORY) return anm_spill_temp(out, beside, size, err);
-    *out = (anm_spill){malloc(size ? (size_t)size : 1), size, true};
+    *out = (anm_spill){malloc(size ? (size_t)size : 1), size, true, 0};
     return out->data ? 0 : anm_fail_memory(err, what);
 }
 
@@ -80,7 +88,7 @@ int anm_spill_temp(anm_spill *out, const char *beside, uint64_t size, anm_error 
     if (!stem) return anm_fail_memory(err, "a temporary file's name");
     snprintf(stem, room, "%.*s/anemone", n, dir);
     int fd, rc = make(&fd, &temp, stem, true, size, err);
-    if (!rc) rc = map(out, fd, temp, size, err);
+    if (!rc) rc = map(out, fd, false, temp, size, err);
     free(temp);
     free(stem);
     return rc;
@@ -89,16 +97,17 @@ int anm_spill_temp(anm_spill *out, const char *beside, uint64_t size, anm_error 
 int anm_spill_new(anm_spill *out, const char *path, uint64_t size, anm_error *err)
 {
     *out = (anm_spill){0};
-    char *temp;
-    int fd, rc = make(&fd, &temp, path, false, size, err);
-    if (rc) return rc;
-    if (rename(temp, path)) {
-        rc = anm_fail(err, ANM_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+    char *temp = NULL;
+    int fd = -1, old = open(path, O_RDONLY | O_CLOEXEC), rc = old >= 0 ? lock(old, path, err) : 0;
+    if (!rc) rc = make(&fd, &temp, path, false, size, err);
+    if (!rc && ((rc = lock(fd, path, err)) || rename(temp, path))) {
+        if (!rc) rc = anm_fail(err, ANM_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
         unlink(temp);
         close(fd);
     }
-    anm_outfile_forget(temp);
-    if (!rc) rc = map(out, fd, path, size, err);
+    if (temp) anm_outfile_forget(temp);
+    if (old >= 0) close(old); /* its lock was kept until the new file stood in its place */
+    if (!rc) rc = map(out, fd, true, path, size, err);
     free(temp);
     return rc;
 }
@@ -116,14 +125,22 @@ int anm_spill_open(anm_spill *out, const char *path, bool *there, anm_error *err
         return anm_fail(err, ANM_ERR_IO, "%s: cannot be opened: %s", path, strerror(why));
     }
     *there = true;
-    if (st.st_size > 0) return map(out, fd, path, (uint64_t)st.st_size, err);
+    int rc = lock(fd, path, err);
+    if (!rc && st.st_size > 0) return map(out, fd, true, path, (uint64_t)st.st_size, err);
     close(fd);
-    return 0;
+    return rc;
+}
+
+void anm_spill_remove(const anm_spill *s, const char *path)
+{
+    struct stat own, there;
+    if (s->lock && !fstat(s->lock - 1, &own) && !stat(path, &there) && own.st_dev == there.st_dev && own.st_ino == there.st_ino) unlink(path);
 }
 
 void anm_spill_close(anm_spill *s)
 {
     if (s->in_memory) free(s->data);
     else if (s->data) munmap(s->data, (size_t)s->size);
+    if (s->lock) close(s->lock - 1);
     *s = (anm_spill){0};
 }

@@ -183,7 +183,7 @@ void anm_store_commit(anm_store *s, size_t i)
 
 void anm_store_remove(anm_store *s)
 {
-    if (s && s->path) unlink(s->path);
+    if (s && s->path) anm_spill_remove(&s->file, s->path);
 }
 
 void anm_store_close(anm_store *s)

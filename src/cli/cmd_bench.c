@@ -202,6 +202,7 @@ static int fill(double *took, benching *g, int64_t tokens, anm_error *err)
     int rc = 0;
     for (int64_t left; !rc && (left = tokens - anm_state_cached(g->state)) > 0;) {
         double t;
+        if (cli_stop_asked()) return anm_fail(err, ANM_ERR_STOPPED, "interrupted");
         rc = step(&t, g, (int32_t)(left < most ? left : most), true, err);
         *took += t;
     }
@@ -258,7 +259,7 @@ static int measure_stages(benching *g, bool wide, anm_error *err)
     if (anm_engine_plan(g->engine, true) == anm_engine_plan(g->engine, false))
         anm_state_measure_stages(g->state, anm_seconds, g->stage, g->stage);
     if (wide) rc = fill(&took, g, b->prompt_len, err);
-    for (int64_t i = 0; !wide && !rc && i < b->decode_len; i++)
+    for (int64_t i = 0; !wide && !rc && i < b->decode_len && !cli_stop_asked(); i++)
         rc = step(&took, g, 1, anm_state_cached(g->state) < b->cache_len, err);
     anm_state_measure_stages(g->state, NULL, NULL, NULL);
     for (int32_t i = 0; i < n && !rc; i++) {
@@ -290,7 +291,7 @@ static int measure(benching *g, bool rates_only, anm_error *err)
         if (!rc) rc = measure_stages(g, false, err);
         if (!rc) rc = measure_stages(g, true, err);
     }
-    cli_handle_stop(false);
+    if (!rc && cli_stop_asked()) rc = anm_fail(err, ANM_ERR_STOPPED, "interrupted");
     qsort(g->b.op, (size_t)g->b.n_ops, sizeof *g->b.op, by_cost);
     return rc;
 }
@@ -326,5 +327,7 @@ int cmd_bench(int argc, char **argv)
     if (!rc && o.json) rc = bench_json(stdout, &g.b, &err);
     else if (!rc) bench_table(stdout, &g.b);
     close_all(&g);
-    return rc ? cli_fail(&err) : EXIT_OK;
+    int code = rc ? cli_fail(&err) : EXIT_OK;
+    cli_die_if_stopped();
+    return code;
 }

@@ -192,10 +192,13 @@ static void show_progress(void *ctx, uint64_t done, uint64_t total)
     v->drawn = true;
 }
 
+#define INTERRUPTED "anemone: interrupted; the same command with --resume goes on with the layer that was in work\n"
+
 static void show_layer(void *ctx, const anm_calib_event *e)
 {
     enum { BAR = 24 };
     view *v = ctx;
+    cli_say_at_stop(v->terminal ? "\r\033[K" INTERRUPTED : INTERRUPTED); /* there is something to go on with */
     if (!v->terminal) return;
     double seconds = now() - v->began, worked = e->done - e->resumed;
     int full = (int)(BAR * e->done);
@@ -352,8 +355,6 @@ static int read_calibration(anm_export_calibration *c, int32_t **tokens, const w
     return rc;
 }
 
-#define INTERRUPTED "anemone: interrupted; the same command with --resume goes on with the layer that was in work\n"
-
 int cli_export(const export_words *w, anm_error *err)
 {
     view v = {.w = w, .terminal = !w->quiet && isatty(STDERR_FILENO), .began = now()};
@@ -386,7 +387,6 @@ int cli_export(const export_words *w, anm_error *err)
         calibration.how.work = work;
         job.calibrated = keep_notes;
         job.calibration = &calibration;
-        if (!rc) cli_say_at_stop(v.terminal ? "\r\033[K" INTERRUPTED : INTERRUPTED);
     }
     bool begun = !rc;
     if (!rc) rc = anm_export(&report, &job, err);

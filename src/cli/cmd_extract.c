@@ -140,14 +140,15 @@ int cmd_extract(int argc, char **argv)
     cli_pieces p;
     made m = {0};
     anm_arena_init(&m.arena);
-    cli_handle_stop(true);
     rc = cli_pieces_open(&p, path, &err);
+    cli_handle_all_stops();
     if (!rc && !p.n_packages) rc = anm_fail(&err, ANM_ERR_UNSUPPORTED, "%s: no Core ML package in it", path);
     if (!rc) rc = extract(&m, &p, target, &err);
     if (rc) undo(&m);
     else print_pieces(&p, target);
-    cli_handle_stop(false);
     anm_arena_free(&m.arena);
     cli_pieces_close(&p);
-    return rc ? cli_fail(&err) : EXIT_OK;
+    int code = rc ? cli_fail(&err) : EXIT_OK;
+    cli_die_if_stopped();
+    return code;
 }

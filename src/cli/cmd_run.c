@@ -408,6 +408,7 @@ static int run_once(running *r, anm_error *err)
     int rc = run_read_prompt(r, err);
     if (!rc) limit_tokens(r);
     if (!rc && (rc = feed_prompt(r, err)) && !r->o.logits) anm_error_prefix(err, r->o.model);
+    cli_handle_stop(true);
     if (!rc) rc = run_answer(r, &end, err);
     if (!rc && run_precision(&r->o) == ANM_PRECISION_FP16) anm_state_print_range(stderr, r->session->state);
     if (!rc) rc = run_figures(r, end, r->o.stats, err);

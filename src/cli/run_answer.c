@@ -53,7 +53,6 @@ int run_answer(running *r, anm_end *end, anm_error *err)
                                   strcmp(r->o.context, "slide") == 0 ? ANM_FULL_SLIDE : ANM_FULL_STOP,
                               .token = on_token,
                               .ctx = r};
-    cli_handle_stop(true);
     int rc = anm_session_generate(end, r->session, &g, err);
     anm_stream_end(&r->stream);
     if (r->show_text) {
@@ -62,6 +61,7 @@ int run_answer(running *r, anm_end *end, anm_error *err)
     }
     if (r->show_ids && (!rc || r->ids.size)) printf("%s\n", r->ids.data ? (char *)r->ids.data : "");
     fflush(stdout);
+    if (r->o.interactive && cli_stop_asked()) clearerr(stdout); /* a write that the Ctrl-C broke off was of this answer */
     if (!rc && (r->ids.bad || r->stream.ready.bad || r->stream.held.bad || r->answer.bad || r->made.bad))
         rc = anm_fail_memory(err, "the answer");
     return rc ? anm_error_prefix(err, r->o.model) : 0;

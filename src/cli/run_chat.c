@@ -108,6 +108,7 @@ static int turn(talk *t, const char *text, size_t n, anm_error *err)
     size_t before = c->n, count = 0;
     int32_t *ids = NULL;
     anm_end end = ANM_END_MAX;
+    cli_handle_stop(true); /* and so it stays: while a line is edited, Ctrl-C is a key */
     int rc = conversation_say(c, "user", text, n, err);
     if (!rc) rc = conversation_tokens(&ids, &count, c, err);
     if (!rc && !slides(t) && count > (size_t)r->session->capacity) {
@@ -117,7 +118,6 @@ static int turn(talk *t, const char *text, size_t n, anm_error *err)
                       count, (long long)r->session->capacity);
         free(ids);
     } else if (!rc) {
-        cli_handle_stop(true);
         rc = feed_new(t, ids, count, err);
     }
     if (rc == ANM_ERR_LIMIT || rc == ANM_ERR_USAGE || rc == ANM_ERR_UNSUPPORTED) {

@@ -18,14 +18,21 @@ static void say(const char *s)
     (void)ignored;
 }
 
-/* The command's own way to stop (an answer in a chat, a generation with a summary to print), or NULL: die. */
+/* Which signal asked, where the command has its own way to stop (an answer in a chat, a generation with a summary to print). */
 static volatile sig_atomic_t asked_to_stop;
-static volatile sig_atomic_t stop_is_handled;
+static volatile sig_atomic_t stop_is_handled, all_are_handled;
 
 void cli_handle_stop(bool on)
 {
+    all_are_handled = false;
+    stop_is_handled = on; /* first: what comes between them is not lost */
     asked_to_stop = 0;
-    stop_is_handled = on;
+}
+
+void cli_handle_all_stops(void)
+{
+    cli_handle_stop(true);
+    all_are_handled = true;
 }
 
 bool cli_stop_asked(void)
@@ -35,10 +42,11 @@ bool cli_stop_asked(void)
 
 void cli_die_if_stopped(void)
 {
-    if (!asked_to_stop) return;
+    int sig = asked_to_stop;
+    if (!sig) return;
     fflush(stdout);
-    signal(SIGINT, SIG_DFL);
-    raise(SIGINT);
+    signal(sig, SIG_DFL);
+    raise(sig);
 }
 
 /* What is still to be said when the process is stopped. */
@@ -51,8 +59,8 @@ void cli_say_at_stop(const char *line)
 
 static void on_interrupt(int sig)
 {
-    if (sig == SIGINT && stop_is_handled && !asked_to_stop) { /* a second one does not wait */
-        asked_to_stop = 1;
+    if ((sig == SIGINT || all_are_handled) && stop_is_handled && !asked_to_stop) { /* a second one does not wait */
+        asked_to_stop = sig;
         return;
     }
     anm_outfile_abort_all();
@@ -83,7 +91,7 @@ void cli_install_signals(void)
     memset(&a, 0, sizeof a);
     sigemptyset(&a.sa_mask);
     a.sa_handler = on_interrupt;
-    static const int stops[] = {SIGINT, SIGTERM, SIGHUP};
+    static const int stops[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU};
     for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
         struct sigaction was;
         if (sigaction(stops[i], NULL, &was) || was.sa_handler == SIG_IGN) continue; /* nohup, or a job in the background */

@@ -63,7 +63,7 @@ static bool merger_room(anm_merger *m, size_t n)
     if (n <= m->room) return true;
     if (n > INT32_MAX) return false; /* so that none of the sizes below overflows */
     anm_merger_free(m);
-    size_t room = n + n / 2;
+    size_t room = n; /* nothing is copied when it grows, so there is no need to grow ahead */
     m->prev = malloc(room * sizeof *m->prev);
     m->next = malloc(room * sizeof *m->next);
     m->rank = malloc(room * sizeof *m->rank);

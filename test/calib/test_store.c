@@ -95,6 +95,22 @@ static void other_work_is_refused(void **state)
     anm_store_close(s);
     assert_int_not_equal(access(path, F_OK), 0);
 
+    s = open_store(false, 0); /* one at a time, whichever way the other would begin */
+    work(s, 0);
+    for (int resume = 0; resume < 2; resume++) {
+        anm_store *other;
+        p = plan(resume);
+        assert_int_equal(anm_store_open(&other, &p, &done, &err), ANM_ERR_USAGE);
+        assert_null(other);
+        assert_non_null(strstr(err.text, "another process is at work on it"));
+    }
+    unlink(path); /* another file of that name is not ours to take away */
+    FILE *new = fopen(path, "w");
+    fclose(new);
+    anm_store_remove(s);
+    anm_store_close(s);
+    assert_int_equal(access(path, F_OK), 0);
+
     FILE *f = fopen(path, "w"); /* somebody's own file */
     fputs("a letter", f);
     fclose(f);

@@ -4,6 +4,35 @@
 # already stands in the folder; and what fails leaves nothing.
 . "$(dirname "$0")/lib.sh"
 
+# Whatever ends it politely: all is there, or nothing.
+succeeds "a program" export -q -c "$tiny" -o whole.pte
+succeeds "its packages" extract whole.pte -o all
+verdict "whole or not at all, whatever ends it" "$(
+    python3 - "$exe" <<'PY' 2>&1
+import filecmp, os, random, shutil, signal, subprocess, sys, time
+def files(at):
+    return sorted(os.path.relpath(os.path.join(d, f), at) for d, _, fs in os.walk(at) for f in fs)
+def extract():
+    return subprocess.Popen([sys.argv[1], "extract", "whole.pte", "-o", "some"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+begin = time.time()
+extract().wait()
+took, struck = time.time() - begin, 0
+shutil.rmtree("some")
+random.seed(1)
+for i in range(60):
+    p, sent = extract(), (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)[i % 3]
+    time.sleep(random.random() * took)
+    p.send_signal(sent)
+    code = p.wait()
+    if code == 0 or os.path.exists("some"):
+        bad = files("some") != files("all") or not all(filecmp.cmp(f"some/{f}", f"all/{f}", False) for f in files("all"))
+        if bad: print(sent.name, "left", files("some"))
+        shutil.rmtree("some", True)
+    struck += code == -sent
+    if code not in (0, -sent): print(sent.name, "gave", code)
+if struck < 5: print("struck only", struck, "times")
+PY
+)"
 succeeds "a program to spoil" export -c "$data/whole.pth" -p "$data/params.json" -o small.pte --max_context_len 32 --input_len 8 \
     --no_graph_breaks
 

@@ -316,7 +316,7 @@ static double seconds(void)
 
 static void kill_exports(int times, int megabytes)
 {
-    static const int signals[] = {SIGKILL, SIGINT, SIGTERM};
+    static const int signals[] = {SIGKILL, SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU};
     const job j = {"export", {"export", "-q", "-c", "big", "-o", "out.pte", every ? "--quiet" : "--no_sync", "--max_context_len", "64"}, "out.pte", false, false};
     char what[128];
     outcome o;
@@ -339,7 +339,7 @@ static void kill_exports(int times, int megabytes)
     int bad = o.code != 0, kept = 0, replaced = 0, temps = 0;
     for (int i = 0; i < times && !(o.code && i == 0); i++) {
         seed = seed * 6364136223846793005u + 1442695040888963407u;
-        const fault f = {.kind = FAULT_SIGNAL, .signal = signals[i % 3], .at = (uint64_t)((double)(seed >> 40) / 16777216.0 * whole * 1e9)};
+        const fault f = {.kind = FAULT_SIGNAL, .signal = signals[(size_t)i % (sizeof signals / sizeof *signals)], .at = (uint64_t)((double)(seed >> 40) / 16777216.0 * whole * 1e9)};
         const char *left, *why = NULL;
         put_old(&j);
         fault_run(&o, words(j.argv), &f, NULL, "../text", "../errors");

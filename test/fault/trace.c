@@ -34,7 +34,7 @@ static const struct {
     CALL(fallocate, ENOSPC) CALL(mkdirat, ENOSPC) CALL(renameat, EACCES) CALL(unlinkat, EACCES)
     CALL(mmap, ENOMEM) CALL(munmap, ENOMEM) CALL(mprotect, ENOMEM) CALL(brk, ENOMEM) CALL(madvise, ENOMEM)
     CALL(lseek, ESPIPE) CALL(getdents64, EIO) CALL(fstat, EIO) CALL(ioctl, EIO) CALL(rt_sigaction, EINVAL)
-    CALL(clone, EAGAIN) CALL(sched_getaffinity, EINVAL) CALL(sysinfo, EFAULT) CALL(prlimit64, EPERM)
+    CALL(clone, EAGAIN) CALL(sched_getaffinity, EINVAL) CALL(sysinfo, EFAULT) CALL(prlimit64, EPERM) CALL(flock, ENOLCK)
 #ifdef SYS_newfstatat
     CALL(newfstatat, EACCES)
 #endif
