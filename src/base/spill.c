@@ -98,7 +98,7 @@ int anm_spill_new(anm_spill *out, const char *path, uint64_t size, anm_error *er
 {
     *out = (anm_spill){0};
     char *temp = NULL;
-    int fd = -1, old = open(path, O_RDONLY | O_CLOEXEC), rc = old >= 0 ? lock(old, path, err) : 0;
+    int fd = -1, old = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC), rc = old >= 0 ? lock(old, path, err) : 0;
     if (!rc) rc = make(&fd, &temp, path, false, size, err);
     if (!rc && ((rc = lock(fd, path, err)) || rename(temp, path))) {
         if (!rc) rc = anm_fail(err, ANM_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
