@@ -55,4 +55,4 @@ wait
 cat $dir/names.txt
 cat $dir/bad.* >$log 2>/dev/null || :
 echo "$(wc -l <$dir/commands.txt) files, $(wc -l <$dir/names.txt) with findings ($log)"
-[ ! -s $dir/names.txt ]
+[ -s $dir/commands.txt ] && [ ! -s $dir/names.txt ]

@@ -27,6 +27,7 @@
 #include <sys/resource.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
@@ -35,6 +36,12 @@ enum { NONE = 41 }; /* the exit code where there is no sandbox */
 
 static char folder[] = "/tmp/anemone_sandbox_XXXXXX";
 static char named[64], other[64], room[64], inside[80], outside[64];
+
+/* Does the system have both halves, by its own word? A sandbox that fails all the same is no reason to skip. */
+static bool system_has_it(void)
+{
+    return syscall(444, NULL, 0L, 1L) >= 1 && prctl(PR_GET_SECCOMP, 0L, 0L, 0L, 0L) >= 0; /* 444: landlock_create_ruleset */
+}
 
 /* In a child that has locked itself in: what `what` says (0: all is as it should be). */
 static void in_child(int (*what)(void))
@@ -48,7 +55,7 @@ static void in_child(int (*what)(void))
     }
     int status;
     assert_int_equal(waitpid(id, &status, 0), id);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == NONE) skip();
+    if (WIFEXITED(status) && WEXITSTATUS(status) == NONE && !system_has_it()) skip();
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 0);
 }

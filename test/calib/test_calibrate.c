@@ -8,7 +8,9 @@
 #include "eager/tiny.h"
 #include "quant/quant.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { WINDOWS = 6, LEN = 16, VOCAB = 64, DIM = 32 };
 
@@ -214,6 +216,42 @@ static void embeddings_that_a_type_cannot_hold_are_refused(void **state)
     }
 }
 
+static void count_linears(void *ctx, const anm_calib_event *e)
+{
+    if (e->figure) ++*(int *)ctx;
+}
+
+/* What a work file holds is taken from there, and not made again. */
+static void what_is_done_is_not_done_again(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/anemone_test_XXXXXX";
+    int fd = mkstemp(path), linears[2] = {0};
+    int32_t tokens[WINDOWS * LEN];
+    anm_calibrated c[2];
+    tiny t;
+    assert_true(fd >= 0);
+    close(fd);
+    unlink(path);
+    text(tokens);
+    tiny_init(&t, form(false));
+    for (int again = 0; again < 2; again++) {
+        anm_error err;
+        anm_calib_opts o = options();
+        o.work = path;
+        o.resume = again;
+        o.progress = count_linears;
+        o.ctx = &linears[again];
+        assert_int_equal(anm_calibrate(&c[again], &t.model, tokens, &o, NULL, &err), 0);
+        if (!again) anm_calibrated_free(&c[0], false);
+    }
+    assert_int_equal(linears[0], 2 * ANM_LINEARS + 1);
+    assert_int_equal(linears[1], 0);
+    anm_calibrated_free(&c[1], true);
+    assert_int_not_equal(access(path, F_OK), 0);
+    tiny_free(&t);
+}
+
 /* The products are what a device multiplies with. */
 static void made_weights_stay_in_fp16(void **state)
 {
@@ -367,6 +405,7 @@ int main(void)
         cmocka_unit_test(written_bytes_are_the_chosen_integers),
         cmocka_unit_test(embeddings_that_a_type_cannot_hold_are_refused),
         cmocka_unit_test(made_weights_stay_in_fp16),
+        cmocka_unit_test(what_is_done_is_not_done_again),
         cmocka_unit_test(factors_go_downhill),
         cmocka_unit_test(tuning_brings_the_whole_nearer),
     };

@@ -224,7 +224,7 @@ static void refuses_what_is_not_finite(void **state)
     assert_int_equal(round_with(q, scale, w, 2, 2, h, 0.01, &o, &rep, &dead, NULL, &err), ANM_ERR_FORMAT);
     h[1] = 3; /* indefinite: damping grows until the factor exists */
     h[2] = 3;
-    assert_int_equal(round_with(q, scale, w, 2, 2, h, 0.01, &o, &rep, &dead, NULL, &err) == 0 || err.code == ANM_ERR_FORMAT, 1);
+    assert_int_equal(round_with(q, scale, w, 2, 2, h, 0.01, &o, &rep, &dead, NULL, &err), 0);
 }
 
 int main(void)

@@ -59,6 +59,7 @@ verdict "… which stays" "$(cmp "$tiny" kept.pte.calib 2>&1)"
 echo "no such work" >out.pte.calib
 run export -c "$tiny" -o out.pte --calibrate nothere.txt --calibrate_windows 1
 why=; grep -q "begun anew" stderr.txt && why=$(cat stderr.txt)
+[ $code = 1 ] || why="exit code $code"
 [ "$(cat out.pte.calib)" = "no such work" ] || why="the work is gone"
 verdict "what was not begun is not said to be" "$why"
 rm out.pte.calib
@@ -73,7 +74,7 @@ run export -q -c "$tiny" -o narrow.pte --max_context_len 128 --input_len 8
 run eval -m narrow.pte -t "$tiny" --text text.txt --window 128 --max_windows 2 --exact --json
 why=
 [ -n "$(grep -o '"perplexity": [0-9.]*' wide.json)" ] && [ "$(grep -o '"perplexity": [0-9.]*' wide.json)" = "$(grep -o '"perplexity": [0-9.]*' stdout.txt)" ] ||
-    why="$(cat wide.json stdout.txt)"
+    why="not the same: $(cat wide.json stdout.txt stderr.txt)"
 verdict "eval over the whole context, in steps of 48 and of 8" "$why"
 # The last token of a window is only looked up.
 awk 'BEGIN { printf "{\"version\": \"1.0\", \"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {\"a\": 0"

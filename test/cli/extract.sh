@@ -68,13 +68,13 @@ refused "a slash spelled as an escape" "plain file name" spoilt.pte
 spoil model.mlmodel C:evil.mlmode
 refused "a name with a colon" "plain file name" spoilt.pte
 spoil weights .......
-refused "a name of other dots names no weights" "" spoilt.pte
+refused "a name of other dots names no weights" "weight file: missing" spoilt.pte
 spoil weight.bin Manifest.j
-refused "weights under another name" "" spoilt.pte
+refused "weights under another name" "weight file: missing" spoilt.pte
 spoil Data ....
-refused "a folder under another name" "" spoilt.pte
-LC_ALL=C sed 's|"ataD"|"..D."|g' small.pte >spoilt.pte
-refused "a folder called by two names" "" spoilt.pte
+refused "a folder under another name" "model that its manifest names is missing" spoilt.pte
+LC_ALL=C sed 's|"ataD"|"..D."|' small.pte >spoilt.pte
+refused "a folder called by two names" "another name" spoilt.pte
 
 # What already stands in the target.
 mkdir outside target2

@@ -47,16 +47,21 @@ verdict "it ends where the original does" "$why"
 succeeds "further when it is asked for" legacy run -m small.pte --tokens 1,2,3 --temperature 0 --print_tokens --max_seq_length 300
 why=; [ "$(wc -w <stdout.txt)" = 290 ] || why="$(wc -w <stdout.txt) tokens"
 verdict "past the cache" "$why"
-why=$(stopped_by legacy run -m small.pte --tokens 1,2,3 --temperature 0 --print_tokens --max_seq_length 2048 --precision fp16 --ignore_eos)
+# Ids are printed at the end, a text as it is made.
+succeeds "a program that talks" legacy export -q -c "$tiny" -n talk.pte --seq_length 8 --max_seq_length 64
+talk="-m talk.pte -t $tiny --temperature 0 --max_seq_length 2048 --precision fp16 --ignore_eos"
+# shellcheck disable=SC2086
+why=$(stopped_by legacy run $talk --prompt "Once there was a fox")
 verdict "Ctrl-C ends it as others end" "$([ "$why" = SIGINT ] || echo "ended by $why")"
-new=$(locked run -m small.pte --tokens 1,2,3 --print_tokens --max_new_tokens 2000 --precision fp16 --ignore_eos)
-old=$(locked legacy run -m small.pte --tokens 1,2,3 --print_tokens --max_seq_length 2048 --precision fp16 --ignore_eos)
+new=$(locked run -m talk.pte -t "$tiny" --prompt "Once there was a fox" --max_new_tokens 2000 --precision fp16 --ignore_eos)
+# shellcheck disable=SC2086
+old=$(locked legacy run $talk --prompt "Once there was a fox")
 verdict "in the sandbox where anemone run is" "$([ "$old" = "${new:-none}" ] || echo "anemone run: $new, this: $old")"
 cp "$small/params.json" read.json
 fails "--logits onto the parameters of --use_eager" 1 "read.json: is what is read" legacy run --use_eager -c "$small" -p read.json $all \
     --tokens 1,2,3 --logits read.json
 succeeds "how far both are apart" legacy run --compare -m small.pte -c "$small" --tokens 1,2,3
-why=; grep -q '^same likeliest token  3 of 3$' stdout.txt || why=$(cat stdout.txt)
+why=; grep -q '^same likeliest token  3 of 3$' stdout.txt || why="printed: $(cat stdout.txt)"
 verdict "not far" "$why"
 succeeds "the preset" legacy export -c "$here/../data/ckpt/by_rows" -n out.pte --preset iphone15 -E 4,8 --max_seq_length 64,128
 why=; { [ -f out_64.pte ] && [ -f out_128.pte ]; } || why=$(ls)

@@ -64,7 +64,7 @@ locked() {
     python3 - "$exe" "$@" <<'PY'
 import re, subprocess, sys
 p = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-p.stdout.read(20)
+if not p.stdout.read(20): sys.exit("said nothing")
 print(re.search(r"Seccomp:\s*(\d)", open(f"/proc/{p.pid}/status").read())[1])
 p.kill()
 PY

@@ -23,7 +23,9 @@ run inspect small.pte --ops
 holds "its graphs" "^func main" "= linear(" "= softmax("
 run inspect small.pte --json
 holds "as JSON" '"format": "ExecuTorch program"' '"forward_input_len": 8'
+run inspect small.pte
 why=
+[ -s stdout.txt ] || why="nothing was printed"
 grep -q "$(printf '\033')" stdout.txt && why="escape sequences in a pipe"
 verdict "no colour in a pipe" "$why"
 run inspect small.pte --plan

@@ -23,6 +23,7 @@ done
 rm -f ./*.tmp-* # what SIGKILL alone may leave, in the moment of writing
 why=
 [ "$done" ] || why="did not end in $i runs"
+[ $kills -gt 0 ] || why="never killed"
 cmp -s whole.pte killed.pte || why="the files differ after $kills kills"
 [ ! -e killed.pte.calib ] || why="killed.pte.calib is left behind"
 verdict "killed until it is done: the same bytes" "$why"
@@ -80,8 +81,10 @@ if [ -s left.pte.calib ]; then
     fails "what is no work file" 2 "left.pte.calib: is no work" $export -o left.pte --resume
     [ "$(cat left.pte.calib)" = "a letter" ]
     verdict "and it is not touched" "$([ $? = 0 ] || echo "it was overwritten")"
-else
+elif [ -e left.pte ]; then
     skip "a signal leaves the work, and says how to go on" "it was done before the signal came"
+else
+    verdict "a signal leaves the work, and says how to go on" "neither the work nor the output is there"
 fi
 fails "--resume alone" 2 "goes with --calibrate" export -c "$tiny" -o out.pte --resume
 succeeds "--resume with nothing to resume" $export -o fresh.pte --resume

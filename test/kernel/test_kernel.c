@@ -424,6 +424,11 @@ static void test_choice(void **state)
         assert_int_equal(rc, anm_isa_usable(isa) ? 0 : table ? ANM_ERR_UNSUPPORTED : ANM_ERR_USAGE);
         if (!rc) assert_ptr_equal(k, table);
     }
+#if defined(__x86_64__) /* were none usable, nothing above would have been compared */
+    assert_int_equal(anm_isa_usable(ANM_ISA_AVX2), __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"));
+#elif defined(__aarch64__)
+    assert_true(anm_isa_usable(ANM_ISA_NEON));
+#endif
 }
 
 /* Measuring ends, and gives rates; how high they are is the machine's affair. */

@@ -164,11 +164,11 @@ static void shared_are(tall *t, int n, int integers, int scales)
     if (anm_pass_share_weights(&p, &err)) fail_msg("%s", err.text);
     for (int i = 0; i < n; i++)
         for (int k = 0; k < i; k++) {
-            if (integers && q[i]->constant->source == q[k]->constant->source) integers--, k = i;
+            if (q[i]->constant->source == q[k]->constant->source) integers--, k = i;
         }
     for (int i = 0; i < n; i++)
         for (int k = 0; k < i; k++) {
-            if (scales && s[i]->constant->source == s[k]->constant->source) scales--, k = i;
+            if (s[i]->constant->source == s[k]->constant->source) scales--, k = i;
         }
     assert_int_equal(integers, 0);
     assert_int_equal(scales, 0);

@@ -332,11 +332,13 @@ static void guesses_are_copied_from_the_longest_match(void **state)
     const int32_t same[] = {3, 3, 3};
     anm_copying_guess(&c, same, 3);
     assert_int_equal(c.matched, 2);
+    assert_int_equal(c.n, ANM_COPY_MOST);
     for (int i = 0; i < c.n; i++) assert_int_equal(c.id[i], 3);
     int32_t many[300];
     for (int i = 0; i < 300; i++) many[i] = i % 100;
     anm_copying_guess(&c, many, 300);
     assert_int_equal(c.matched, ANM_COPY_MATCH);
+    assert_int_equal(c.n, ANM_COPY_MOST);
     for (int i = 0; i < c.n; i++) assert_int_equal(c.id[i], i);
     anm_copying_take(&c, many, 4);
     assert_int_equal(c.n, 4);
