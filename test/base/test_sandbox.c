@@ -37,21 +37,10 @@ enum { NONE = 41 }; /* the exit code where there is no sandbox */
 static char folder[] = "/tmp/anemone_sandbox_XXXXXX";
 static char named[64], other[64], room[64], inside[80], outside[64];
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
-
 /* Do the build and the system have both halves, by their own word? A sandbox that fails all the same is no reason to skip. */
 static bool system_has_it(void)
 {
-#ifdef SANITIZED
-    return false;
-#endif
+    if (TEST_SANITIZED) return false;
     return syscall(444, NULL, 0L, 1L) >= 1 && prctl(PR_GET_SECCOMP, 0L, 0L, 0L, 0L) >= 0; /* 444: landlock_create_ruleset */
 }
 
