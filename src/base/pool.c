@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "base/pool.h"
+#include "base/stops.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -207,11 +208,7 @@ int anm_pool_new(anm_pool **out, unsigned threads, anm_error *err)
     /* Stops are the caller's affair: the command line's handler must not run beside the thread that makes files. */
     sigset_t stops, was;
     sigemptyset(&stops);
-    sigaddset(&stops, SIGINT);
-    sigaddset(&stops, SIGTERM);
-    sigaddset(&stops, SIGHUP);
-    sigaddset(&stops, SIGQUIT);
-    sigaddset(&stops, SIGXCPU);
+    for (int i = 0; i < ANM_N_STOPS; i++) sigaddset(&stops, anm_stops[i]);
     pthread_sigmask(SIG_BLOCK, &stops, &was);
     for (unsigned i = 1; i < p->threads; i++) {
         worker_start *s = malloc(sizeof *s);

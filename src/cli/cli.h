@@ -29,14 +29,14 @@ void cli_install_signals(void);
 
 /* While on, the first Ctrl-C does not end the program: cli_stop_asked turns true and the command winds up. */
 void cli_handle_stop(bool on);
-/* As on, and so for every signal that ends a program politely (SIGTERM, SIGHUP), where what was made must be undone. */
+/* As on, and so for every signal that ends a program politely (base/stops.h), where what was made must be undone. */
 void cli_handle_all_stops(void);
 bool cli_stop_asked(void);
 /* Where a Ctrl-C (or what else was handled) was answered by winding up: ends the process as it would have, so that the caller's
  * shell knows. What stands in stdout goes out first. */
 void cli_die_if_stopped(void);
 
-/* What SIGINT, SIGTERM and SIGHUP say before they end the program; NULL: nothing. `line` is kept by pointer. */
+/* What the signals of base/stops.h say before they end the program; NULL: nothing. `line` is kept by pointer. */
 void cli_say_at_stop(const char *line);
 
 #endif

@@ -138,12 +138,11 @@ static int print(const anm_evaluation *e, bool compared, const options *o, size_
     return 0;
 }
 
-/* A GGUF file does. A pipe is not looked into: what is read of it is gone. */
+/* A GGUF file does. */
 static bool holds_tokenizer(const char *path)
 {
     char head[4];
-    struct stat st;
-    return !stat(path, &st) && S_ISREG(st.st_mode) && cli_read_head(head, 4, path) == 4 && !memcmp(head, "GGUF", 4);
+    return !is_program(path) && cli_read_head(head, 4, path) == 4 && !memcmp(head, "GGUF", 4);
 }
 
 int cmd_eval(int argc, char **argv)

@@ -411,7 +411,7 @@ int cmd_export(int argc, char **argv)
     words w = {.effort = "normal", .seed = 1, .output = "model.pte", .contexts = "1024", .dtype = "fp16", .norm = "reference",
                .graph = "reference", .embedding = "8,0", .linear = "c4w", .input_len = 32,
                .cache_len = -1, .split_size = 1024, .max_splits = 8};
-    bool given[6] = {0}; /* what goes with --calibrate alone */
+    bool given[7] = {0}; /* what goes with --calibrate alone */
     const cli_opt table[] = {
         {'c', "checkpoint", CLI_STRING, &w.checkpoint, "FILE", "checkpoint: .pth, .safetensors, .gguf, or a folder (then splits fit, see --split_fit)", NULL},
         {'p', "params", CLI_STRING, &w.params, "FILE", "params.json or config.json (default: what lies beside or inside the checkpoint)", NULL},
@@ -436,7 +436,7 @@ int cmd_export(int argc, char **argv)
         {0, "calibrate", CLI_MAYBE, &w.calibrate, "TEXT", "choose the 4-bit weights by what they do to a text (default: one that ships inside), not by rounding", &w.calibrated},
         {'t', "tokenizer", CLI_STRING, &w.tokenizer, "FILE", "tokenizer of the text (default: the one inside a GGUF checkpoint)", &given[0]},
         {0, "tokenizer_config", CLI_STRING, &w.tokenizer_config, "FILE", "tokenizer_config.json, where it is not beside the tokenizer", &given[1]},
-        {0, "calibrate_windows", CLI_INT, &w.calibrate_windows, "N", "windows of 512 tokens, taken evenly from the text, at most (default: by the effort)", &w.windows_given},
+        {0, "calibrate_windows", CLI_INT, &w.calibrate_windows, "N", "windows of 512 tokens, taken evenly from the text, at most (default: by the effort)", &given[6]},
         {0, "calibrate_effort", CLI_CHOICE, &w.effort, "normal|high", "high: 128 windows, and scales tuned across layers, for the last percents in seven times the time (default: normal, 32)", &given[2]},
         {0, "resume", CLI_FLAG, &w.resume, NULL, "go on with a calibration that was interrupted, from OUTPUT.calib", &given[3]},
         {0, "report", CLI_STRING, &w.report, "FILE", "write a page (HTML) with what the calibration did, and perplexities", &given[4]},
@@ -456,12 +456,11 @@ int cmd_export(int argc, char **argv)
     if (rc == CLI_HELPED) return EXIT_OK;
     if (!rc && !w.checkpoint) rc = anm_fail(&err, ANM_ERR_USAGE, "export: no checkpoint is given; name one with -c");
     if (!rc && (w.threads < 0 || w.threads > 1024)) rc = anm_fail(&err, ANM_ERR_USAGE, "--threads: must be 1 to 1024, or 0 for one per processor");
-    if (!w.windows_given) w.calibrate_windows = strcmp(w.effort, "high") ? 32 : 128;
+    if (!given[6]) w.calibrate_windows = strcmp(w.effort, "high") ? 32 : 128;
     if (!rc && w.calibrate_windows < 1) rc = anm_fail(&err, ANM_ERR_USAGE, "--calibrate_windows: must be 1 or more");
-    static const char *const names[] = {"--tokenizer", "--tokenizer_config", "--calibrate_effort", "--resume", "--report", "--seed"};
+    static const char *const names[] = {"--tokenizer", "--tokenizer_config", "--calibrate_effort", "--resume", "--report", "--seed", "--calibrate_windows"};
     for (size_t i = 0; i < sizeof names / sizeof *names && !rc && !w.calibrated; i++)
         if (given[i]) rc = anm_fail(&err, ANM_ERR_USAGE, "%s: goes with --calibrate", names[i]);
-    if (!rc && w.windows_given && !w.calibrated) rc = anm_fail(&err, ANM_ERR_USAGE, "--calibrate_windows: goes with --calibrate");
     if (!rc && w.json && (w.dot || w.dump)) rc = anm_fail(&err, ANM_ERR_USAGE, "--json: does not go with --dot and --dump, which print the graph");
     if (!rc) rc = cli_export(&w, &err);
     return rc ? cli_fail(&err) : EXIT_OK;

@@ -13,7 +13,7 @@ typedef struct export_words {
     const char *calibrate, *effort, *report, *tokenizer, *tokenizer_config;
     int64_t calibrate_windows, seed;
     int64_t input_len, cache_len, split_size, max_splits, max_piece_mb, threads;
-    bool multifunction, no_breaks, split_fit, dot, json, quiet, no_sync, cache_given, split_given, splits_given, windows_given, calibrated, resume;
+    bool multifunction, no_breaks, split_fit, dot, json, quiet, no_sync, cache_given, split_given, splits_given, calibrated, resume;
     /* The deprecated form: `linear` may be NULL (floats), `split_size` 0 (whole linears). */
     bool deprecated, cache_list;
 } export_words;

@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "base/map.h"
 #include "base/outfile.h"
+#include "base/stops.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -20,19 +21,18 @@ static void say(const char *s)
 
 /* Which signal asked, where the command has its own way to stop (an answer in a chat, a generation with a summary to print). */
 static volatile sig_atomic_t asked_to_stop;
-static volatile sig_atomic_t stop_is_handled, all_are_handled;
+static volatile sig_atomic_t handled; /* 0 none, 1 SIGINT, 2 every one */
 
 void cli_handle_stop(bool on)
 {
-    all_are_handled = false;
-    stop_is_handled = on; /* first: what comes between them is not lost */
+    handled = on; /* first: what comes between them is not lost */
     asked_to_stop = 0;
 }
 
 void cli_handle_all_stops(void)
 {
     cli_handle_stop(true);
-    all_are_handled = true;
+    handled = 2;
 }
 
 bool cli_stop_asked(void)
@@ -59,7 +59,7 @@ void cli_say_at_stop(const char *line)
 
 static void on_interrupt(int sig)
 {
-    if ((sig == SIGINT || all_are_handled) && stop_is_handled && !asked_to_stop) { /* a second one does not wait */
+    if (handled >= (sig == SIGINT ? 1 : 2) && !asked_to_stop) { /* a second one does not wait */
         asked_to_stop = sig;
         return;
     }
@@ -91,11 +91,10 @@ void cli_install_signals(void)
     memset(&a, 0, sizeof a);
     sigemptyset(&a.sa_mask);
     a.sa_handler = on_interrupt;
-    static const int stops[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU};
-    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
+    for (int i = 0; i < ANM_N_STOPS; i++) {
         struct sigaction was;
-        if (sigaction(stops[i], NULL, &was) || was.sa_handler == SIG_IGN) continue; /* nohup, or a job in the background */
-        sigaction(stops[i], &a, NULL);
+        if (sigaction(anm_stops[i], NULL, &was) || was.sa_handler == SIG_IGN) continue; /* nohup, or a job in the background */
+        sigaction(anm_stops[i], &a, NULL);
     }
     a.sa_flags = SA_SIGINFO;
     a.sa_handler = NULL;

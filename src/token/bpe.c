@@ -63,16 +63,16 @@ static bool merger_room(anm_merger *m, size_t n)
     if (n <= m->room) return true;
     if (n > INT32_MAX) return false; /* so that none of the sizes below overflows */
     anm_merger_free(m);
-    size_t room = n; /* nothing is copied when it grows, so there is no need to grow ahead */
-    m->prev = malloc(room * sizeof *m->prev);
-    m->next = malloc(room * sizeof *m->next);
-    m->rank = malloc(room * sizeof *m->rank);
-    m->heap = malloc(room * 2 * sizeof *m->heap);
+    /* Nothing is copied when it grows, so there is no need to grow ahead. */
+    m->prev = malloc(n * sizeof *m->prev);
+    m->next = malloc(n * sizeof *m->next);
+    m->rank = malloc(n * sizeof *m->rank);
+    m->heap = malloc(n * 2 * sizeof *m->heap);
     if (!m->prev || !m->next || !m->rank || !m->heap) {
         anm_merger_free(m);
         return false;
     }
-    m->room = room;
+    m->room = n;
     return true;
 }
 
