@@ -109,6 +109,22 @@ static void a_matrix_of_too_many_parts(void **state)
     anm_buf_free(&b);
 }
 
+/* Each join lists its parts anew: what is noted of them grows with the square of the program. */
+static void joins_of_joins_have_a_limit(void **state)
+{
+    (void)state;
+    anm_buf b = {0};
+    anm_buf_puts(&b, "%a: fp32[1,2,4] = linear(x=%x, weight=" EYE ")\n%b0: fp32[1,2,131072] = concat(axis=-1, values=(%a");
+    for (int i = 1; i < 32768; i++) anm_buf_puts(&b, ", %a");
+    anm_buf_puts(&b, "))\n");
+    for (int i = 1; i < 400; i++) anm_buf_printf(&b, "%%b%d: fp32[1,2,131076] = concat(axis=-1, values=(%%b0, %%a))\n", i);
+    anm_buf_puts(&b, "%y: fp32[1,2,4] = slice_by_index(x=%b0, begin=[0, 0, 0], end=[1, 2, 4])\n");
+    anm_buf_put(&b, "", 1);
+    assert_false(b.bad);
+    refused((char *)b.data, "more memory than a program of this size needs");
+    anm_buf_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -116,6 +132,7 @@ int main(void)
         cmocka_unit_test(long_chains_are_walked_once),
         cmocka_unit_test(many_linears_are_one_step),
         cmocka_unit_test(a_matrix_of_too_many_parts),
+        cmocka_unit_test(joins_of_joins_have_a_limit),
     };
     return cmocka_run_group_tests_name("plan/lower", tests, NULL, NULL);
 }

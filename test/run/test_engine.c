@@ -478,6 +478,35 @@ static void test_damaged(void **state)
     anm_map_close(&map);
 }
 
+/* Tables that name one input twice leave another without a role. */
+static void test_two_roles(void **state)
+{
+    (void)state;
+    anm_loaded l;
+    anm_error err;
+    if (anm_loaded_open(&l, program[0], &err)) fail_msg("%s", err.text);
+    const uint8_t *at[2];
+    const char *const name[] = {"freqs_cos_input_index", "freqs_sin_input_index"};
+    for (int i = 0; i < 2; i++) {
+        const anm_pte_method *m = anm_pte_find(&l.pte, name[i]);
+        assert_non_null(m);
+        at[i] = m->values[m->outputs[0]].data;
+        assert_non_null(at[i]);
+    }
+    assert_memory_not_equal(at[0], at[1], 8);
+    char path[] = "/tmp/anemone_test_XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, l.map.data, (size_t)l.map.size, 0), (ssize_t)l.map.size);
+    assert_int_equal(pwrite(fd, at[0], 8, (off_t)(at[1] - l.map.data)), 8);
+    close(fd);
+    anm_loaded_close(&l);
+    anm_engine *e;
+    assert_int_equal(anm_engine_open(&e, path, NULL, &err), ANM_ERR_FORMAT);
+    if (!strstr(err.text, "two roles")) fail_msg("%s", err.text);
+    unlink(path);
+}
+
 /* What lies in the cache behind the entries in use may be anything, infinities among it: it counts for nothing. */
 static void test_behind_the_cache(void **state)
 {
@@ -510,6 +539,7 @@ static void test_behind_the_cache(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_two_roles),
         cmocka_unit_test(test_behind_the_cache),
         cmocka_unit_test(test_plan_is_the_interpreter), cmocka_unit_test(test_one_answer),
         cmocka_unit_test(test_rounding),                cmocka_unit_test(test_stages),
