@@ -28,6 +28,14 @@ static inline uint32_t anm_utf8_at(const char *p)
     }
 }
 
+/* Where the character before text[at] begins, in valid text; at > 0. */
+static inline size_t anm_utf8_before(const char *text, size_t at)
+{
+    do at--;
+    while (at && ((uint8_t)text[at] & 0xC0) == 0x80);
+    return at;
+}
+
 /* Writes character c (a scalar value) and gives the number of bytes. */
 static inline size_t anm_utf8_put(char out[4], uint32_t c)
 {

@@ -17,13 +17,6 @@ static bool is_space(uint32_t c) /* Python's str.isspace */
            (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
-static size_t back(const char *p, size_t at)
-{
-    do at--;
-    while (at && ((uint8_t)p[at] & 0xC0) == 0x80);
-    return at;
-}
-
 static bool strips(jj_run *r, const char *p, const jj_value *set)
 {
     if (!jj_charge(r, set ? set->s.n : 1)) return false;
@@ -39,7 +32,7 @@ static jj_value strip(jj_run *r, const jj_value *v, const jj_value *set, bool le
     size_t from = 0, to = v->s.n;
     while (left && from < to && strips(r, v->s.p + from, set)) from += anm_utf8_len(v->s.p[from]);
     while (right && to > from) {
-        size_t last = back(v->s.p, to);
+        size_t last = anm_utf8_before(v->s.p, to);
         if (!strips(r, v->s.p + last, set)) break;
         to = last;
     }

@@ -171,20 +171,13 @@ static void lowercase(anm_buf *out, const char *text, size_t n)
     }
 }
 
-static bool is_space(uint32_t c)
-{
-    return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
-           c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
 static void strip(anm_buf *out, const anm_norm *s, const char *text, size_t n)
 {
     size_t start = 0;
-    while (s->left && start < n && is_space(anm_utf8_at(text + start))) start += anm_utf8_len(text[start]);
+    while (s->left && start < n && anm_is_space(anm_utf8_at(text + start))) start += anm_utf8_len(text[start]);
     while (s->right && n > start) {
-        size_t at = n - 1;
-        while (at > start && ((uint8_t)text[at] & 0xC0) == 0x80) at--;
-        if (!is_space(anm_utf8_at(text + at))) break;
+        size_t at = anm_utf8_before(text, n);
+        if (!anm_is_space(anm_utf8_at(text + at))) break;
         n = at;
     }
     anm_buf_put(out, text + start, n - start);

@@ -119,6 +119,15 @@ static inline uint32_t anm_trie_step(const anm_trie *t, uint32_t node, uint8_t b
 int32_t anm_trie_longest(const anm_trie *t, const char *text, size_t n, size_t *length);
 
 /* ---- pieces ---- */
+/* ---- characters ---- */
+
+/* Unicode's White_Space. */
+static inline bool anm_is_space(uint32_t c)
+{
+    return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
+           c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
 
 /* The longest token that may be sought in a text: for each byte of it the search may go so far, and each token is cut
  * in two in as many ways. */

@@ -168,12 +168,6 @@ void anm_tokenizer_piece(const char **bytes, size_t *n, const anm_tokenizer *t, 
 
 /* ---- encoding ---- */
 
-static bool is_space(uint32_t c)
-{
-    return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
-           c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
 /* For single_word: what \w is (letters, marks, digits, connectors). */
 static bool is_word(uint32_t c)
 {
@@ -193,18 +187,15 @@ static bool is_word(uint32_t c)
     }
 }
 
-/* Where the character before text[at] begins; at > 0. */
-static size_t back(const char *text, size_t at)
-{
-    do at--;
-    while (at && ((uint8_t)text[at] & 0xC0) == 0x80);
-    return at;
-}
-
 static bool stands_alone(const char *text, size_t n, size_t start, size_t end)
 {
-    if (start && is_word(anm_utf8_at(text + back(text, start)))) return false;
+    if (start && is_word(anm_utf8_at(text + anm_utf8_before(text, start)))) return false;
     return end == n || !is_word(anm_utf8_at(text + end));
+}
+
+static bool space_before(const char *text, size_t at)
+{
+    return anm_is_space(anm_utf8_at(text + anm_utf8_before(text, at)));
 }
 
 /* Does all of [start, end) lie where special tokens are parsed? Asked from left to right. */
@@ -231,8 +222,8 @@ int anm_addeds_cut(const anm_addeds *s, anm_encoding *e, const char *text, size_
         i = end; /* also when it is not taken: it hides shorter ones that begin inside it */
         if (a->special && !(raw ? may_be_special(e, start, end) : e->parse_special)) continue;
         if (a->single_word && !stands_alone(text, n, start, end)) continue;
-        while (a->lstrip && start > done && is_space(anm_utf8_at(text + back(text, start)))) start = back(text, start);
-        while (a->rstrip && end < n && is_space(anm_utf8_at(text + end))) end += anm_utf8_len(text[end]);
+        while (a->lstrip && start > done && space_before(text, start)) start = anm_utf8_before(text, start);
+        while (a->rstrip && end < n && anm_is_space(anm_utf8_at(text + end))) end += anm_utf8_len(text[end]);
         e->at_start = at_start && done == 0;
         if (start > done) {
             if (raw) e->parse_special = may_be_special(e, done, start);
