@@ -361,6 +361,27 @@ const char *anm_gguf_kind(const anm_gguf *g, const char *key)
     return p ? kind_name[p->kind] : NULL;
 }
 
+int anm_gguf_absent(const anm_gguf *g, const char *key, const char *want, anm_error *err)
+{
+    const char *kind = anm_gguf_kind(g, key);
+    return kind ? anm_fail(err, ANM_ERR_FORMAT, "%s must be %s, not a value of kind %s", key, want, kind) : 0;
+}
+
+int anm_gguf_read_int(int64_t *out, const anm_gguf *g, const char *key, anm_error *err)
+{
+    return anm_gguf_int(g, key, out) ? 0 : anm_gguf_absent(g, key, "a whole number below 2^63", err);
+}
+
+int anm_gguf_read_float(double *out, const anm_gguf *g, const char *key, anm_error *err)
+{
+    return anm_gguf_float(g, key, out) ? 0 : anm_gguf_absent(g, key, "a float", err);
+}
+
+int anm_gguf_read_string(const char **s, size_t *n, const anm_gguf *g, const char *key, anm_error *err)
+{
+    return anm_gguf_string(g, key, s, n) ? 0 : anm_gguf_absent(g, key, "a string", err);
+}
+
 bool anm_gguf_array(const anm_gguf *g, const char *key, size_t *n)
 {
     const pair *p = find(g, key);

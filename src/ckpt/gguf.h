@@ -22,6 +22,13 @@ bool anm_gguf_float(const anm_gguf *g, const char *key, double *out);
 bool anm_gguf_string(const anm_gguf *g, const char *key, const char **s, size_t *n); /* not 0-terminated */
 /* What kind of value a key has ("u32", "string", ...); NULL when it is not there. Tells the two apart. */
 const char *anm_gguf_kind(const anm_gguf *g, const char *key);
+/* As anm_gguf_int, _float and _string, for keys that may be absent: *out stays as it was then. A value of another kind is
+ * refused by its key, since one passed over would mean another model. */
+int anm_gguf_read_int(int64_t *out, const anm_gguf *g, const char *key, anm_error *err);
+int anm_gguf_read_float(double *out, const anm_gguf *g, const char *key, anm_error *err);
+int anm_gguf_read_string(const char **s, size_t *n, const anm_gguf *g, const char *key, anm_error *err);
+/* Where a key did not give what was wanted of it: 0 when it is not there, else a refusal that says what it must be. */
+int anm_gguf_absent(const anm_gguf *g, const char *key, const char *want, anm_error *err);
 /* Arrays: the length, then elements by index (constant time). */
 bool anm_gguf_array(const anm_gguf *g, const char *key, size_t *n);
 bool anm_gguf_array_string(const anm_gguf *g, const char *key, size_t i, const char **s, size_t *n);

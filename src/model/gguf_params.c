@@ -27,28 +27,6 @@ static bool same_text(const char *text, size_t n, const char *want)
     return n == strlen(want) && !memcmp(text, want, n);
 }
 
-/* A key may be absent; what is there must be of its kind, since a value passed over would mean another model. */
-static int absent(const source *s, const char *key, const char *want, anm_error *err)
-{
-    const char *kind = anm_gguf_kind(s->g, key);
-    return kind ? anm_fail(err, ANM_ERR_FORMAT, "%s must be %s, not a value of kind %s", key, want, kind) : 0;
-}
-
-static int read_int(int64_t *out, const source *s, const char *key, anm_error *err)
-{
-    return anm_gguf_int(s->g, key, out) ? 0 : absent(s, key, "a whole number below 2^63", err);
-}
-
-static int read_real(double *out, const source *s, const char *key, anm_error *err)
-{
-    return anm_gguf_float(s->g, key, out) ? 0 : absent(s, key, "a float", err);
-}
-
-static int read_text(const char **out, size_t *n, const source *s, const char *key, anm_error *err)
-{
-    return anm_gguf_string(s->g, key, out, n) ? 0 : absent(s, key, "a string", err);
-}
-
 /* A size; an array of one value per layer is allowed when all are the same. */
 static int read_size(int64_t *out, source *s, const char *name, bool needed, anm_error *err)
 {
@@ -65,7 +43,7 @@ static int read_size(int64_t *out, source *s, const char *name, bool needed, anm
         return 0;
     }
     if (needed && !anm_gguf_kind(s->g, key)) return anm_fail(err, ANM_ERR_FORMAT, "lacks %s", key);
-    return read_int(out, s, key, err);
+    return anm_gguf_read_int(out, s->g, key, err);
 }
 
 /* As ggml-org/llama.cpp reads these keys: no type means "linear", no factor or 0 means none, the newer name of the
@@ -75,10 +53,10 @@ static int refuse_scaling(source *s, anm_error *err)
     const char *type = "linear";
     size_t n = strlen(type);
     double factor = 0, old_factor = 0, attention = 1;
-    int rc = read_text(&type, &n, s, key_of(s, "rope.scaling.type"), err);
-    if (!rc) rc = read_real(&attention, s, key_of(s, "rope.scaling.attn_factor"), err);
-    if (!rc) rc = read_real(&old_factor, s, key_of(s, "rope.scale_linear"), err);
-    if (!rc) rc = read_real(&factor, s, key_of(s, "rope.scaling.factor"), err);
+    int rc = anm_gguf_read_string(&type, &n, s->g, key_of(s, "rope.scaling.type"), err);
+    if (!rc) rc = anm_gguf_read_float(&attention, s->g, key_of(s, "rope.scaling.attn_factor"), err);
+    if (!rc) rc = anm_gguf_read_float(&old_factor, s->g, key_of(s, "rope.scale_linear"), err);
+    if (!rc) rc = anm_gguf_read_float(&factor, s->g, key_of(s, "rope.scaling.factor"), err);
     if (rc) return rc;
     if (!anm_gguf_kind(s->g, s->key)) factor = old_factor;
     bool none = same_text(type, n, "none");
@@ -97,12 +75,12 @@ static int refuse_features(source *s, const anm_params *p, anm_error *err)
 {
     int64_t experts = 0, window = 0, rotated = p->head_dim, values = p->head_dim, parts = 0;
     double scale = 0;
-    int rc = read_int(&experts, s, key_of(s, "expert_count"), err);
-    if (!rc) rc = read_int(&window, s, key_of(s, "attention.sliding_window"), err);
-    if (!rc) rc = read_int(&rotated, s, key_of(s, "rope.dimension_count"), err);
-    if (!rc) rc = read_int(&values, s, key_of(s, "attention.value_length"), err);
-    if (!rc) rc = read_int(&parts, s, "split.count", err);
-    if (!rc) rc = read_real(&scale, s, key_of(s, "logit_scale"), err);
+    int rc = anm_gguf_read_int(&experts, s->g, key_of(s, "expert_count"), err);
+    if (!rc) rc = anm_gguf_read_int(&window, s->g, key_of(s, "attention.sliding_window"), err);
+    if (!rc) rc = anm_gguf_read_int(&rotated, s->g, key_of(s, "rope.dimension_count"), err);
+    if (!rc) rc = anm_gguf_read_int(&values, s->g, key_of(s, "attention.value_length"), err);
+    if (!rc) rc = anm_gguf_read_int(&parts, s->g, "split.count", err);
+    if (!rc) rc = anm_gguf_read_float(&scale, s->g, key_of(s, "logit_scale"), err);
     if (rc) return rc;
     if (experts)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "is a mixture of %lld experts, which is not exported",
@@ -144,8 +122,8 @@ int anm_params_of_gguf(anm_params *out, anm_origin *from, const anm_gguf *g, anm
     if (!rc) rc = read_size(&p.n_kv_heads, &s, "attention.head_count_kv", false, err);
     if (!rc) rc = read_size(&p.hidden_dim, &s, "feed_forward_length", true, err);
     if (!rc) rc = read_size(&p.head_dim, &s, "attention.key_length", false, err);
-    if (!rc) rc = read_real(&p.rope_theta, &s, key_of(&s, "rope.freq_base"), err);
-    if (!rc) rc = read_real(&p.norm_eps, &s, key_of(&s, "attention.layer_norm_rms_epsilon"), err);
+    if (!rc) rc = anm_gguf_read_float(&p.rope_theta, g, key_of(&s, "rope.freq_base"), err);
+    if (!rc) rc = anm_gguf_read_float(&p.norm_eps, g, key_of(&s, "attention.layer_norm_rms_epsilon"), err);
     if (rc) return rc;
     if (!anm_gguf_kind(g, s.key)) return anm_fail(err, ANM_ERR_FORMAT, "lacks %s", s.key);
     p.attention_qkv_bias = !strcmp(s.arch, "qwen2");
