@@ -374,6 +374,29 @@ int anm_bpe_from_ranks(anm_bpe *b, anm_tokenizer *t, int32_t base, int32_t n, an
     return 0;
 }
 
+static bool is_special(const anm_tokenizer *t, int32_t id)
+{
+    return t->piece[id].flags & ANM_PIECE_SPECIAL;
+}
+
+static void drop_special(anm_strmap *m, const anm_tokenizer *t)
+{
+    for (size_t i = 0; m->slot && i <= m->mask; i++) {
+        const anm_strslot *s = &m->slot[i];
+        if (s->value && is_special(t, s->value - 1)) anm_strmap_drop(m, s->p, s->n);
+    }
+}
+
+void anm_bpe_settle(anm_bpe *b, const anm_tokenizer *t)
+{
+    for (size_t i = 0; i <= b->pairs.mask; i++) {
+        anm_pair *p = &b->pairs.slot[i];
+        if (p->left >= 0 && is_special(t, p->to)) p->rank = none; /* as if it were none */
+    }
+    drop_special(&b->whole, t);
+    drop_special(&b->chars, t);
+}
+
 void anm_bpe_close(anm_bpe *b)
 {
     for (size_t i = 0; i < b->n_stages; i++) anm_stage_close(&b->stage[i]);

@@ -64,6 +64,10 @@ int anm_bpe_encode(anm_encoding *e, const anm_bpe *b, const char *text, size_t n
  * text of token i is t->piece[i + base], rank i; n tokens. Also fills `whole` and of_byte. */
 int anm_bpe_from_ranks(anm_bpe *b, anm_tokenizer *t, int32_t base, int32_t n, anm_error *err);
 
+/* Takes out of the tables what would make special tokens of text: the merges to one, the words and characters that are
+ * one. Only a byte that is one stays, since nothing else spells it. */
+void anm_bpe_settle(anm_bpe *b, const anm_tokenizer *t);
+
 /* Closes the stages. */
 void anm_bpe_close(anm_bpe *b);
 

@@ -73,9 +73,10 @@ static const struct pre *find_pre(const char *name, size_t n)
 /* A token's id by its key: -1 where the file has none, or says so (-1, of 32 bits without a sign too). */
 static int id_key(int32_t *id, const anm_gguf *g, const char *key, int32_t size, anm_error *err)
 {
-    int64_t v;
+    int64_t v = -1;
     *id = -1;
-    if (!anm_gguf_int(g, key, &v) || v == -1 || v == UINT32_MAX) return 0;
+    int rc = anm_gguf_read_int(&v, g, key, err);
+    if (rc || v == -1 || v == UINT32_MAX) return rc;
     if (v < 0 || v >= size) return anm_fail(err, ANM_ERR_FORMAT, "%s is %lld, of %d tokens", key, (long long)v, size);
     *id = (int32_t)v;
     return 0;
@@ -84,25 +85,26 @@ static int id_key(int32_t *id, const anm_gguf *g, const char *key, int32_t size,
 /* Keys that both models have. */
 static int common(anm_tokenizer *t, const anm_gguf *g, anm_error *err)
 {
-    const char *s;
-    size_t n;
-    int64_t v;
+    static const char add_bos_key[] = "tokenizer.ggml.add_bos_token";
+    const char *s = NULL;
+    size_t n = 0;
+    int64_t add_bos = 0, add_eos = 0;
     int32_t id;
     int rc = id_key(&t->bos, g, "tokenizer.ggml.bos_token_id", t->size, err);
     if (rc || (rc = id_key(&t->eos, g, "tokenizer.ggml.eos_token_id", t->size, err))) return rc;
-    if (anm_gguf_int(g, "tokenizer.ggml.add_bos_token", &v)) t->add_bos = v != 0;
-    if (anm_gguf_int(g, "tokenizer.ggml.add_eos_token", &v) && v)
+    if ((rc = anm_gguf_read_int(&add_bos, g, add_bos_key, err))) return rc;
+    if (anm_gguf_kind(g, add_bos_key)) t->add_bos = add_bos != 0;
+    if ((rc = anm_gguf_read_int(&add_eos, g, "tokenizer.ggml.add_eos_token", err))) return rc;
+    if (add_eos)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "tokenizer.ggml.add_eos_token: it would end each text before it goes on");
     static const char *const stops[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
     for (int i = 0; i < 2; i++) {
         if ((rc = id_key(&id, g, stops[i], t->size, err))) return rc;
         if (id >= 0) t->piece[id].flags |= ANM_PIECE_STOP;
     }
-    if (anm_gguf_string(g, "tokenizer.chat_template", &s, &n)) {
-        t->chat_template = anm_arena_strndup(&t->arena, s, n);
-        if (!t->chat_template) return anm_fail_memory(err, "the chat template");
-    }
-    return 0;
+    if ((rc = anm_gguf_read_string(&s, &n, g, "tokenizer.chat_template", err)) || !s) return rc;
+    t->chat_template = anm_arena_strndup(&t->arena, s, n);
+    return t->chat_template ? 0 : anm_fail_memory(err, "the chat template");
 }
 
 /* What ends a turn: a control token whatever the file says, as some converters gave them the type of a word. */
@@ -114,12 +116,25 @@ static bool ends_turn(const char *s, size_t n)
     return false;
 }
 
+static const char types_key[] = "tokenizer.ggml.token_type";
+
+/* Without types all tokens are words; types that cannot be read, or are some other tokens', are not passed over. */
+static int check_types(const anm_tokenizer *t, const anm_gguf *g, anm_error *err)
+{
+    size_t n;
+    int64_t v;
+    if (!anm_gguf_array(g, types_key, &n)) return anm_gguf_absent(g, types_key, "a list of whole numbers", err);
+    if (n != (size_t)t->size) return anm_fail(err, ANM_ERR_FORMAT, "%s has %zu types for %d tokens", types_key, n, t->size);
+    if (anm_gguf_array_int(g, types_key, 0, &v)) return 0;
+    return anm_fail(err, ANM_ERR_FORMAT, "%s is not a list of whole numbers", types_key);
+}
+
 /* The type of token i, which is spelled s[0 … n). */
 static int type_of(const anm_gguf *g, size_t i, const char *s, size_t n)
 {
     int64_t v;
     if (ends_turn(s, n)) return CONTROL;
-    return anm_gguf_array_int(g, "tokenizer.ggml.token_type", i, &v) && v >= NORMAL && v <= BYTE ? (int)v : NORMAL;
+    return anm_gguf_array_int(g, types_key, i, &v) && v >= NORMAL && v <= BYTE ? (int)v : NORMAL;
 }
 
 static unsigned flags_of_type(int type)
@@ -185,7 +200,10 @@ static int read_merges(anm_bpe *b, anm_tokenizer *t, const anm_gguf *g, anm_erro
     static const char key[] = "tokenizer.ggml.merges";
     const char *s;
     size_t n, count, longest = 0;
-    if (!anm_gguf_array(g, key, &count)) return anm_fail(err, ANM_ERR_FORMAT, "%s is not there", key);
+    if (!anm_gguf_array(g, key, &count)) {
+        int rc = anm_gguf_absent(g, key, "a list of strings", err);
+        return rc ? rc : anm_fail(err, ANM_ERR_FORMAT, "%s is not there", key);
+    }
     if (count >= UINT32_MAX || !anm_pairmap_init(&b->pairs, &t->arena, count)) return anm_fail_memory(err, "the merges");
     for (size_t i = 0; i < count; i++) {
         if (!anm_gguf_array_string(g, key, i, &s, &n)) return anm_fail(err, ANM_ERR_FORMAT, "%s is not a list of strings", key);
@@ -208,6 +226,13 @@ static int encode_text(anm_encoding *e, const char *text, size_t n)
     return anm_bpe_encode(e, e->t->format, text, n);
 }
 
+static int settle(anm_tokenizer *t, anm_error *err)
+{
+    (void)err;
+    anm_bpe_settle(t->format, t);
+    return 0;
+}
+
 static void close_format(anm_tokenizer *t)
 {
     if (t->format) anm_bpe_close(t->format);
@@ -215,10 +240,11 @@ static void close_format(anm_tokenizer *t)
 
 static int read_gpt2(anm_tokenizer *t, const anm_gguf *g, anm_error *err)
 {
-    const char *name;
+    const char *name = NULL;
     size_t name_n;
-    int rc;
-    if (!anm_gguf_string(g, "tokenizer.ggml.pre", &name, &name_n))
+    int rc = anm_gguf_read_string(&name, &name_n, g, "tokenizer.ggml.pre", err);
+    if (rc) return rc;
+    if (!name)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "tokenizer.ggml.pre is not there, so nobody can tell by which patterns "
                                                   "words are cut: give the model's own tokenizer file");
     const struct pre *pre = find_pre(name, name_n);
@@ -231,6 +257,7 @@ static int read_gpt2(anm_tokenizer *t, const anm_gguf *g, anm_error *err)
     anm_bpe *b = t->format = anm_arena_alloc(&t->arena, sizeof *b);
     if (!b || !(b->stage = anm_arena_array(&t->arena, MAX_PATTERNS, sizeof *b->stage))) return anm_fail_memory(err, "the tokenizer");
     t->close = close_format;
+    t->settle = settle;
     t->encode_text = encode_text;
     for (; b->n_stages < MAX_PATTERNS && pre->pattern[b->n_stages]; b->n_stages++) {
         const char *p = pre->pattern[b->n_stages];
@@ -259,12 +286,14 @@ static int read_gpt2(anm_tokenizer *t, const anm_gguf *g, anm_error *err)
 static int read_llama(anm_tokenizer *t, const anm_gguf *g, anm_error *err)
 {
     anm_spm_options o = {.bpe = true, .escape_spaces = true, .byte_fallback = true, .dummy_prefix = true};
-    int64_t v;
-    int rc;
+    int64_t prefix = o.dummy_prefix, remove = o.remove_extra_spaces;
     const char *s;
     size_t n, scores;
-    if (anm_gguf_int(g, "tokenizer.ggml.add_space_prefix", &v)) o.dummy_prefix = v != 0;
-    if (anm_gguf_int(g, "tokenizer.ggml.remove_extra_whitespaces", &v)) o.remove_extra_spaces = v != 0;
+    int rc = anm_gguf_read_int(&prefix, g, "tokenizer.ggml.add_space_prefix", err);
+    if (!rc) rc = anm_gguf_read_int(&remove, g, "tokenizer.ggml.remove_extra_whitespaces", err);
+    if (rc) return rc;
+    o.dummy_prefix = prefix != 0;
+    o.remove_extra_spaces = remove != 0;
     if (!anm_gguf_array(g, "tokenizer.ggml.scores", &scores) || scores != (size_t)t->size)
         return anm_fail(err, ANM_ERR_FORMAT, "tokenizer.ggml.scores does not have one score for each token");
     float *score = anm_arena_array(&t->arena, (size_t)t->size, sizeof *score);
@@ -283,36 +312,40 @@ static int read_llama(anm_tokenizer *t, const anm_gguf *g, anm_error *err)
     if (t->bos < 0 && t->size > 1) t->bos = 1; /* where Llama's own vocabulary has them */
     if (t->eos < 0 && t->size > 2) t->eos = 2;
     if (t->add_bos < 0) t->add_bos = 1;
-    return anm_spm_build(t, &o, score, err);
+    return anm_spm_prepare(t, &o, score, err);
+}
+
+/* Which of the two models is it, and of how many tokens? */
+static int look(bool *gpt2, size_t *n, const anm_gguf *g, anm_error *err)
+{
+    static const char tokens_key[] = "tokenizer.ggml.tokens";
+    const char *model = NULL;
+    size_t model_n = 0;
+    int rc = anm_gguf_read_string(&model, &model_n, g, "tokenizer.ggml.model", err);
+    if (rc) return rc;
+    *gpt2 = model && model_n == 4 && memcmp(model, "gpt2", 4) == 0;
+    if (model && !*gpt2 && !(model_n == 5 && memcmp(model, "llama", 5) == 0))
+        return anm_fail(err, ANM_ERR_UNSUPPORTED, "its tokenizer is of the kind '%.*s'; gpt2 and llama are read",
+                        model_n > 60 ? 60 : (int)model_n, model);
+    if (model && anm_gguf_array(g, tokens_key, n)) return 0;
+    rc = model ? anm_gguf_absent(g, tokens_key, "a list of strings", err) : 0;
+    return rc ? rc : anm_fail(err, ANM_ERR_FORMAT, "there is no tokenizer in this GGUF file");
 }
 
 int anm_gguf_tokenizer_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, const char *file, anm_error *err)
 {
     anm_gguf *g;
     anm_tokenizer *t = NULL;
-    const char *model;
-    size_t model_n, n;
+    bool gpt2;
+    size_t n;
     *out = NULL;
     int rc = anm_gguf_parse(&g, data, size, file, err);
     if (rc) return rc;
-    bool gpt2 = false, llama = false;
-    if (anm_gguf_string(g, "tokenizer.ggml.model", &model, &model_n)) {
-        gpt2 = model_n == 4 && memcmp(model, "gpt2", 4) == 0;
-        llama = model_n == 5 && memcmp(model, "llama", 5) == 0;
-        if (!gpt2 && !llama) {
-            rc = anm_fail(err, ANM_ERR_UNSUPPORTED, "its tokenizer is of the kind '%.*s'; gpt2 and llama are read",
-                          model_n > 60 ? 60 : (int)model_n, model);
-            goto done;
-        }
-    }
-    if ((!gpt2 && !llama) || !anm_gguf_array(g, "tokenizer.ggml.tokens", &n)) {
-        rc = anm_fail(err, ANM_ERR_FORMAT, "there is no tokenizer in this GGUF file");
-        goto done;
-    }
+    if ((rc = look(&gpt2, &n, g, err))) goto done;
     if ((rc = anm_tokenizer_new(&t, gpt2 ? "gguf gpt2" : "gguf llama", n, size * 64 + (1 << 20), err))) goto done;
     if ((rc = common(t, g, err))) goto done;
+    if ((rc = check_types(t, g, err))) goto done;
     rc = gpt2 ? read_gpt2(t, g, err) : read_llama(t, g, err);
-    if (!rc) rc = anm_tokenizer_finish(t, err);
 done:
     anm_gguf_free(g);
     if (rc) anm_tokenizer_free(t);

@@ -76,11 +76,11 @@ static int read_one_added(anm_tokenizer *t, anm_hf *h, size_t i, const json_t *v
     const char *text = anm_hf_string(v, "content", &n, &t->arena);
     if (!text) return anm_fail(err, ANM_ERR_FORMAT, "added token %zu has no content", i);
     if (!n) return 0; /* nothing can spell it */
-    a.special = anm_hf_bool(v, "special", false);
+    const bool special = anm_hf_bool(v, "special", false);
     a.single_word = anm_hf_bool(v, "single_word", false);
     a.lstrip = anm_hf_bool(v, "lstrip", false);
     a.rstrip = anm_hf_bool(v, "rstrip", false);
-    unsigned flag = a.special ? ANM_PIECE_SPECIAL : ANM_PIECE_USER;
+    unsigned flag = (special ? ANM_PIECE_SPECIAL : ANM_PIECE_USER) | ANM_PIECE_LISTED;
     anm_piece *p = &t->piece[a.id];
     int rc = 0;
     if (!p->spell) {
@@ -93,7 +93,7 @@ static int read_one_added(anm_tokenizer *t, anm_hf *h, size_t i, const json_t *v
         p->text_n = p->spell_n;
     }
     if (rc) return rc;
-    bool normalized = anm_hf_bool(v, "normalized", !a.special) && h->n_norms;
+    bool normalized = anm_hf_bool(v, "normalized", !special) && h->n_norms;
     if (normalized && (rc = anm_norm_run(&text, &n, h->norm, h->n_norms, text, n, m, &t->arena, err))) return rc;
     if (n > ANM_TOKEN_LONGEST)
         return anm_fail(err, ANM_ERR_LIMIT, "added token %zu is %zu bytes long; at most %d are read", i, n, ANM_TOKEN_LONGEST);
@@ -315,6 +315,13 @@ static int decode(anm_buf *out, const anm_tokenizer *t, const int32_t *ids, size
     return rc;
 }
 
+static int settle(anm_tokenizer *t, anm_error *err)
+{
+    (void)err;
+    anm_bpe_settle(&((anm_hf *)t->format)->bpe, t);
+    return 0;
+}
+
 static void close_format(anm_tokenizer *t)
 {
     anm_hf *h = t->format;
@@ -383,6 +390,7 @@ static int read_all(anm_tokenizer *t, const json_t *root, const json_t *model, c
     int rc;
     if (!h) return anm_fail_memory(err, "the tokenizer");
     t->close = close_format;
+    t->settle = settle;
     t->encode_text = encode_text;
     t->decode = decode;
     if ((rc = anm_norm_read(h->norm, &h->n_norms, json_object_get(root, "normalizer"), &t->arena, err))) return rc;
@@ -395,8 +403,7 @@ static int read_all(anm_tokenizer *t, const json_t *root, const json_t *model, c
     if ((rc = read_model(t, h, model, vocab, err))) return rc;
     if ((rc = read_added(t, h, json_object_get(root, "added_tokens"), err))) return rc;
     t->add_bos = 0;
-    if ((rc = read_post(t, json_object_get(root, "post_processor"), 0, err))) return rc;
-    return anm_tokenizer_finish(t, err);
+    return read_post(t, json_object_get(root, "post_processor"), 0, err);
 }
 
 int anm_hf_open(anm_tokenizer **out, const json_t *root, uint64_t size, anm_error *err)

@@ -81,8 +81,76 @@ static int token_of(int32_t *id, const anm_tokenizer *t, const json_t *v, const 
                                               "tokenizer.json", key, json_string_value(v));
 }
 
-static int check_list(const anm_tokenizer *t, const json_t *config, const char *key, anm_error *err)
+/* A special token that is in the vocabulary as a word like others, or as one that all text may spell: from now on no text
+ * makes it but where it may; what was a word still leads to longer ones. Those that are special already, and the unknown
+ * one, stay as the tokenizer has them. */
+static void make_special(anm_tokenizer *t, int32_t id, const json_t *v)
 {
+    anm_piece *p = id >= 0 ? &t->piece[id] : NULL;
+    if (!p || p->flags & (ANM_PIECE_SPECIAL | ANM_PIECE_UNKNOWN)) return;
+    const bool listed = p->flags & ANM_PIECE_LISTED;
+    if (!(p->flags & ANM_PIECE_USER)) p->flags |= ANM_PIECE_UNUSED;
+    p->flags = (uint8_t)((p->flags & ~(unsigned)ANM_PIECE_USER) | ANM_PIECE_SPECIAL | ANM_PIECE_LISTED);
+    if (listed) return;
+    p->text = p->spell;
+    p->text_n = p->spell_n;
+    t->added.list[t->added.n++] = (anm_added){
+        .text = p->spell,
+        .n = p->spell_n,
+        .id = id,
+        .single_word = json_is_true(json_object_get(v, "single_word")),
+        .lstrip = json_is_true(json_object_get(v, "lstrip")),
+        .rstrip = json_is_true(json_object_get(v, "rstrip")),
+    };
+}
+
+/* Room for the tokens that the configuration may make special. */
+static int make_room(anm_tokenizer *t, const json_t *config, anm_error *err)
+{
+    enum { BOS_AND_EOS = 2 };
+    size_t more = json_object_size(json_object_get(config, "added_tokens_decoder")) +
+                  json_array_size(json_object_get(config, "additional_special_tokens")) + BOS_AND_EOS;
+    anm_added *list = anm_arena_array(&t->arena, t->added.n + more, sizeof *list);
+    if (!list) return anm_fail_memory(err, "the added tokens");
+    if (t->added.n) memcpy(list, t->added.list, t->added.n * sizeof *list);
+    t->added.list = list;
+    return 0;
+}
+
+/* What only fills up batches: no text has it, so it may be missing. */
+static bool is_missing_padding(const anm_tokenizer *t, const json_t *config, const json_t *v)
+{
+    const json_t *pad = content_of(json_object_get(config, "pad_token"));
+    return json_is_string(pad) && json_is_true(json_object_get(v, "special")) && json_equal(pad, content_of(v)) &&
+           anm_strmap_get(&t->by_spell, json_string_value(pad), json_string_length(pad)) < 0;
+}
+
+/* added_tokens_decoder: objects by ids. */
+static int apply_added(anm_tokenizer *t, const json_t *config, anm_error *err)
+{
+    static const char key[] = "added_tokens_decoder";
+    const unsigned cut = ANM_PIECE_SPECIAL | ANM_PIECE_USER | ANM_PIECE_UNKNOWN;
+    const char *name;
+    json_t *v;
+    int32_t id;
+    json_object_foreach(json_object_get(config, key), name, v)
+    {
+        if (is_missing_padding(t, config, v)) continue;
+        int rc = token_of(&id, t, v, key, err);
+        if (rc) return rc;
+        if (json_is_true(json_object_get(v, "special"))) make_special(t, id, v);
+        else if (id >= 0 && !(t->piece[id].flags & cut))
+            return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s adds the token '%.*s', which is a piece like others in the tokenizer: "
+                                                      "give the model's tokenizer.json", key, (int)t->piece[id].spell_n,
+                            t->piece[id].spell);
+    }
+    return 0;
+}
+
+/* additional_special_tokens: what older configurations have in place of the objects. */
+static int apply_list(anm_tokenizer *t, const json_t *config, anm_error *err)
+{
+    static const char key[] = "additional_special_tokens";
     size_t i;
     json_t *v;
     int32_t id;
@@ -90,67 +158,21 @@ static int check_list(const anm_tokenizer *t, const json_t *config, const char *
     {
         int rc = token_of(&id, t, v, key, err);
         if (rc) return rc;
+        make_special(t, id, v);
     }
     return 0;
 }
 
-/* A special token that is in the vocabulary as a word like others: from now on it is cut out of the text. */
-static void cut_out(anm_tokenizer *t, int32_t id, const json_t *v)
+/* bos_token or eos_token: *id stays where there is none. */
+static int apply_end(int32_t *id, anm_tokenizer *t, const json_t *config, const char *key, anm_error *err)
 {
-    anm_piece *p = &t->piece[id];
-    p->flags |= ANM_PIECE_SPECIAL;
-    p->text = p->spell;
-    p->text_n = p->spell_n;
-    t->added.list[t->added.n++] = (anm_added){
-        .text = p->spell,
-        .n = p->spell_n,
-        .id = id,
-        .special = true,
-        .single_word = json_is_true(json_object_get(v, "single_word")),
-        .lstrip = json_is_true(json_object_get(v, "lstrip")),
-        .rstrip = json_is_true(json_object_get(v, "rstrip")),
-    };
-}
-
-/* What only fills up batches: no text has it, so it may be missing. */
-static bool is_padding(const json_t *config, const json_t *v)
-{
-    const json_t *pad = content_of(json_object_get(config, "pad_token"));
-    return json_is_string(pad) && json_is_true(json_object_get(v, "special")) && json_equal(pad, content_of(v));
-}
-
-/* added_tokens_decoder: objects by ids. Those that are cut out of text already stay as the tokenizer has them. */
-static int apply_added(anm_tokenizer *t, const json_t *config, anm_error *err)
-{
-    static const char key[] = "added_tokens_decoder";
-    const json_t *tokens = json_object_get(config, key);
-    const unsigned cut = ANM_PIECE_SPECIAL | ANM_PIECE_USER | ANM_PIECE_UNKNOWN;
-    const size_t had = t->added.n;
-    const char *name;
-    json_t *v;
-    int32_t id;
-    if (!json_object_size(tokens)) return 0;
-    anm_added *list = anm_arena_array(&t->arena, had + json_object_size(tokens), sizeof *list);
-    if (!list) return anm_fail_memory(err, "the added tokens");
-    if (had) memcpy(list, t->added.list, had * sizeof *list);
-    t->added.list = list;
-    json_object_foreach((json_t *)(uintptr_t)tokens, name, v)
-    {
-        if (is_padding(config, v)) continue;
-        int rc = token_of(&id, t, v, key, err);
-        if (rc) return rc;
-        if (id < 0) continue;
-        if (t->piece[id].spell_n > ANM_TOKEN_LONGEST)
-            return anm_fail(err, ANM_ERR_LIMIT, "an added token is %u bytes long; at most %d are read", t->piece[id].spell_n,
-                            ANM_TOKEN_LONGEST);
-        if (t->piece[id].flags & cut) continue;
-        if (!json_is_true(json_object_get(v, "special")))
-            return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s adds the token '%.*s', which is a piece like others in the tokenizer: "
-                                                      "give the model's tokenizer.json", key, (int)t->piece[id].spell_n,
-                            t->piece[id].spell);
-        cut_out(t, id, v);
-    }
-    return t->added.n == had || anm_addeds_index(&t->added, &t->arena) ? 0 : anm_fail_memory(err, "the added tokens");
+    const json_t *v = json_object_get(config, key);
+    int32_t named;
+    int rc = token_of(&named, t, v, key, err);
+    if (rc || named < 0) return rc;
+    make_special(t, named, v);
+    *id = named;
+    return 0;
 }
 
 /* The template itself, or of several the one that is named "default". */
@@ -170,18 +192,14 @@ static const json_t *template_of(const json_t *config)
 
 static int apply_config(anm_tokenizer *t, const json_t *config, anm_error *err)
 {
-    int32_t bos, eos;
     const json_t *add = json_object_get(config, "add_bos_token"), *text = template_of(config);
-    int rc = apply_added(t, config, err);
-    if (!rc) rc = check_list(t, config, "additional_special_tokens", err);
-    if (!rc) rc = token_of(&bos, t, json_object_get(config, "bos_token"), "bos_token", err);
-    if (!rc) rc = token_of(&eos, t, json_object_get(config, "eos_token"), "eos_token", err);
+    if (t->eos >= 0) t->piece[t->eos].flags |= ANM_PIECE_STOP; /* also where the configuration names another */
+    int rc = make_room(t, config, err);
+    if (!rc) rc = apply_added(t, config, err);
+    if (!rc) rc = apply_list(t, config, err);
+    if (!rc) rc = apply_end(&t->bos, t, config, "bos_token", err);
+    if (!rc) rc = apply_end(&t->eos, t, config, "eos_token", err);
     if (rc) return rc;
-    if (bos >= 0) t->bos = bos;
-    if (eos >= 0) {
-        t->eos = eos;
-        t->piece[eos].flags |= ANM_PIECE_STOP;
-    }
     if (json_is_boolean(add) && t->bos >= 0) t->add_bos = json_is_true(add);
     if (!json_is_string(text)) return 0;
     t->chat_template = anm_arena_strndup(&t->arena, json_string_value(text), json_string_length(text));
@@ -273,7 +291,7 @@ static int open_beside(anm_tokenizer *t, const char *path, const char *config, a
     return rc;
 }
 
-int anm_tokenizer_parse(anm_tokenizer **out, const uint8_t *data, uint64_t size, const char *file, anm_error *err)
+static int read_file(anm_tokenizer **out, const uint8_t *data, uint64_t size, const char *file, anm_error *err)
 {
     int rc;
     *out = NULL;
@@ -284,6 +302,21 @@ int anm_tokenizer_parse(anm_tokenizer **out, const uint8_t *data, uint64_t size,
     return rc ? anm_error_prefix(err, file) : 0;
 }
 
+/* The last step, or where rc says that there was an error, none: the tokenizer goes then. */
+static int finish(int rc, anm_tokenizer **t, const char *file, anm_error *err)
+{
+    if (!rc && (rc = anm_tokenizer_finish(*t, err))) anm_error_prefix(err, file);
+    if (!rc) return 0;
+    anm_tokenizer_free(*t);
+    *t = NULL;
+    return rc;
+}
+
+int anm_tokenizer_parse(anm_tokenizer **out, const uint8_t *data, uint64_t size, const char *file, anm_error *err)
+{
+    return finish(read_file(out, data, size, file, err), out, file, err);
+}
+
 int anm_tokenizer_open(anm_tokenizer **out, const char *path, const char *config, anm_error *err)
 {
     anm_map map;
@@ -291,12 +324,9 @@ int anm_tokenizer_open(anm_tokenizer **out, const char *path, const char *config
     int rc = anm_map_open(&map, path, err);
     if (rc) return rc;
     bool gguf = is_gguf(map.data, map.size);
-    rc = anm_tokenizer_parse(out, map.data, map.size, path, err);
+    rc = read_file(out, map.data, map.size, path, err);
     anm_map_close(&map);
     if (!rc && gguf && config) rc = read_config_and_template(*out, config, err);
     else if (!rc && !gguf) rc = open_beside(*out, path, config, err);
-    if (!rc) return 0;
-    anm_tokenizer_free(*out);
-    *out = NULL;
-    return rc;
+    return finish(rc, out, path, err);
 }

@@ -213,9 +213,8 @@ int anm_spm_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, anm_er
     if (!rc) {
         t->bos = anm_strmap_get(&t->by_spell, (const char *)names.bos, names.bos_n);
         t->eos = anm_strmap_get(&t->by_spell, (const char *)names.eos, names.eos_n);
-        rc = anm_spm_build(t, &o, score, err);
+        rc = anm_spm_prepare(t, &o, score, err);
     }
-    if (!rc) rc = anm_tokenizer_finish(t, err);
     if (rc) anm_tokenizer_free(t);
     else *out = t;
     return rc;
@@ -319,15 +318,14 @@ static int decode(anm_buf *out, const anm_tokenizer *t, const int32_t *ids, size
     return bad ? anm_fail_memory(err, "the text") : 0;
 }
 
-/* The unknown token, the bytes, the user-defined symbols, and the control symbols as added tokens. */
+/* The unknown token, the bytes, and the user-defined symbols: these are cut out of the normalized text. */
 static int index_pieces(anm_tokenizer *t, anm_spm *s, anm_error *err)
 {
-    size_t user_bytes = 0, controls = 0;
+    size_t user_bytes = 0;
     for (int i = 0; i < 256; i++) s->of_byte[i] = -1;
     for (int32_t i = 0; i < t->size; i++) {
         anm_piece *p = &t->piece[i];
         if (p->flags & ANM_PIECE_USER) user_bytes += p->spell_n;
-        if (p->flags & ANM_PIECE_SPECIAL) controls++;
         if (p->flags & ANM_PIECE_BYTE) s->of_byte[p->byte] = i;
         if (p->flags & ANM_PIECE_UNUSED) s->has_unused = true;
         if (p->flags & ANM_PIECE_UNKNOWN) {
@@ -343,29 +341,32 @@ static int index_pieces(anm_tokenizer *t, anm_spm *s, anm_error *err)
             s->o.byte_fallback = false; /* as if it were not asked for */
         }
     if (!s->o.byte_fallback && t->unk < 0) return anm_fail(err, ANM_ERR_FORMAT, "no piece stands for the unknown");
-    t->added.list = anm_arena_array(&t->arena, controls + 1, sizeof *t->added.list);
     s->has_user = user_bytes > 0;
-    if (!t->added.list || (s->has_user && !anm_trie_init(&s->user, &t->arena, user_bytes)))
-        return anm_fail_memory(err, "the pieces");
+    if (s->has_user && !anm_trie_init(&s->user, &t->arena, user_bytes)) return anm_fail_memory(err, "the pieces");
     for (int32_t i = 0; i < t->size; i++) {
-        const anm_piece *p = &t->piece[i];
-        if (p->flags & ANM_PIECE_USER) anm_trie_add(&s->user, p->spell, p->spell_n, i);
-        if (p->flags & ANM_PIECE_SPECIAL)
-            t->added.list[t->added.n++] = (anm_added){.text = p->spell, .n = p->spell_n, .id = i, .special = true};
+        anm_piece *p = &t->piece[i];
+        if (!(p->flags & ANM_PIECE_USER)) continue;
+        anm_trie_add(&s->user, p->spell, p->spell_n, i);
+        p->flags |= ANM_PIECE_LISTED;
     }
     return 0;
 }
 
-int anm_spm_build(anm_tokenizer *t, const anm_spm_options *o, const float *score, anm_error *err)
+static int settle(anm_tokenizer *t, anm_error *err)
+{
+    anm_spm *s = t->format;
+    int rc = index_pieces(t, s, err);
+    return rc ? rc : (s->o.bpe ? anm_spm_build_bpe : anm_spm_build_unigram)(t, s, err);
+}
+
+int anm_spm_prepare(anm_tokenizer *t, const anm_spm_options *o, const float *score, anm_error *err)
 {
     anm_spm *s = t->format = anm_arena_alloc(&t->arena, sizeof *s);
     if (!s) return anm_fail_memory(err, "the tokenizer");
     s->o = *o;
     s->score = score;
+    t->settle = settle;
     t->encode_text = encode_text;
     t->decode = decode;
-    int rc = o->charsmap_n ? anm_charsmap_open(&s->charsmap, o->charsmap, o->charsmap_n, err) : 0;
-    if (!rc) rc = index_pieces(t, s, err);
-    if (!rc) rc = o->bpe ? anm_spm_build_bpe(t, s, err) : anm_spm_build_unigram(t, s, err);
-    return rc;
+    return o->charsmap_n ? anm_charsmap_open(&s->charsmap, o->charsmap, o->charsmap_n, err) : 0;
 }

@@ -24,8 +24,9 @@ typedef struct anm_spm_options {
 
 /* Sets one piece of a tokenizer in the making; flags as in anm_piece_flag. */
 int anm_spm_set(anm_tokenizer *t, int32_t id, const char *piece, size_t n, unsigned flags, anm_error *err);
-/* After all pieces: builds the tables. score[size] must live in the tokenizer's arena. */
-int anm_spm_build(anm_tokenizer *t, const anm_spm_options *o, const float *score, anm_error *err);
+/* After all pieces: how the format encodes; its tables are built when it is settled which pieces are special. score[size]
+ * and what the options point to must live in the tokenizer's arena. */
+int anm_spm_prepare(anm_tokenizer *t, const anm_spm_options *o, const float *score, anm_error *err);
 
 /* ---- inside (spm*.c) ---- */
 

@@ -10,9 +10,10 @@
 
 /* ---- byte-pair merging ---- */
 
-static bool is_plain(const anm_piece *p) /* can it come out of merging, or be a symbol of its own? */
+/* Can it come out of merging, or be a symbol of its own? A special one can where it is a word that no text makes. */
+static bool is_plain(const anm_piece *p)
 {
-    return !(p->flags & (ANM_PIECE_SPECIAL | ANM_PIECE_BYTE | ANM_PIECE_UNKNOWN));
+    return !(p->flags & (ANM_PIECE_BYTE | ANM_PIECE_UNKNOWN)) && (!(p->flags & ANM_PIECE_SPECIAL) || p->flags & ANM_PIECE_UNUSED);
 }
 
 static int by_falling_score(const void *a, const void *b)

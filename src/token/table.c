@@ -77,6 +77,17 @@ bool anm_strmap_add(anm_strmap *m, const char *p, size_t n, int32_t value)
     return true;
 }
 
+void anm_strmap_drop(anm_strmap *m, const char *p, size_t n)
+{
+    uint32_t hash = hash_of(m, p, n);
+    for (size_t i = hash >> m->shift; m->slot[i].value; i = (i + 1) & m->mask) {
+        anm_strslot *s = &m->slot[i];
+        if (s->hash != hash || s->n != n || memcmp(s->p, p, n) != 0) continue;
+        *s = (anm_strslot){.p = "", .hash = 1, .value = s->value}; /* taken, by what no key has: that of "" is 0 */
+        return;
+    }
+}
+
 int32_t anm_strmap_get(const anm_strmap *m, const char *p, size_t n)
 {
     uint32_t hash = hash_of(m, p, n);

@@ -118,6 +118,13 @@ static int encode_text(anm_encoding *e, const char *text, size_t n)
     return anm_bpe_encode(e, e->t->format, text, n);
 }
 
+static int settle(anm_tokenizer *t, anm_error *err)
+{
+    (void)err;
+    anm_bpe_settle(t->format, t);
+    return 0;
+}
+
 static void close_format(anm_tokenizer *t)
 {
     if (t->format) anm_bpe_close(t->format);
@@ -130,6 +137,7 @@ static int ranked_model(anm_tokenizer *t, int32_t base, int32_t n, const char *p
     anm_stage *stage = anm_arena_array(&t->arena, 1, sizeof *stage);
     if (!b || !stage) return anm_fail_memory(err, "the tokenizer");
     t->close = close_format;
+    t->settle = settle;
     t->encode_text = encode_text;
     b->stage = stage;
     int rc = anm_stage_open(stage, pattern, pattern_n, ANM_DIALECT_RUST, ANM_SPLIT_ISOLATED, false, err);
@@ -179,7 +187,6 @@ int anm_tiktoken_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, a
     if (n == LLAMA4_TOKENS)
         rc = ranked_model(t, 0, (int32_t)n, llama4_pattern, sizeof llama4_pattern - 1, err);
     else rc = ranked_model(t, 0, (int32_t)n, llama3_pattern, sizeof llama3_pattern - 1, err);
-    if (!rc) rc = anm_tokenizer_finish(t, err);
 done:
     if (rc) anm_tokenizer_free(t);
     else *out = t;
@@ -263,7 +270,6 @@ int anm_tekken_open(anm_tokenizer **out, const json_t *root, uint64_t size, anm_
     t->eos = anm_strmap_get(&t->by_spell, "</s>", 4);
     rc = ranked_model(t, (int32_t)special, (int32_t)(all - special), json_string_value(pattern),
                       json_string_length(pattern), err);
-    if (!rc) rc = anm_tokenizer_finish(t, err);
 done:
     if (rc) anm_tokenizer_free(t);
     else *out = t;

@@ -49,6 +49,7 @@ typedef struct anm_strmap {
 
 bool anm_strmap_init(anm_strmap *m, anm_arena *a, size_t count); /* for at most `count` keys; false: no memory */
 bool anm_strmap_add(anm_strmap *m, const char *p, size_t n, int32_t value); /* false: the key is there already */
+void anm_strmap_drop(anm_strmap *m, const char *p, size_t n);               /* the key is found no more */
 int32_t anm_strmap_get(const anm_strmap *m, const char *p, size_t n);       /* -1: not there */
 
 /* A merge: two neighbouring symbols become one. The lowest rank goes first, among equals the leftmost. */
@@ -118,7 +119,6 @@ static inline uint32_t anm_trie_step(const anm_trie *t, uint32_t node, uint8_t b
 /* The longest string that begins text[0 … n): its value and length, or -1. */
 int32_t anm_trie_longest(const anm_trie *t, const char *text, size_t n, size_t *length);
 
-/* ---- pieces ---- */
 /* ---- characters ---- */
 
 /* Unicode's White_Space. */
@@ -128,6 +128,7 @@ static inline bool anm_is_space(uint32_t c)
            c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
+/* ---- pieces ---- */
 
 /* The longest token that may be sought in a text: for each byte of it the search may go so far, and each token is cut
  * in two in as many ways. */
@@ -138,8 +139,9 @@ enum anm_piece_flag {
     ANM_PIECE_USER = 2,    /* an added or user-defined token: cut out of text always */
     ANM_PIECE_BYTE = 4,    /* stands for one byte, `byte` */
     ANM_PIECE_UNKNOWN = 8,
-    ANM_PIECE_UNUSED = 16, /* never made of text */
+    ANM_PIECE_UNUSED = 16, /* never made of text, but SentencePiece merges it on to longer pieces */
     ANM_PIECE_STOP = 32,
+    ANM_PIECE_LISTED = 64, /* a list of the format's, or `added`, says where it is cut out of text */
 };
 
 typedef struct anm_piece {
@@ -154,7 +156,7 @@ typedef struct anm_added {
     const char *text;
     uint32_t n;
     int32_t id;
-    bool special, single_word, lstrip, rstrip;
+    bool single_word, lstrip, rstrip;
 } anm_added;
 
 typedef struct anm_addeds {
@@ -202,7 +204,9 @@ struct anm_tokenizer {
     anm_strmap by_spell;
     anm_addeds added;
 
-    /* The format's own part: encodes one fragment, valid UTF-8; decodes ids to bytes. */
+    /* The format's own part: makes its tables of the pieces, or takes out of them what no text may become, once it is
+     * settled which are special; encodes one fragment, valid UTF-8; decodes ids to bytes. */
+    int (*settle)(anm_tokenizer *t, anm_error *err);
     int (*encode_text)(anm_encoding *e, const char *text, size_t n);
     int (*decode)(anm_buf *out, const anm_tokenizer *t, const int32_t *ids, size_t count, bool special, anm_error *err);
     void (*close)(anm_tokenizer *t); /* what is not in the arena; may be NULL */
@@ -214,7 +218,8 @@ int anm_tokenizer_new(anm_tokenizer **out, const char *kind, uint64_t size, uint
 /* Gives `id` its spelling (copied) and its text (copied; NULL: the spelling). Fails when the id has one already. */
 int anm_tokenizer_set(anm_tokenizer *t, int32_t id, const char *spell, size_t spell_n, const char *text, size_t text_n,
                       unsigned flags, anm_error *err);
-/* After all pieces are set: the added tokens from the pieces' flags (unless the format listed them), stop tokens. */
+/* After all pieces are set, and what is beside the file was read: the format's tables, the added tokens that are not
+ * listed yet by the pieces' flags, stop tokens. Text encoded from then on spells no special token, but where it may. */
 int anm_tokenizer_finish(anm_tokenizer *t, anm_error *err);
 /* Cuts the added tokens out of a text; what is between them goes to `rest`. Special ones are cut only where e->span
  * allows (`raw`: the text lies inside e->text), or where e->parse_special holds for all of it. */
@@ -224,7 +229,7 @@ int anm_addeds_cut(const anm_addeds *s, anm_encoding *e, const char *text, size_
 int anm_decode_bytes(anm_buf *out, const anm_tokenizer *t, const int32_t *ids, size_t count, bool special,
                      anm_error *err);
 
-/* ---- the formats: each looks at a whole file ---- */
+/* ---- the formats: each looks at a whole file, and leaves the tokenizer to be finished ---- */
 
 int anm_tiktoken_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, anm_error *err);
 int anm_spm_open(anm_tokenizer **out, const uint8_t *data, uint64_t size, anm_error *err);

@@ -69,25 +69,35 @@ static const char *const stops[] = {
     "<|eot|>",    "<|eom|>",    "</s>",            "<EOT>",         "<end_of_turn>",   "<|return|>",
 };
 
-int anm_tokenizer_finish(anm_tokenizer *t, anm_error *err)
+/* Is it cut out of text, and by no list yet? */
+static bool is_left(const anm_piece *p)
 {
-    if (!t->added.list) {
-        size_t n = 0;
-        for (int32_t i = 0; i < t->size; i++)
-            if (t->piece[i].flags & (ANM_PIECE_SPECIAL | ANM_PIECE_USER) && t->piece[i].text_n) n++;
-        t->added.list = anm_arena_array(&t->arena, n + 1, sizeof *t->added.list);
-        if (!t->added.list) return anm_fail_memory(err, "the special tokens");
-        for (int32_t i = 0; i < t->size; i++) {
-            const anm_piece *p = &t->piece[i];
-            if (!(p->flags & (ANM_PIECE_SPECIAL | ANM_PIECE_USER)) || !p->text_n) continue;
-            t->added.list[t->added.n++] =
-                (anm_added){.text = p->text, .n = p->text_n, .id = i, .special = p->flags & ANM_PIECE_SPECIAL};
-        }
+    return p->flags & (ANM_PIECE_SPECIAL | ANM_PIECE_USER) && !(p->flags & ANM_PIECE_LISTED) && p->text_n;
+}
+
+static int list_added(anm_tokenizer *t, anm_error *err)
+{
+    size_t had = t->added.n, n = had;
+    for (int32_t i = 0; i < t->size; i++) n += is_left(&t->piece[i]);
+    anm_added *list = anm_arena_array(&t->arena, n + 1, sizeof *list);
+    if (!list) return anm_fail_memory(err, "the special tokens");
+    if (had) memcpy(list, t->added.list, had * sizeof *list);
+    t->added.list = list;
+    for (int32_t i = 0; i < t->size; i++) {
+        const anm_piece *p = &t->piece[i];
+        if (is_left(p)) list[t->added.n++] = (anm_added){.text = p->text, .n = p->text_n, .id = i};
     }
     if (!anm_addeds_index(&t->added, &t->arena)) return anm_fail_memory(err, "the special tokens");
-    if (t->added.trie.longest > ANM_TOKEN_LONGEST)
-        return anm_fail(err, ANM_ERR_LIMIT, "a special token is %u bytes long; at most %d are read",
-                        t->added.trie.longest, ANM_TOKEN_LONGEST);
+    if (t->added.trie.longest <= ANM_TOKEN_LONGEST) return 0;
+    return anm_fail(err, ANM_ERR_LIMIT, "a special token is %u bytes long; at most %d are read", t->added.trie.longest,
+                    ANM_TOKEN_LONGEST);
+}
+
+int anm_tokenizer_finish(anm_tokenizer *t, anm_error *err)
+{
+    int rc = t->settle(t, err);
+    if (!rc) rc = list_added(t, err);
+    if (rc) return rc;
     if (t->eos >= 0) t->piece[t->eos].flags |= ANM_PIECE_STOP;
     for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
         int32_t id = anm_strmap_get(&t->by_spell, stops[i], strlen(stops[i]));
@@ -220,7 +230,8 @@ int anm_addeds_cut(const anm_addeds *s, anm_encoding *e, const char *text, size_
         const anm_added *a = &s->list[k];
         size_t start = i, end = i + length;
         i = end; /* also when it is not taken: it hides shorter ones that begin inside it */
-        if (a->special && !(raw ? may_be_special(e, start, end) : e->parse_special)) continue;
+        bool special = e->t->piece[a->id].flags & ANM_PIECE_SPECIAL;
+        if (special && !(raw ? may_be_special(e, start, end) : e->parse_special)) continue;
         if (a->single_word && !stands_alone(text, n, start, end)) continue;
         while (a->lstrip && start > done && space_before(text, start)) start = anm_utf8_before(text, start);
         while (a->rstrip && end < n && anm_is_space(anm_utf8_at(text + end))) end += anm_utf8_len(text[end]);

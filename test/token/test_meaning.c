@@ -195,6 +195,27 @@ static void begin_gpt2(struct writer *w, const char *pre, uint32_t type_of_marks
     for (int i = 0; i < 6; i++) put_string(&w->b, merges[i]);
 }
 
+/* Of the model llama: <unk>, <s>, </s>, the bytes, and two letters. */
+static void begin_llama(struct writer *w)
+{
+    static const char *const first[] = {"<unk>", "<s>", "</s>"};
+    begin(w);
+    text_key(w, "tokenizer.ggml.model", "llama");
+    list_key(w, "tokenizer.ggml.tokens", STRING, 261);
+    for (int i = 0; i < 3; i++) put_string(&w->b, first[i]);
+    for (int i = 0; i < 256; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "<0x%02X>", (unsigned)i);
+        put_string(&w->b, name);
+    }
+    put_string(&w->b, "\xE2\x96\x81");
+    put_string(&w->b, "a");
+    list_key(w, "tokenizer.ggml.token_type", I32, 261);
+    for (int i = 0; i < 261; i++) anm_buf_u32(&w->b, i == 0 ? 2 : i < 3 ? 3 : i < 259 ? 6 : 1);
+    list_key(w, "tokenizer.ggml.scores", F32, 261);
+    for (int i = 0; i < 261; i++) anm_buf_u32(&w->b, 0);
+}
+
 static void patterns_go_by_their_name(void **state)
 {
     (void)state;
@@ -247,6 +268,109 @@ static void ids_outside_the_vocabulary_are_refused(void **state)
     }
 }
 
+/* Keys of a kind that says nothing are refused by name: passed over, control tokens would be words. */
+static void keys_of_another_kind_are_refused(void **state)
+{
+    (void)state;
+    static const char *const numbers[] = {"bos_token_id", "eos_token_id", "eot_token_id", "eom_token_id", "add_bos_token", "add_eos_token"};
+    struct writer w;
+    char name[64], says[160];
+    for (int i = 0; i < 6; i++) {
+        snprintf(name, sizeof name, "tokenizer.ggml.%s", numbers[i]);
+        snprintf(says, sizeof says, "%s must be a whole number below 2^63, not a value of kind f32", name);
+        begin_gpt2(&w, "gpt-2", 3);
+        key(&w, name, F32);
+        anm_buf_u32(&w.b, 0);
+        refused(&w, says);
+    }
+    static const char *const of_llama[] = {"add_space_prefix", "remove_extra_whitespaces", "unknown_token_id"};
+    for (int i = 0; i < 3; i++) {
+        snprintf(name, sizeof name, "tokenizer.ggml.%s", of_llama[i]);
+        snprintf(says, sizeof says, "%s must be a whole number", name);
+        begin_llama(&w);
+        text_key(&w, name, "1");
+        refused(&w, says);
+    }
+    begin_gpt2(&w, "gpt-2", 3);
+    number_key(&w, "tokenizer.chat_template", 1);
+    refused(&w, "tokenizer.chat_template must be a string, not a value of kind u32");
+    begin_gpt2(&w, NULL, 3);
+    number_key(&w, "tokenizer.ggml.pre", 1);
+    refused(&w, "tokenizer.ggml.pre must be a string, not a value of kind u32");
+    begin(&w);
+    number_key(&w, "tokenizer.ggml.model", 1);
+    refused(&w, "tokenizer.ggml.model must be a string, not a value of kind u32");
+    begin(&w);
+    text_key(&w, "tokenizer.ggml.model", "gpt2");
+    text_key(&w, "tokenizer.ggml.tokens", "a");
+    refused(&w, "tokenizer.ggml.tokens must be a list of strings, not a value of kind string");
+}
+
+/* One token and its types, of an element's kind and a count. */
+static void begin_typed(struct writer *w, uint32_t type, uint64_t n)
+{
+    begin(w);
+    text_key(w, "tokenizer.ggml.model", "gpt2");
+    text_key(w, "tokenizer.ggml.pre", "gpt-2");
+    list_key(w, "tokenizer.ggml.tokens", STRING, 1);
+    put_string(&w->b, "a");
+    list_key(w, "tokenizer.ggml.token_type", type, n);
+    for (uint64_t i = 0; i < n; i++) anm_buf_u32(&w->b, 1);
+}
+
+static void types_are_one_number_for_each_token(void **state)
+{
+    (void)state;
+    struct writer w;
+    begin_typed(&w, I32, 1);
+    list_key(&w, "tokenizer.ggml.merges", STRING, 0);
+    anm_tokenizer_free(opened(&w));
+    begin_typed(&w, I32, 1);
+    text_key(&w, "tokenizer.ggml.merges", "a a");
+    refused(&w, "tokenizer.ggml.merges must be a list of strings, not a value of kind string");
+    begin_typed(&w, F32, 1);
+    refused(&w, "tokenizer.ggml.token_type is not a list of whole numbers");
+    begin_typed(&w, I32, 2);
+    refused(&w, "tokenizer.ggml.token_type has 2 types for 1 tokens");
+    begin_typed(&w, I32, 0);
+    refused(&w, "tokenizer.ggml.token_type has 0 types for 1 tokens");
+    begin(&w);
+    text_key(&w, "tokenizer.ggml.model", "gpt2");
+    list_key(&w, "tokenizer.ggml.tokens", STRING, 1);
+    put_string(&w.b, "a");
+    number_key(&w, "tokenizer.ggml.token_type", 1);
+    refused(&w, "tokenizer.ggml.token_type must be a list of whole numbers, not a value of kind u32");
+}
+
+/* A merge may lead to a control token, but not in text. */
+static void special_tokens_are_not_merged(void **state)
+{
+    (void)state;
+    for (uint32_t type = 1; type <= 3; type += 2) {
+        struct writer w;
+        begin(&w);
+        text_key(&w, "tokenizer.ggml.model", "gpt2");
+        text_key(&w, "tokenizer.ggml.pre", "gpt-2");
+        list_key(&w, "tokenizer.ggml.tokens", STRING, 4);
+        put_string(&w.b, "a");
+        put_string(&w.b, "aa");
+        put_string(&w.b, "aaa");
+        put_string(&w.b, "b");
+        list_key(&w, "tokenizer.ggml.token_type", I32, 4);
+        anm_buf_u32(&w.b, 1);
+        anm_buf_u32(&w.b, 1);
+        anm_buf_u32(&w.b, type);
+        anm_buf_u32(&w.b, 1);
+        list_key(&w, "tokenizer.ggml.merges", STRING, 2);
+        put_string(&w.b, "a a");
+        put_string(&w.b, "aa a");
+        anm_tokenizer *t = opened(&w);
+        becomes(t, "aaab", false, type == 3 ? "aa|a|b" : "aaa|b");
+        becomes(t, "aaab", true, "aaa|b");
+        anm_tokenizer_free(t);
+    }
+}
+
 static void a_text_that_is_to_end_is_refused(void **state)
 {
     (void)state;
@@ -257,27 +381,6 @@ static void a_text_that_is_to_end_is_refused(void **state)
     begin_gpt2(&w, "gpt-2", 3);
     number_key(&w, "tokenizer.ggml.add_eos_token", 1);
     refused(&w, "tokenizer.ggml.add_eos_token");
-}
-
-/* Of the model llama: <unk>, <s>, </s>, the bytes, and two letters. */
-static void begin_llama(struct writer *w)
-{
-    static const char *const first[] = {"<unk>", "<s>", "</s>"};
-    begin(w);
-    text_key(w, "tokenizer.ggml.model", "llama");
-    list_key(w, "tokenizer.ggml.tokens", STRING, 261);
-    for (int i = 0; i < 3; i++) put_string(&w->b, first[i]);
-    for (int i = 0; i < 256; i++) {
-        char name[8];
-        snprintf(name, sizeof name, "<0x%02X>", (unsigned)i);
-        put_string(&w->b, name);
-    }
-    put_string(&w->b, "\xE2\x96\x81");
-    put_string(&w->b, "a");
-    list_key(w, "tokenizer.ggml.token_type", I32, 261);
-    for (int i = 0; i < 261; i++) anm_buf_u32(&w->b, i == 0 ? 2 : i < 3 ? 3 : i < 259 ? 6 : 1);
-    list_key(w, "tokenizer.ggml.scores", F32, 261);
-    for (int i = 0; i < 261; i++) anm_buf_u32(&w->b, 0);
 }
 
 static void llama_has_its_own_ids(void **state)
@@ -309,6 +412,41 @@ static int parse_json(anm_tokenizer **t, const char *more, anm_error *err)
     int n = snprintf(text, sizeof text, "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"<s>\":1,\"</s>\":2},\"merges\":[]},%s}", more);
     assert_true(n > 0 && (size_t)n < sizeof text);
     return anm_tokenizer_parse(t, (const uint8_t *)text, (size_t)n, "FILE", err);
+}
+
+/* Merges and whole words make words, and added tokens that are not special, but no special ones. */
+static void special_tokens_are_not_made_by_the_model(void **state)
+{
+    (void)state;
+#define MODEL(more) "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"<\":0,\"s\":1,\">\":2,\"<s\":3,\"<s>\":4,\"!\":5,\"<0x21>\":6}," more "}"
+#define MERGES "\"merges\":[\"< s\",\"<s >\"]"
+#define ADDS(id, text, special) ",\"added_tokens\":[{\"id\":" id ",\"content\":\"" text "\",\"special\":" special ",\"single_word\":true}]"
+#define BYTES ",\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}"
+    static const struct {
+        const char *json, *text;
+        bool special;
+        const char *want;
+    } cases[] = {
+        {MODEL("\"ignore_merges\":true,\"merges\":[]") ADDS("4", "<s>", "true") "}", "<s>", false, "<|s|>"},
+        {MODEL("\"ignore_merges\":true,\"merges\":[]") ADDS("4", "<s>", "true") "}", "<s>", true, "<s>"},
+        {MODEL("\"ignore_merges\":true,\"merges\":[]") ADDS("4", "<s>", "true") BYTES "}", "<s>", false, "<|s|>"},
+        {MODEL(MERGES) ADDS("4", "<s>", "true") "}", "<s>", false, "<s|>"},
+        {MODEL(MERGES) ADDS("4", "<s>", "true") "}", "<s>", true, "<s>"},
+        {MODEL(MERGES) ADDS("4", "<s>", "true") BYTES "}", "<s>", false, "<s|>"},
+        {MODEL(MERGES) ADDS("4", "<s>", "false") "}", "s<s>", false, "s|<s>"}, /* stands not alone, so that merges make it */
+        {MODEL("\"ignore_merges\":true,\"merges\":[]") ADDS("4", "<s>", "false") "}", "<s>", false, "<s>"},
+        {MODEL("\"byte_fallback\":true,\"merges\":[]") ADDS("5", "!", "true") "}", "!", false, "<0x21>"},
+        {MODEL("\"merges\":[]") ADDS("5", "!", "true") BYTES "}", "!", false, "!"}, /* nothing else spells a byte */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        anm_tokenizer *t;
+        anm_error err = {0};
+        if (anm_tokenizer_parse(&t, (const uint8_t *)cases[i].json, strlen(cases[i].json), "FILE", &err)) fail_msg("%s", err.text);
+        char got[512];
+        spelled(got, sizeof got, t, cases[i].text, cases[i].special);
+        if (strcmp(got, cases[i].want)) fail_msg("case %zu: %s and not %s", i, got, cases[i].want);
+        anm_tokenizer_free(t);
+    }
 }
 
 static void what_a_post_processor_adds(void **state)
@@ -510,7 +648,98 @@ static void tokens_that_the_config_adds(void **state)
     if (open_with(&t, "spm_bpe.model", ADDED("264", "he", ",\"special\":true,\"lstrip\":true"), &err)) fail_msg("%s", err.text);
     becomes(t, "o the her", false, "\xE2\x96\x81o|\xE2\x96\x81the|\xE2\x96\x81|her");
     becomes(t, "o  he", true, "\xE2\x96\x81o|he");
+    becomes(t, "o he", false, "\xE2\x96\x81o|\xE2\x96\x81|h|e");
     assert_true(anm_tokenizer_is_special(t, 264));
+    anm_tokenizer_free(t);
+}
+
+/* A message of SentencePiece's, shorter than 128 bytes, in field `number` of another. */
+static void put_message(anm_buf *to, uint8_t number, anm_buf *m)
+{
+    assert_true(m->size < 128);
+    anm_buf_u8(to, (uint8_t)(number << 3 | 2));
+    anm_buf_u8(to, (uint8_t)m->size);
+    anm_buf_put(to, m->data, m->size);
+    anm_buf_free(m);
+}
+
+static void put_piece(anm_buf *to, const char *text, uint8_t type, float score)
+{
+    anm_buf m = {0}, name = {0};
+    uint32_t bits;
+    memcpy(&bits, &score, 4);
+    anm_buf_puts(&name, text);
+    put_message(&m, 1, &name);
+    anm_buf_u8(&m, 2 << 3 | 5);
+    anm_buf_u32(&m, bits);
+    anm_buf_u8(&m, 3 << 3);
+    anm_buf_u8(&m, type);
+    put_message(to, 1, &m);
+}
+
+/* A model of letters, by unigram (1) or BPE (2), that knows <|im_end|> by a type, and can merge it. */
+static void write_model(const char *path, uint8_t algorithm, uint8_t type)
+{
+    static const char *const pieces[] = {"\xE2\x96\x81", "a", "<", "|", "i", "m", "_", "e", "n", "d", ">", "<|", "<|i", "<|im", "<|im_", "<|im_e", "<|im_en", "<|im_end", "<|im_end|"};
+    anm_buf b = {0}, trainer = {0};
+    put_piece(&b, "<unk>", 2, 0);
+    put_piece(&b, "<s>", 3, 0);
+    put_piece(&b, "<e>", 3, 0);
+    put_piece(&b, "<|im_end|>", type, -3);
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) put_piece(&b, pieces[i], 1, -2);
+    anm_buf_u8(&trainer, 3 << 3);
+    anm_buf_u8(&trainer, algorithm);
+    anm_buf_put(&trainer, "\xFA\x02\x03<e>", 6); /* field 47: the end's name */
+    put_message(&b, 2, &trainer);
+    FILE *f = fopen(path, "wb");
+    assert_true(f && !b.bad);
+    assert_int_equal(fwrite(b.data, 1, b.size, f), b.size);
+    assert_int_equal(fclose(f), 0);
+    anm_buf_free(&b);
+}
+
+/* Whatever type a word of the vocabulary has: once the configuration calls it special, text that may not spell special
+ * tokens does not make it, and it ends an answer where its name says so. */
+static void what_the_config_calls_special_is_no_text(void **state)
+{
+    (void)state;
+    static const char *const configs[] = {
+        ADDED("3", "<|im_end|>", ",\"special\":true"),
+        "{\"additional_special_tokens\":[\"<|im_end|>\"]}",
+        "{\"eos_token\":\"<|im_end|>\"}",
+        "{\"bos_token\":{\"content\":\"<|im_end|>\"}}",
+        "{\"pad_token\":\"<|im_end|>\",\"added_tokens_decoder\":{\"3\":{\"content\":\"<|im_end|>\",\"special\":true}}}",
+    };
+    static const uint8_t types[] = {1, 3, 4}; /* normal, control, user-defined */
+    char model[64];
+    snprintf(model, sizeof model, "%s/tokenizer.model", folder);
+    for (size_t k = 0; k < 2 * 3 * (sizeof configs / sizeof *configs); k++) {
+        const bool bpe = k % 2;
+        const uint8_t type = types[k / 2 % 3];
+        anm_tokenizer *t;
+        anm_error err = {0};
+        write_model(model, bpe ? 2 : 1, type);
+        write_file(config, configs[k / 6]);
+        int rc = anm_tokenizer_open(&t, model, NULL, &err);
+        remove(model);
+        if (rc) fail_msg("%s", err.text);
+        char got[512];
+        spelled(got, sizeof got, t, "a<|im_end|>a", false);
+        if (strstr(got, "|<|im_end|>|") || !strstr(got, "<|im_end||>")) fail_msg("%zu: type %d: %s", k, type, got);
+        becomes(t, "a<|im_end|>a", true, "\xE2\x96\x81|a|<|im_end|>|\xE2\x96\x81|a");
+        assert_true(anm_tokenizer_is_special(t, 3));
+        assert_true(anm_tokenizer_is_stop(t, 3));
+        assert_true(anm_tokenizer_is_stop(t, 2)); /* the file's own end, whatever the configuration names */
+        anm_tokenizer_free(t);
+    }
+    write_model(model, 1, 4);
+    write_file(config, ADDED("3", "<|im_end|>", ""));
+    anm_tokenizer *t;
+    anm_error err = {0};
+    int rc = anm_tokenizer_open(&t, model, NULL, &err);
+    remove(model);
+    if (rc) fail_msg("%s", err.text);
+    becomes(t, "a<|im_end|>a", false, "\xE2\x96\x81|a|<|im_end|>|a"); /* not called special, it is cut out of all text */
     anm_tokenizer_free(t);
 }
 
@@ -556,11 +785,16 @@ int main(void)
         cmocka_unit_test(what_ends_a_turn_is_no_word),
         cmocka_unit_test(ids_outside_the_vocabulary_are_refused),
         cmocka_unit_test(a_text_that_is_to_end_is_refused),
+        cmocka_unit_test(special_tokens_are_not_merged),
+        cmocka_unit_test(keys_of_another_kind_are_refused),
+        cmocka_unit_test(types_are_one_number_for_each_token),
         cmocka_unit_test(llama_has_its_own_ids),
         cmocka_unit_test(what_a_post_processor_adds),
+        cmocka_unit_test(special_tokens_are_not_made_by_the_model),
         cmocka_unit_test(patterns_are_read_in_their_dialect),
         cmocka_unit_test(the_file_of_a_template_goes_first),
         cmocka_unit_test(tokens_that_the_config_adds),
+        cmocka_unit_test(what_the_config_calls_special_is_no_text),
         cmocka_unit_test(tokens_that_an_older_list_adds),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
