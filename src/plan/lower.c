@@ -259,14 +259,14 @@ static bool input_meanings(anm_lower *l)
         int32_t index;
         anm_meaning kind;
         int row, buf;
-    } in[] = {{m->tokens, MEANS_TOKENS, 1, 0}, {m->last_pos, MEANS_LAST_POS, -1, 0}, {m->mask, MEANS_MASK, 1, 0},
+    } in[] = {{m->tokens, MEANS_TOKENS, 1, 0}, {m->last_pos, MEANS_LAST_POS, -1, 0}, {m->mask, MEANS_MASK, -1, 0},
               {m->cos, MEANS_TABLE, 0, 0},     {m->sin, MEANS_TABLE, 0, 1}};
     for (size_t i = 0; i < sizeof in / sizeof *in; i++) {
         if (in[i].index < 0) continue;
         const anm_mil_value *v = fn->inputs[in[i].index];
         anm_sym *s = anm_lower_new(l, in[i].kind, v);
         if (!s) return false;
-        s->view = anm_lower_packed(l, in[i].buf, v, in[i].row);
+        s->view = anm_lower_packed(l, in[i].buf, v, in[i].kind == MEANS_MASK ? v->type.rank - 2 : in[i].row);
         l->at[v->id] = s;
     }
     for (int32_t layer = 0; layer < m->n_layers; layer++)

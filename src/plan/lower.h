@@ -113,7 +113,8 @@ anm_sym *anm_lower_concat(anm_lower *l, const anm_mil_op *op);         /* concat
 /* Pairs turned: both halves joined by stack or concat. */
 anm_sym *anm_lower_rope(anm_lower *l, const anm_sym *first, const anm_sym *second, bool halves,
                         const anm_mil_value *out);
-anm_sym *anm_lower_rope_hf(anm_lower *l, const anm_sym *cos, const anm_sym *sin, const anm_mil_value *out);
 anm_sym *anm_lower_scores(anm_lower *l, const anm_sym *like, const anm_mil_value *v);
+/* The scores with the mask added, as `out`: the mask must be that of all rows and entries, the same for every head. */
+anm_sym *anm_lower_masked(anm_lower *l, const anm_sym *scores, const anm_sym *mask, const anm_mil_value *out);
 
 #endif

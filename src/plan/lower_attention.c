@@ -154,6 +154,18 @@ anm_sym *anm_lower_scores(anm_lower *l, const anm_sym *like, const anm_mil_value
     return s;
 }
 
+anm_sym *anm_lower_masked(anm_lower *l, const anm_sym *scores, const anm_sym *mask, const anm_mil_value *out)
+{
+    const anm_view *v = &mask->view;
+    int last = v->rank - 1, row = anm_view_row(v);
+    if (scores->masked || v->off || v->rank < 2 || v->size[last] != scores->dim[scores->rank - 1] ||
+        v->size[last - 1] != scores->dim[scores->rank - 2] || (row != last - 1 && l->m->rows != 1))
+        return anm_lower_no(l, "a mask of another shape");
+    anm_sym *s = anm_lower_scores(l, scores, out);
+    if (s) s->masked = true;
+    return s;
+}
+
 /* The leading dimensions of both operands, broadcast: the number of heads, and for each the place in either. */
 static int32_t broadcast(anm_lower *l, int rank_a, const int64_t *a, int rank_b, const int64_t *b, int *rank, int64_t *dim,
                          int64_t **index_a, int64_t **index_b)
@@ -342,7 +354,7 @@ static anm_sym *lower_softmax(anm_lower *l, const anm_mil_op *op)
     return s;
 }
 
-/* The fused op of the older exporter. */
+/* The fused op of the older exporter. It broadcasts the mask, so one of another shape is not the rows' alone. */
 static anm_sym *lower_sdpa(anm_lower *l, const anm_mil_op *op)
 {
     anm_sym *q = anm_lower_arg(l, ANM_P_QUERY), *k = anm_lower_arg(l, ANM_P_KEY), *v = anm_lower_arg(l, ANM_P_VALUE),
@@ -353,8 +365,8 @@ static anm_sym *lower_sdpa(anm_lower *l, const anm_mil_op *op)
     anm_sym *s = scores(l, q, k, op->outs[0]);
     if (!s) return NULL;
     s->factor /= sqrtf((float)l->m->head_dim);
-    s->masked = true;
-    return attend(l, s, v, op->outs[0]);
+    s = anm_lower_masked(l, s, mask, op->outs[0]);
+    return s ? attend(l, s, v, op->outs[0]) : NULL;
 }
 
 anm_sym *anm_lower_attention_rule(anm_lower *l, const anm_mil_op *op)

@@ -288,7 +288,7 @@ anm_sym *anm_lower_rope(anm_lower *l, const anm_sym *first, const anm_sym *secon
 }
 
 /* x cos + (-second half, first half) sin. */
-anm_sym *anm_lower_rope_hf(anm_lower *l, const anm_sym *cos, const anm_sym *sin, const anm_mil_value *out)
+static anm_sym *rope_hf(anm_lower *l, const anm_sym *cos, const anm_sym *sin, const anm_mil_value *out)
 {
     const anm_view *x = &cos->of->view;
     if (!anm_view_equal(x, &sin->of->of->view)) return anm_lower_no(l, "parts of different rows");
@@ -446,17 +446,10 @@ static anm_sym *lower_add(anm_lower *l, anm_sym *x, anm_sym *y)
             if ((s = norm_sym(l, MEANS_ROOT, a))) s->norm.outer += f;
             return s;
         }
-        if (a->kind == MEANS_SCORES && b->kind == MEANS_MASK) {
-            const anm_view *v = &b->view;
-            if (a->masked || v->off || v->rank < 2 || v->size[v->rank - 1] != a->dim[a->rank - 1] ||
-                v->size[v->rank - 2] != a->dim[a->rank - 2])
-                return anm_lower_no(l, "a mask of another shape");
-            if ((s = anm_lower_scores(l, a, l->op->outs[0]))) s->masked = true;
-            return s;
-        }
+        if (a->kind == MEANS_SCORES && b->kind == MEANS_MASK) return anm_lower_masked(l, a, b, l->op->outs[0]);
         if (a->kind == MEANS_TURNED && b->kind == MEANS_TURNED && a->v == 0 && b->v == 1) {
             if (b->of->kind == MEANS_HALVES && a->of->kind == MEANS_ROWS)
-                return anm_lower_rope_hf(l, a, b, l->op->outs[0]);
+                return rope_hf(l, a, b, l->op->outs[0]);
             if (a->of->kind == MEANS_ROWS && b->of->kind == MEANS_ROWS)
                 return pair_part(l, MEANS_SECOND, b->of, a->of); /* first sin + second cos */
         }
