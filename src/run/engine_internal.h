@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What the engine's files share: a loaded program (engine_load.c, engine_join.c, engine_roles.c), the ways to run a step
- * (interp.c, the plan), the range of an fp16 run (range.c). Not for others.
+ * (engine_interp.c, the plan), the range of an fp16 run (engine_range.c). Not for others.
  *
  * A file holds one or two methods; each is a chain of delegate calls (pieces). Loading joins a method's pieces into one
  * MIL function and finds out what its inputs and outputs stand for.
@@ -44,13 +44,14 @@ typedef struct anm_loaded {
 /* Opens the file; on failure nothing stays open. Errors begin with the path. */
 int anm_loaded_open(anm_loaded *out, const char *path, anm_error *err);
 void anm_loaded_close(anm_loaded *l);
-/* model.c: the same of a checkpoint, without a file. */
+/* engine_model.c: the same of a checkpoint, without a file. */
 int anm_loaded_of_model(anm_loaded *out, const anm_model *model, const anm_model_form *form, anm_error *err);
 
 /* engine_roles.c: fills info, method and tables from the constant methods and the signatures. */
 int anm_loaded_find_roles(anm_loaded *l, anm_error *err);
 
-/* engine_roles.c: what follows for the methods from info, and the other way round. */
+/* engine_roles.c: what follows for the methods from info, and the other way round. Sizes out of range are refused, and what
+ * the engine fills or reads as floats and is of another type: here, for programs of every form. */
 int anm_loaded_share(anm_loaded *l, anm_error *err);
 
 /* engine_legacy.c: the same for a program of the deprecated form, whose graph is rewritten on the way. */
@@ -63,7 +64,7 @@ int anm_loaded_join(anm_mil_function **out, anm_loaded *l, const anm_pte_method 
 /* engine_keys.c: how the method's cached keys are turned. */
 anm_key_pairs anm_method_pairs(const anm_method *m);
 
-/* ---- the range of an fp16 run (range.c) ---- */
+/* ---- the range of an fp16 run (engine_range.c) ---- */
 
 typedef struct anm_range {
     float largest[ANM_OP_COUNT];

@@ -15,13 +15,14 @@
  * Source: pytorch/executorch, examples/apple/coreml/llama/{export,llama_transformer,run}.py.
  */
 #include "base/half.h"
+#include "base/limits.h"
 #include "pass/pass.h"
 #include "run/engine_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIXED = 4, LAYERS_MAX = 4096, TABLE_MAX = 1 << 28 }; /* tokens, input_pos, input_length, mask; layers; table values */
+enum { FIXED = 4, TABLE_MAX = 1 << 28 }; /* tokens, input_pos, input_length, mask; table values */
 
 typedef struct rewriting {
     anm_loaded *l;
@@ -244,7 +245,7 @@ static int read_signature(rewriting *r, anm_error *err)
     r->list = in[3]->type.rank == 4;
     r->layers = r->list ? caches / 2 : in[3]->type.dim[0];
     bool fits = (r->list ? caches % 2 == 0 : caches == 2 && in[3]->type.rank == 5) && fn->n_outputs == 1 + caches && r->rows >= 1 &&
-                r->layers >= 1 && r->layers <= LAYERS_MAX && r->mask->type.dim[0] == r->rows && fn->outputs[0]->type.rank == 2 &&
+                r->layers >= 1 && r->layers <= ANM_LAYERS_LIMIT && r->mask->type.dim[0] == r->rows && fn->outputs[0]->type.rank == 2 &&
                 fn->outputs[0]->type.dim[0] == 1;
     for (uint32_t i = 0; i < 3; i++) fits &= anm_dtype_class(in[i]->type.dtype) == 'i';
     if (!fits) return unknown("its inputs and outputs are not those of export.py", err);
@@ -293,13 +294,12 @@ static int sign(rewriting *r, anm_method *m, anm_error *err)
     if (!in || !out || !m->kv) return anm_fail_memory(err, "program");
     if (cache->rank != 4 || (cache->dtype != ANM_DT_F16 && cache->dtype != ANM_DT_F32))
         return unknown("a cache is not [1, heads, entries, width] of floats", err);
-    if (logits->rank != 3 || logits->dim[0] != 1 || logits->dim[1] != r->rows || logits->dim[2] < 1 || logits->dim[2] > INT32_MAX ||
-        anm_dtype_class(logits->dtype) != 'f')
-        return unknown("its logits are not [1, rows, vocabulary] of floats", err);
+    if (logits->rank != 3 || logits->dim[0] != 1 || logits->dim[1] != r->rows || logits->dim[2] < 1 || logits->dim[2] > INT32_MAX)
+        return unknown("its logits are not [1, rows, vocabulary]", err);
     *info = (anm_engine_info){.vocab_size = logits->dim[2], .head_dim = cache->dim[3], .n_kv_heads = cache->dim[1],
                               .n_layers = r->layers, .max_context = info->max_context, .cache_len = cache->dim[2],
                               .fp16_cache = cache->dtype == ANM_DT_F16, .deprecated = true, .evicts = true};
-    if (r->mask->type.dim[1] != info->cache_len + r->rows) return unknown("its mask does not fit its caches", err);
+    if (r->mask->type.dim[1] - r->rows != info->cache_len) return unknown("its mask does not fit its caches", err);
     in[at++] = r->tokens;
     in[at++] = r->mask;
     in[at++] = r->cos;

@@ -8,13 +8,11 @@
  * numbers outputs in their own order, so from eleven layers on its pairs can be crossed.)
  */
 #include "base/half.h"
+#include "base/limits.h"
 #include "run/engine_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* Far beyond any program, and small enough that products of sizes cannot wrap. */
-enum { LAYERS_MAX = 4096, ROWS_MAX = 1 << 16, CACHE_MAX = 1 << 24 };
 
 /* ---- constant methods ---- */
 
@@ -150,7 +148,7 @@ static int read_caches(anm_method *m, anm_loaded *l, const char *prefix, const u
                 v_out = int_at(spec, 5 * i + 3), len = int_at(spec, 5 * i + 4);
         if (!in_range(k_in, fn->n_inputs) || !in_range(v_in, fn->n_inputs) || !in_range(k_out, fn->n_outputs) ||
             !in_range(v_out, fn->n_outputs) || n != info->n_layers || len != info->cache_len || len < 0 ||
-            len > CACHE_MAX)
+            len > ANM_CACHE_LIMIT)
             return anm_fail(err, ANM_ERR_FORMAT, "%skv_cache_specs does not fit the method's inputs and outputs",
                             prefix);
         const anm_mil_value *k = fn->inputs[k_in], *v = fn->inputs[v_in];
@@ -179,7 +177,7 @@ static int find_caches(anm_method *m, anm_loaded *l, const char *prefix, anm_err
     int64_t n;
     int rc = need_ints(&spec, &n, l, prefix, "kv_cache_specs", 5, err);
     if (rc) return rc;
-    if (n > LAYERS_MAX) return anm_fail(err, ANM_ERR_FORMAT, "%skv_cache_specs has too many rows", prefix);
+    if (n > ANM_LAYERS_LIMIT) return anm_fail(err, ANM_ERR_FORMAT, "%skv_cache_specs has too many rows", prefix);
     m->kv = anm_arena_array(&l->arena, (size_t)n, sizeof *m->kv);
     int32_t *appended = m->kv ? appended_outputs(m->fn) : NULL;
     rc = appended ? read_caches(m, l, prefix, spec, n, appended, err) : anm_fail_memory(err, "program");
@@ -243,7 +241,7 @@ static int find_method(anm_method *m, anm_loaded *l, const char *name, const cha
     if (!pm) return anm_fail(err, ANM_ERR_FORMAT, "the program has no method %s", name);
     char input_len[32];
     snprintf(input_len, sizeof input_len, "%sinput_len", *prefix ? prefix : "forward_");
-    int rc = need_int(&m->rows, l, "", input_len, ROWS_MAX, err);
+    int rc = need_int(&m->rows, l, "", input_len, ANM_ROWS_LIMIT, err);
     if (!rc) rc = anm_loaded_join(&m->fn, l, pm, err);
     if (!rc) rc = find_caches(m, l, prefix, err);
     if (!rc) rc = need_index(&m->cos, m, l, prefix, "freqs_cos_input_index", err);
@@ -297,8 +295,8 @@ static int find_static(anm_loaded *l, anm_error *err)
     int64_t rows = 0, width = 0;
     info->multifunction = anm_pte_find(&l->pte, "prefill") != NULL;
     int rc = need_int(&info->vocab_size, l, "", "vocab_size", INT32_MAX, err);
-    if (!rc) rc = need_int(&info->head_dim, l, "", "head_dim", 1 << 16, err);
-    if (!rc) rc = need_int(&info->n_kv_heads, l, "", "n_heads_per_cache", 1 << 16, err);
+    if (!rc) rc = need_int(&info->head_dim, l, "", "head_dim", ANM_HEAD_LIMIT, err);
+    if (!rc) rc = need_int(&info->n_kv_heads, l, "", "n_heads_per_cache", ANM_HEADS_LIMIT, err);
     if (!rc) rc = read_table(&l->cos, &info->max_context, &l->table_width, l, "freqs_cos", err);
     if (!rc) rc = read_table(&l->sin, &rows, &width, l, "freqs_sin", err);
     if (rc) return rc;
@@ -309,9 +307,45 @@ static int find_static(anm_loaded *l, anm_error *err)
     return rc;
 }
 
+/* Whatever told of them. */
+static int check_sizes(const anm_engine_info *info, const anm_method *m, anm_error *err)
+{
+    const struct {
+        const char *what;
+        int64_t least, n, most;
+    } size[] = {
+        {"the number of layers", 1, info->n_layers, ANM_LAYERS_LIMIT}, {"the number of a cache's heads", 1, info->n_kv_heads, ANM_HEADS_LIMIT},
+        {"the width of a head", 1, info->head_dim, ANM_HEAD_LIMIT},    {"the length of a cache", 0, info->cache_len, ANM_CACHE_LIMIT},
+        {"the number of a step's rows", 1, m->rows, ANM_ROWS_LIMIT},
+    };
+    for (size_t i = 0; i < sizeof size / sizeof *size; i++)
+        if (size[i].n < size[i].least || size[i].n > size[i].most)
+            return anm_fail(err, ANM_ERR_FORMAT, "%s is %lld, out of range", size[i].what, (long long)size[i].n);
+    return 0;
+}
+
+/* A mask of truth values, which the graph's ops know too, would be filled with the opposite of what is meant. */
+static int check_floats(const anm_method *m, anm_error *err)
+{
+    const anm_mil_function *fn = m->fn;
+    const struct {
+        const char *what;
+        const anm_mil_value *v;
+    } of[] = {{"a mask", fn->inputs[m->mask]}, {"cosines", fn->inputs[m->cos]}, {"sines", fn->inputs[m->sin]}, {"logits", fn->outputs[m->logits]}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++)
+        if (anm_dtype_class(of[i].v->type.dtype) != 'f')
+            return anm_fail(err, ANM_ERR_UNSUPPORTED, "method %s has %s of %s, not of floats", fn->name, of[i].what, anm_dtype_name(of[i].v->type.dtype));
+    return 0;
+}
+
 int anm_loaded_share(anm_loaded *l, anm_error *err)
 {
     anm_engine_info *info = &l->info;
+    for (int i = 0; i < (info->multifunction ? ANM_METHOD_COUNT : 1); i++) {
+        int rc = check_sizes(info, &l->method[i], err);
+        if (!rc) rc = check_floats(&l->method[i], err);
+        if (rc) return rc;
+    }
     if (!info->multifunction) l->method[ANM_METHOD_WIDE] = l->method[ANM_METHOD_DECODE];
     l->n_methods = info->multifunction ? 2 : 1;
     for (int i = 0; i < ANM_METHOD_COUNT; i++) {

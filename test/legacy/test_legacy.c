@@ -237,6 +237,60 @@ static void test_checkpoint(void **state)
     anm_ckpt_close(ckpt);
 }
 
+/* ---- what is refused ---- */
+
+static void share_refused(anm_loaded *l, int code, const char *why)
+{
+    anm_error err = {0};
+    assert_int_equal(anm_loaded_share(l, &err), code);
+    if (!strstr(err.text, why)) fail_msg("%s", err.text);
+}
+
+/* The engine writes floats into these inputs and reads floats out of the logits, in programs of either form. */
+static void test_types(void **state)
+{
+    (void)state;
+    for (int form = 0; form < 2; form++) {
+        anm_loaded l;
+        anm_error err = {0};
+        if (anm_loaded_open(&l, form ? program(4, 32, 28, true, ANM_DT_F32) : "test/data/golden/mha/model.pte", &err)) fail_msg("%s", err.text);
+        const anm_method *m = &l.method[ANM_METHOD_DECODE];
+        anm_mil_value *const v[] = {m->fn->inputs[m->mask], m->fn->inputs[m->cos], m->fn->inputs[m->sin], m->fn->outputs[m->logits]};
+        static const char *const name[] = {"mask", "cosines", "sines", "logits"};
+        for (int i = 0; i < 4; i++) {
+            const anm_dtype was = v[i]->type.dtype, other[] = {ANM_DT_BOOL, ANM_DT_U8};
+            for (int k = 0; k < 2; k++) {
+                v[i]->type.dtype = other[k];
+                share_refused(&l, ANM_ERR_UNSUPPORTED, name[i]);
+            }
+            v[i]->type.dtype = was;
+        }
+        assert_int_equal(anm_loaded_share(&l, &err), 0);
+        anm_loaded_close(&l);
+    }
+}
+
+/* Products of sizes must not wrap, in programs of either form. */
+static void test_sizes(void **state)
+{
+    (void)state;
+    for (int form = 0; form < 2; form++) {
+        anm_loaded l;
+        anm_error err = {0};
+        if (anm_loaded_open(&l, form ? program(4, 32, 28, false, ANM_DT_F32) : "test/data/golden/mha/model.pte", &err)) fail_msg("%s", err.text);
+        int64_t *const size[] = {&l.info.cache_len, &l.info.head_dim, &l.info.n_kv_heads, &l.info.n_layers, &l.method[ANM_METHOD_DECODE].rows};
+        static const int64_t most[] = {1 << 24, 1 << 16, 1 << 16, 4096, 1 << 16};
+        for (int i = 0; i < 5; i++) {
+            const int64_t was = *size[i];
+            *size[i] = most[i] + 1;
+            share_refused(&l, ANM_ERR_FORMAT, "out of range");
+            *size[i] = was;
+        }
+        assert_int_equal(anm_loaded_share(&l, &err), 0);
+        anm_loaded_close(&l);
+    }
+}
+
 /* ---- lookahead ---- */
 
 typedef struct made {
@@ -292,6 +346,8 @@ int main(void)
         cmocka_unit_test(test_eviction),
         cmocka_unit_test(test_one_row),
         cmocka_unit_test(test_checkpoint),
+        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_lookahead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
