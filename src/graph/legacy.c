@@ -13,6 +13,7 @@
 #include "graph/parts.h"
 #include "base/bytes.h"
 #include "base/half.h"
+#include "base/limits.h"
 
 #include <stdlib.h>
 
@@ -34,6 +35,7 @@ static int plan_lengths(anm_graph *g, anm_error *err)
     if (all > table)
         return anm_fail(err, ANM_ERR_USAGE, "--max_seq_length: %lld is more than the %lld rows of the rotary tables "
                         "(max_context_len of params.json)", all, table);
+    if (rows > ANM_ROWS_LIMIT) return anm_fail(err, ANM_ERR_USAGE, "--seq_length: %lld is more than a step can have, %d", rows, ANM_ROWS_LIMIT);
     long long rest = all - rows;
     if (rest < 1)
         return anm_fail(err, ANM_ERR_USAGE, "--seq_length: %lld leaves no room for a cache within --max_seq_length %lld; take "
@@ -43,6 +45,9 @@ static int plan_lengths(anm_graph *g, anm_error *err)
     if (r->cache_len > rest)
         return anm_fail(err, ANM_ERR_USAGE, "--cache_size: %lld is more than --max_seq_length %lld leaves beside a step of %lld, "
                         "which is %lld", (long long)r->cache_len, all, rows, rest);
+    if (r->cache_len > ANM_CACHE_LIMIT)
+        return anm_fail(err, ANM_ERR_USAGE, "--cache_size: %lld is more than a cache can have, %d; take fewer, or a shorter sequence",
+                        (long long)r->cache_len, ANM_CACHE_LIMIT);
     return 0;
 }
 
@@ -119,7 +124,7 @@ static void no_memory(anm_hand *h)
     if (!h->b.err.code) anm_fail_memory(&h->b.err, "a graph");
 }
 
-/* Row `first` of each table is angles of position 0; the tables are made once for both. */
+/* Row 0 of each table is the angles of position 0; the tables are made once for both. */
 static void make_tables(anm_hand *h, anm_mil_value **cos, anm_mil_value **sin)
 {
     const anm_graph *g = h->graph;

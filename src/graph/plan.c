@@ -3,6 +3,7 @@
 #include "graph/parts.h"
 #include "base/bytes.h"
 #include "base/half.h"
+#include "base/limits.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,11 +36,16 @@ static int plan_methods(anm_graph *g, anm_error *err)
     if (r->input_len > r->max_context_len)
         return anm_fail(err, ANM_ERR_USAGE, "--input_len: %lld is more than --max_context_len, %lld; take fewer, or a longer context",
                         (long long)r->input_len, (long long)r->max_context_len);
+    if (r->input_len > ANM_ROWS_LIMIT)
+        return anm_fail(err, ANM_ERR_USAGE, "--input_len: %lld is more than a step can have, %d", (long long)r->input_len, ANM_ROWS_LIMIT);
     int64_t decoding = r->multifunction ? 1 : r->input_len, longest = r->max_context_len - decoding;
     if (r->cache_len > longest)
         return anm_fail(err, ANM_ERR_USAGE, "--cache_len: %lld is more than the context leaves beside a step of %lld, which is %lld",
                         (long long)r->cache_len, (long long)decoding, (long long)longest);
     if (r->cache_len < 0) r->cache_len = longest;
+    if (r->cache_len > ANM_CACHE_LIMIT)
+        return anm_fail(err, ANM_ERR_USAGE, "--cache_len: %lld is more than a cache can have, %d; take fewer, or a shorter context",
+                        (long long)r->cache_len, ANM_CACHE_LIMIT);
     if (!r->multifunction) {
         g->method[g->n_methods++] = (anm_graph_method){"forward", "main", r->input_len, r->logits == ANM_LOGITS_LAST};
         return 0;
@@ -56,6 +62,16 @@ static int check_norm(const anm_graph *g, anm_error *err)
     if (g->recipe.norm != ANM_NORM_SAFE || g->model->params.norm_eps <= most) return 0;
     return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: --norm safe cannot hold a norm_eps of %g; leave it out", file_of(g),
                     g->model->params.norm_eps);
+}
+
+/* What no engine would take. */
+static int check_model(const anm_graph *g, anm_error *err)
+{
+    const anm_params *p = &g->model->params;
+    if (p->n_layers <= ANM_LAYERS_LIMIT && p->n_kv_heads <= ANM_HEADS_LIMIT && p->head_dim <= ANM_HEAD_LIMIT) return 0;
+    return anm_fail(err, ANM_ERR_UNSUPPORTED, "%s: %lld layers of %lld key heads of %lld are more than a program can hold (%d, %d and %d)",
+                    file_of(g), (long long)p->n_layers, (long long)p->n_kv_heads, (long long)p->head_dim, ANM_LAYERS_LIMIT,
+                    ANM_HEADS_LIMIT, ANM_HEAD_LIMIT);
 }
 
 /* ---- small weights ---- */
@@ -242,6 +258,7 @@ int anm_graph_plan(anm_graph *g, const anm_model *model, const anm_recipe *recip
     anm_arena_init(&g->arena);
     int rc = is_deprecated(g) ? anm_legacy_plan(g, err) : plan_methods(g, err);
     if (!rc) rc = check_norm(g, err);
+    if (!rc) rc = check_model(g, err);
     if (!rc) rc = plan_weights(g, err);
     if (!rc) rc = plan_pieces(g, err);
     return rc;

@@ -17,6 +17,7 @@ fails "export: -E with words" 2 "is not BITS,GROUP" export -c "$tiny" -o out.pte
 fails "export: a quantisation that there is not" 2 "takes one of b4w|c4w" export -c "$tiny" -o out.pte --linear_quantize c5w
 fails "export: no checkpoint" 2 "no checkpoint is given" export -o out.pte
 fails "export: a context of no tokens" 2 "not a number of positions" export -c "$tiny" -o out.pte --max_context_len 0
+fails "export: more rows than a step can have" 2 "--input_len: 70000 is more than a step can have" export -c "$tiny" -o out.pte --max_context_len 80000 --input_len 70000
 fails "export: an input longer than the context" 2 "64 is more than --max_context_len, 32" export -c "$tiny" -o out.pte --max_context_len 32 --input_len 64
 for words in "--calibrate_effort high" "--calibrate_windows 3" "--seed 5" "-t $tiny" --resume "--report x.html"; do
     # shellcheck disable=SC2086

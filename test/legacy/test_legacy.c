@@ -291,6 +291,44 @@ static void test_sizes(void **state)
     }
 }
 
+/* What the engine does not take is not written either; the option is named. */
+static void test_lengths(void **state)
+{
+    static const struct {
+        anm_form form;
+        int64_t all, rows, cache;
+        const char *why;
+    } of[] = {
+        {ANM_FORM_STATIC, 80000, 70000, -1, "--input_len: 70000"},
+        {ANM_FORM_STATIC, 1 << 25, 32, -1, "--cache_len: 33554400"},
+        {ANM_FORM_STATIC, 1 << 25, 32, 1000, NULL},
+        {ANM_FORM_DEPRECATED, 80000, 70000, -1, "--seq_length: 70000"},
+        {ANM_FORM_DEPRECATED, 1 << 25, 32, -1, "--cache_size: 33554400"},
+        {ANM_FORM_DEPRECATED, 80000, 32, -1, NULL},
+    };
+    anm_ckpt *ckpt;
+    anm_model *model;
+    (void)state;
+    open_model(&ckpt, &model);
+    model->params.table_rows = 1 << 25;
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        anm_graph g;
+        anm_error err = {0};
+        anm_recipe r = anm_recipe_default();
+        r.form = of[i].form;
+        r.max_context_len = of[i].all;
+        r.input_len = of[i].rows;
+        r.cache_len = of[i].cache;
+        r.linear_bits = r.embedding_bits = 0;
+        r.split_fit = true;
+        assert_int_equal(anm_graph_plan(&g, model, &r, &err), of[i].why ? ANM_ERR_USAGE : 0);
+        if (of[i].why && !strstr(err.text, of[i].why)) fail_msg("%s", err.text);
+        anm_graph_free(&g);
+    }
+    anm_model_free(model);
+    anm_ckpt_close(ckpt);
+}
+
 /* ---- lookahead ---- */
 
 typedef struct made {
@@ -348,6 +386,7 @@ int main(void)
         cmocka_unit_test(test_checkpoint),
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_lengths),
         cmocka_unit_test(test_lookahead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
