@@ -62,7 +62,7 @@ typedef enum anm_precision {
 
 typedef struct anm_llm_opts {
     anm_precision precision;
-    unsigned threads; /* the caller's included; 0: one per processor that this process may use */
+    unsigned threads; /* the caller's included; 0: one per processor that this process may use; 1024 at most */
 } anm_llm_opts;
 
 typedef struct anm_llm_info {

@@ -192,10 +192,12 @@ static unsigned processors(void)
 int anm_pool_new(anm_pool **out, unsigned threads, anm_error *err)
 {
     *out = NULL;
+    if (threads > ANM_THREADS_MAX) return anm_fail(err, ANM_ERR_USAGE, "%u threads are more than a pool can have, %d", threads, ANM_THREADS_MAX);
     anm_pool *p = aligned_alloc(LINE, (sizeof *p + LINE - 1) / LINE * LINE);
     if (!p) return anm_fail_memory(err, "thread pool");
     memset(p, 0, sizeof *p);
     p->threads = threads ? threads : processors();
+    if (p->threads > ANM_THREADS_MAX) p->threads = ANM_THREADS_MAX;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
     p->thread = calloc(p->threads, sizeof *p->thread);

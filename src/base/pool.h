@@ -11,7 +11,10 @@
 
 typedef struct anm_pool anm_pool;
 
-/* A pool of `threads` in all, the caller counted; 0: one per processor that this process may use. */
+enum { ANM_THREADS_MAX = 1024 }; /* of a pool */
+
+/* A pool of `threads` in all, the caller counted; 0: one per processor that this process may use, as far
+ * as ANM_THREADS_MAX. More are ANM_ERR_USAGE. */
 int anm_pool_new(anm_pool **out, unsigned threads, anm_error *err);
 void anm_pool_free(anm_pool *p); /* NULL is fine */
 unsigned anm_pool_threads(const anm_pool *p);

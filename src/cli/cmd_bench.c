@@ -316,7 +316,7 @@ int cmd_bench(int argc, char **argv)
     int rc = cli_parse(table, "anemone bench -m MODEL.pte [OPTION…]", argc, argv, NULL, 0, NULL, &err);
     if (rc == CLI_HELPED) return EXIT_OK;
     if (!rc && !o.model) rc = anm_fail(&err, ANM_ERR_USAGE, "bench: -m FILE says which program; it is missing");
-    if (!rc && (o.threads < 0 || o.threads > 1024)) rc = anm_fail(&err, ANM_ERR_USAGE, "bench: -j must be between 0 and 1024");
+    if (!rc && (o.threads < 0 || o.threads > ANM_THREADS_MAX)) rc = anm_fail(&err, ANM_ERR_USAGE, "bench: -j must be between 0 and %d", ANM_THREADS_MAX);
     if (!rc && (o.prompt_len < 1 || o.decode_len < 1 || o.prompt_len > INT32_MAX || o.decode_len > INT32_MAX))
         rc = anm_fail(&err, ANM_ERR_USAGE, "bench: --prompt_len and --decode_len must be at least 1");
     if (!rc && (o.rounds < 1 || o.rounds > MOST_ROUNDS))

@@ -184,7 +184,7 @@ int cmd_eval(int argc, char **argv)
     if (!o.tokenizer && o.model && holds_tokenizer(o.model)) o.tokenizer = o.model;
     if (!rc && !o.tokenizer) rc = anm_fail(&err, ANM_ERR_USAGE, "eval: -t FILE says which tokenizer; it is missing");
     if (!rc && !o.text) rc = anm_fail(&err, ANM_ERR_USAGE, "eval: --text FILE says which text; it is missing");
-    if (!rc && (o.window < 2 || o.window > 1 << 20 || o.max_windows < 0 || o.skip < 0 || o.threads < 0 || o.threads > 1024))
+    if (!rc && (o.window < 2 || o.window > 1 << 20 || o.max_windows < 0 || o.skip < 0 || o.threads < 0 || o.threads > ANM_THREADS_MAX))
         rc = anm_fail(&err, ANM_ERR_USAGE, "--window takes 2 or more; --max_windows, --skip_windows and -j nothing negative");
     if (rc) return cli_fail(&err);
 

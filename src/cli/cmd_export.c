@@ -2,6 +2,7 @@
 /* anemone export: a checkpoint becomes a program. The options of the original's export_static_llm_coreml.py, and more. */
 #include "base/buf.h"
 #include "base/json.h"
+#include "base/pool.h"
 #include "base/shown.h"
 #include "cli/cli.h"
 #include "cli/export.h"
@@ -455,7 +456,7 @@ int cmd_export(int argc, char **argv)
     int n_words, rc = cli_parse(table, "anemone export -c CHECKPOINT [-p PARAMS] [-o OUTPUT] [options]", argc, argv, NULL, 0, &n_words, &err);
     if (rc == CLI_HELPED) return EXIT_OK;
     if (!rc && !w.checkpoint) rc = anm_fail(&err, ANM_ERR_USAGE, "export: no checkpoint is given; name one with -c");
-    if (!rc && (w.threads < 0 || w.threads > 1024)) rc = anm_fail(&err, ANM_ERR_USAGE, "--threads: must be 1 to 1024, or 0 for one per processor");
+    if (!rc && (w.threads < 0 || w.threads > ANM_THREADS_MAX)) rc = anm_fail(&err, ANM_ERR_USAGE, "--threads: must be 1 to %d, or 0 for one per processor", ANM_THREADS_MAX);
     if (!given[6]) w.calibrate_windows = strcmp(w.effort, "high") ? 32 : 128;
     if (!rc && w.calibrate_windows < 1) rc = anm_fail(&err, ANM_ERR_USAGE, "--calibrate_windows: must be 1 or more");
     static const char *const names[] = {"--tokenizer", "--tokenizer_config", "--calibrate_effort", "--resume", "--report", "--seed", "--calibrate_windows"};

@@ -4,6 +4,7 @@
 #include "cli/export.h"
 #include "cli/legacy.h"
 #include "cli/opt.h"
+#include "base/pool.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -64,7 +65,7 @@ int cli_legacy_export(int argc, char **argv)
     int n_words, rc = cli_parse(table, "anemone legacy export -c CHECKPOINT [-p PARAMS] [-n OUTPUT] [options]", argc, argv, NULL, 0, &n_words, &err);
     if (rc == CLI_HELPED) return EXIT_OK;
     if (!rc && !w.checkpoint) rc = anm_fail(&err, ANM_ERR_USAGE, "legacy export: no checkpoint is given; name one with -c");
-    if (!rc && (w.threads < 0 || w.threads > 1024)) rc = anm_fail(&err, ANM_ERR_USAGE, "--threads: must be 1 to 1024, or 0 for one per processor");
+    if (!rc && (w.threads < 0 || w.threads > ANM_THREADS_MAX)) rc = anm_fail(&err, ANM_ERR_USAGE, "--threads: must be 1 to %d, or 0 for one per processor", ANM_THREADS_MAX);
     if (!rc && w.cache_given && w.cache_len < 1) rc = anm_fail(&err, ANM_ERR_USAGE, "--cache_size: must be 1 or more, not %lld", (long long)w.cache_len);
     if (preset) take_preset(&w, lengths_given, rows_given);
     if (!w.embedding) w.embedding = "";

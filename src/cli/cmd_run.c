@@ -11,6 +11,7 @@
 #include "cli/run.h"
 #include "cli/say.h"
 #include "cli/sandbox.h"
+#include "base/pool.h"
 #include "model/model.h"
 
 #include <stdlib.h>
@@ -165,8 +166,8 @@ static int check_words(const options *o, anm_error *err)
         return anm_fail(err, ANM_ERR_USAGE, "%s: --keep goes with --context slide", o->who);
     for (size_t i = 0; i < o->stop.n; i++)
         if (!*o->stop.item[i]) return anm_fail(err, ANM_ERR_USAGE, "%s: --stop needs a text to stop before", o->who);
-    if (o->threads < 0 || o->threads > 1024)
-        return anm_fail(err, ANM_ERR_USAGE, "%s: -j must be between 0 and 1024", o->who);
+    if (o->threads < 0 || o->threads > ANM_THREADS_MAX)
+        return anm_fail(err, ANM_ERR_USAGE, "%s: -j must be between 0 and %d", o->who, ANM_THREADS_MAX);
     if (o->lookahead && *o->lookahead && strcmp(o->lookahead, "auto") != 0 &&
         strcmp(o->lookahead, "always") != 0)
         return anm_fail(err, ANM_ERR_USAGE, "--lookahead=%s: must be auto or always", o->lookahead);

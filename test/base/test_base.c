@@ -133,6 +133,16 @@ static void take_some(void *ctx, unsigned thread)
 }
 
 /* A worker that comes late to the last loop must still learn that there is no next one. */
+static void pool_has_a_most(void **state)
+{
+    (void)state;
+    anm_pool *p = NULL;
+    anm_error err = {0};
+    assert_int_equal(anm_pool_new(&p, 1025, &err), ANM_ERR_USAGE);
+    assert_null(p);
+    assert_non_null(strstr(err.text, "1025 threads"));
+}
+
 static void pool_ends_right_after_a_loop(void **state)
 {
     (void)state;
@@ -322,6 +332,7 @@ int main(void)
         cmocka_unit_test(cursor_fails_once_and_stays_failed),
         cmocka_unit_test(arena_keeps_its_limit),
         cmocka_unit_test(pool_runs_every_index_once),
+        cmocka_unit_test(pool_has_a_most),
         cmocka_unit_test(pool_ends_right_after_a_loop),
         cmocka_unit_test(pool_shares_a_loop),
         cmocka_unit_test(outfile_is_whole_or_not_there),
