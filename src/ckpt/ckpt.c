@@ -74,8 +74,9 @@ static int read_gguf(anm_ckpt *c, shard *s, const anm_map *m, const char *file, 
     if (rc) return rc;
     for (size_t i = 0; i < anm_gguf_tensor_count(c->gguf); i++) {
         const anm_tensor *g = anm_gguf_tensor(c->gguf, i);
-        anm_tensor *t = anm_tensors_add(&s->list, &c->arena, g->name, strlen(g->name));
-        if (!t) return anm_fail_memory(err, "the table of tensors");
+        anm_tensor *t;
+        rc = anm_tensors_add(&t, &s->list, &c->arena, g->name, strlen(g->name), err);
+        if (rc) return rc;
         *t = *g;
     }
     return 0;
@@ -112,6 +113,7 @@ static int read_file(anm_ckpt *c, size_t i, anm_error *err)
         if (rc) anm_error_prefix(err, file);
     }
     c->arena.limit = 0;
+    if (!rc && (rc = anm_tensors_check_sharing(&s->list, before, m->size, err))) anm_error_prefix(err, file);
     for (size_t k = before; k < s->list.n; k++)
         s->list.at[k].file = file;
     return rc;

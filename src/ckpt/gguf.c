@@ -182,14 +182,14 @@ static int read_info(anm_gguf *g, uint64_t *offset, anm_rd *r, anm_error *err)
     if (!anm_rd_ok(r)) return cut_short(r, "tensors' entries", err);
     char name[96];
     anm_show(name, sizeof name, s, n);
-    if (!n || memchr(s, 0, n))
-        return anm_fail_at(err, ANM_ERR_FORMAT, r->pos, "a tensor has an empty or broken name");
     if (rank > ANM_CKPT_MAX_RANK)
         return anm_fail_at(err, ANM_ERR_UNSUPPORTED, r->pos,
                            "tensor '%s' has %u dimensions; at most %d are read", name, rank,
                            ANM_CKPT_MAX_RANK);
-    anm_tensor *t = anm_tensors_add(&g->tensors, &g->arena, s, n);
-    if (!t) return anm_fail_memory(err, "the table of tensors");
+    anm_tensor *t;
+    int rc = anm_tensors_add(&t, &g->tensors, &g->arena, s, n, err);
+    if (rc == ANM_ERR_FORMAT && err) err->offset = r->pos;
+    if (rc) return rc;
     t->rank = (int)rank;
     for (uint32_t k = rank; k-- > 0;) { /* innermost first in the file */
         uint64_t d = anm_rd_u64(r);
@@ -200,7 +200,7 @@ static int read_info(anm_gguf *g, uint64_t *offset, anm_rd *r, anm_error *err)
     uint32_t type = anm_rd_u32(r);
     *offset = anm_rd_u64(r);
     if (!anm_rd_ok(r)) return cut_short(r, "tensors' entries", err);
-    int rc = read_type(&t->dtype, type, name, err);
+    rc = read_type(&t->dtype, type, name, err);
     if (rc) return rc;
     if (!anm_tensor_pack(t))
         return anm_fail_at(err, ANM_ERR_FORMAT, r->pos, "tensor '%s' has a shape that %s blocks cannot fill",

@@ -13,8 +13,6 @@
 
 #include <string.h>
 
-enum { SHARED_MOST = 64 }; /* layers of one model may be the same */
-
 typedef struct archive {
     anm_zip zip;
     const char *prefix; /* "NAME/" */
@@ -77,8 +75,9 @@ static int add_tensor(anm_tensors *out, const archive *z, const anm_pickle *name
     if (size->items.n > ANM_CKPT_MAX_RANK)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "tensor '%s' has %zu dimensions; at most %d are read",
                         shown, size->items.n, ANM_CKPT_MAX_RANK);
-    anm_tensor *t = anm_tensors_add(out, z->arena, name->s.at, name->s.n);
-    if (!t) return anm_fail_memory(err, "the table of tensors");
+    anm_tensor *t;
+    int rc = anm_tensors_add(&t, out, z->arena, name->s.at, name->s.n, err);
+    if (rc) return rc;
     t->dtype = v->tensor.dtype;
     t->rank = (int)size->items.n;
     int64_t count = 1;
@@ -93,7 +92,7 @@ static int add_tensor(anm_tensors *out, const archive *z, const anm_pickle *name
     if (!e)
         return anm_fail(err, ANM_ERR_FORMAT, "tensor '%s' lies in storage '%s', which the archive lacks",
                         shown, anm_show(shown_key, sizeof shown_key, key->s.at, key->s.n));
-    int rc = anm_zip_check_stored(e, err);
+    rc = anm_zip_check_stored(e, err);
     if (rc) return rc;
     uint64_t skip, bytes, end;
     if (!anm_mul_u64((uint64_t)v->tensor.args[1]->i, anm_dtype_bytes(t->dtype), &skip) ||
@@ -138,15 +137,11 @@ int anm_pth_read(anm_tensors *out, anm_arena *arena, const uint8_t *data, uint64
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "its pickle is no dict of tensors");
     const anm_pickle *model = anm_pickle_get(root, "model");
     const anm_pickle *dict = model && model->kind == ANM_PICKLE_DICT ? model : root;
-    uint64_t claimed = 0; /* storage may be shared, as by an embedding and a head, but not without end */
     for (size_t i = 0; i + 1 < dict->items.n; i += 2) {
         const anm_pickle *k = dict->items.at[i], *v = dict->items.at[i + 1];
         if (k->kind != ANM_PICKLE_STRING || v->kind != ANM_PICKLE_TENSOR) continue;
         rc = add_tensor(out, &z, k, v, err);
         if (rc) return rc;
-        claimed += out->at[out->n - 1].size;
-        if (claimed / SHARED_MOST > size)
-            return anm_fail(err, ANM_ERR_FORMAT, "its tensors share their bytes more than %d times", SHARED_MOST);
     }
     if (!out->n)
         return anm_fail(err, ANM_ERR_UNSUPPORTED,

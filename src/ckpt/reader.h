@@ -12,9 +12,13 @@ typedef struct anm_tensors {
     size_t n, room;
 } anm_tensors;
 
-/* A zeroed tensor at the end of the list, its name copied and rows contiguous once the shape is set; NULL
- * when memory is out. */
-anm_tensor *anm_tensors_add(anm_tensors *l, anm_arena *arena, const char *name, size_t name_len);
+/* A zeroed tensor at the end of the list, its name copied. The name must be a whole C string of one byte or more: one with
+ * a zero inside would stand for another. */
+int anm_tensors_add(anm_tensor **out, anm_tensors *l, anm_arena *arena, const char *name, size_t name_len, anm_error *err);
+
+/* May a file of `size` bytes hold the tensors from number `first` on? Some share their bytes, as an embedding and a head or
+ * layers that are the same, but not without end: what is made of a file is bounded by its size. */
+int anm_tensors_check_sharing(const anm_tensors *l, size_t first, uint64_t size, anm_error *err);
 
 /* Sets the strides of a contiguous tensor from its shape, and its bytes; false when they overflow or do not
  * fill whole blocks. */

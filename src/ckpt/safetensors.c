@@ -44,9 +44,9 @@ static int read_tensor(anm_tensors *out, anm_arena *arena, const char *key, json
     char name[96];
     anm_show(name, sizeof name, key, strlen(key));
     json_t *shape = json_object_get(v, "shape"), *off = json_object_get(v, "data_offsets");
-    anm_tensor *t = anm_tensors_add(out, arena, key, strlen(key));
-    if (!t) return anm_fail_memory(err, "the table of tensors");
-    int rc = read_dtype(&t->dtype, json_object_get(v, "dtype"), name, err);
+    anm_tensor *t;
+    int rc = anm_tensors_add(&t, out, arena, key, strlen(key), err);
+    if (!rc) rc = read_dtype(&t->dtype, json_object_get(v, "dtype"), name, err);
     if (rc) return rc;
     if (!json_is_array(shape)) return anm_fail(err, ANM_ERR_FORMAT, "tensor '%s' has no shape", name);
     if (json_array_size(shape) > ANM_CKPT_MAX_RANK)
@@ -72,6 +72,16 @@ static int read_tensor(anm_tensors *out, anm_arena *arena, const char *key, json
     return 0;
 }
 
+/* The format has no bytes that two tensors share. */
+static int check_total(const anm_tensors *l, size_t first, uint64_t size, anm_error *err)
+{
+    for (size_t i = first; i < l->n; i++) {
+        if (l->at[i].size > size) return anm_fail(err, ANM_ERR_FORMAT, "its tensors overlap");
+        size -= l->at[i].size;
+    }
+    return 0;
+}
+
 int anm_safetensors_read(anm_tensors *out, anm_arena *arena, const uint8_t *data, uint64_t size,
                          anm_error *err)
 {
@@ -89,12 +99,14 @@ int anm_safetensors_read(anm_tensors *out, anm_arena *arena, const uint8_t *data
     }
     const char *key;
     json_t *v;
+    size_t before = out->n;
     if (!json_is_object(root)) rc = anm_fail(err, ANM_ERR_FORMAT, "its header is no JSON object");
     json_object_foreach(root, key, v)
     {
         if (!rc && strcmp(key, "__metadata__"))
             rc = read_tensor(out, arena, key, v, data + 8 + n, size - 8 - n, err);
     }
+    if (!rc) rc = check_total(out, before, size - 8 - n, err);
     if (!rc && !out->n) rc = anm_fail(err, ANM_ERR_FORMAT, "holds no tensors");
     json_decref(root);
     return rc;

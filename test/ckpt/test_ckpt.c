@@ -486,6 +486,48 @@ static void each_malformation_is_named(void **state)
 #undef BREAK
 }
 
+/* A small file of many tensors that are all the same bytes. */
+static void bytes_are_not_shared_without_end(void **state)
+{
+    (void)state;
+    enum { MANY = 1000, SHARED = 1 << 16, ENTRY = 8 + 4 + 4 + 8 + 4 + 8 };
+    uint8_t *f = calloc(1, MANY * 100 + SHARED + 64), *at = f + 24;
+    assert_non_null(f);
+    memcpy(f, "GGUF\x03", 5);
+    anm_st64(f + 8, MANY);
+    for (int i = 0; i < MANY; i++, at += ENTRY) {
+        char name[8];
+        snprintf(name, sizeof name, "t%03d", i);
+        anm_st64(at, 4);
+        memcpy(at + 8, name, 4);
+        anm_st32(at + 12, 1);
+        anm_st64(at + 16, SHARED);
+        anm_st32(at + 24, 24); /* I8 */
+    }
+    at = f + anm_align_up((uint64_t)(at - f), 32);
+    write_bytes(scratch("mutated"), f, (size_t)(at - f) + SHARED);
+    refused(scratch("mutated"), "mutated: its tensors share their bytes more than 64 times", "");
+
+    int n = sprintf((char *)f + 8, "{");
+    for (int i = 0; i < MANY; i++)
+        n += sprintf((char *)f + 8 + n, "\"t%d\":{\"dtype\":\"U8\",\"shape\":[1024],\"data_offsets\":[0,1024]}%s", i, i < MANY - 1 ? "," : "}");
+    anm_st64(f, (uint64_t)n);
+    write_bytes(scratch("mutated"), f, (size_t)n + 8 + 1024);
+    refused(scratch("mutated"), "mutated: its tensors overlap", "");
+    free(f);
+}
+
+/* A name that ends before its end would stand for another. */
+static void names_are_whole(void **state)
+{
+    (void)state;
+    mutated(DATA "odd/module.pth", "X\x06\0\0\0weight", "X\x06\0\0\0weigh\0", 11, "empty or broken name", "");
+    mutated(DATA "llama.gguf", "blk.0.ffn_norm", "blk.0.\0fn_norm", 14, "empty or broken name", "");
+    static const char nameless[] = "\x38\0\0\0\0\0\0\0{\"\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}   \0\0\0";
+    write_bytes(scratch("mutated"), nameless, sizeof nameless);
+    refused(scratch("mutated"), "empty or broken name", "");
+}
+
 /* Every proper beginning of a checkpoint is refused. */
 static void cut_files_are_refused(void **state)
 {
@@ -621,6 +663,8 @@ int main(void)
         cmocka_unit_test(metadata_is_read),
         cmocka_unit_test(files_are_found),
         cmocka_unit_test(each_malformation_is_named),
+        cmocka_unit_test(bytes_are_not_shared_without_end),
+        cmocka_unit_test(names_are_whole),
         cmocka_unit_test(cut_files_are_refused),
         cmocka_unit_test(changed_files_never_crash),
     };
