@@ -136,20 +136,10 @@ void anm_map_close(anm_map *m)
     *m = (anm_map){0};
 }
 
-static void advise(const anm_map *m, uint64_t off, uint64_t n, int advice)
+void anm_map_done_with(const anm_map *m, uint64_t off, uint64_t n)
 {
     if (!m->mapped || off >= m->size) return;
     if (n > m->size - off) n = m->size - off;
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), from = off / page * page;
-    madvise((void *)(uintptr_t)(m->data + from), (size_t)(off + n - from), advice);
-}
-
-void anm_map_will_need(const anm_map *m, uint64_t off, uint64_t n)
-{
-    advise(m, off, n, MADV_WILLNEED);
-}
-
-void anm_map_done_with(const anm_map *m, uint64_t off, uint64_t n)
-{
-    advise(m, off, n, MADV_DONTNEED);
+    madvise((void *)(uintptr_t)(m->data + from), (size_t)(off + n - from), MADV_DONTNEED);
 }

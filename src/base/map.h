@@ -21,8 +21,7 @@ typedef struct anm_map {
 int anm_map_open(anm_map *out, const char *path, anm_error *err);
 void anm_map_close(anm_map *m);
 
-/* Tells the system how the bytes at [off, off + n) will be used: soon and in order, or no more. Hints; never fail. */
-void anm_map_will_need(const anm_map *m, uint64_t off, uint64_t n);
+/* Tells the system that the bytes at [off, off + n) will be used no more. A hint; never fails. */
 void anm_map_done_with(const anm_map *m, uint64_t off, uint64_t n);
 
 /* Is the file with these numbers (of stat) mapped now? Told of the first 64 that are. */

@@ -177,7 +177,7 @@ int anm_reference_read(anm_reference *out, const uint8_t *data, uint64_t size, a
     return rc;
 }
 
-/* The file whose path ends in "/tail" below the folder of `base` (up to its last slash), or NULL. */
+/* The file whose path is `tail` behind the first `n` bytes of `folder`, or NULL. */
 static const anm_dir_file *find(const anm_dir *dir, const char *folder, size_t n, const char *tail)
 {
     for (size_t i = 0; i < dir->count; i++)

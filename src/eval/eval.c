@@ -77,11 +77,6 @@ void anm_scorer_free(anm_scorer *s)
     free(s);
 }
 
-int64_t anm_scorer_vocab(const anm_scorer *s)
-{
-    return s->vocab;
-}
-
 /* Of n rows in steps of `most`: the first may be short, so that the last is a whole one. */
 static size_t first_step(size_t n, size_t most)
 {

@@ -21,7 +21,6 @@ int anm_scorer_engine(anm_scorer **out, anm_engine *engine, const int32_t *token
 int anm_scorer_checkpoint(anm_scorer **out, const anm_model *m, const int32_t *tokens, size_t windows, size_t len,
                           void (*progress)(void *ctx, size_t layer), void *ctx, anm_pool *pool, anm_error *err);
 void anm_scorer_free(anm_scorer *s);
-int64_t anm_scorer_vocab(const anm_scorer *s);
 
 typedef struct anm_evaluation {
     size_t tokens;     /* predicted: windows * (len - 1) */

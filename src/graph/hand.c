@@ -91,13 +91,6 @@ anm_mil_value *anm_reshape(anm_hand *h, const char *name, anm_mil_value *x, int 
     return anm_mil_emit(&h->b, ANM_OP_RESHAPE, name, ANM_P_X, x, ANM_P_SHAPE, anm_mil_const_i32s(&h->b, rank, shape), ANM_P_END);
 }
 
-/*
- * In fp16 programs indices travel in 16 bits where every index fits, as coremltools' casts have it: as int16, or as
- * uint16, which cannot be negative and needs no guard. A dimension beyond 32,767, and fp32 programs, keep int32:
- *
- *   rows -> [int16 -> int32] -> select(rows >= 0, rows, rows + n) -> [int16] -> gather
- *   rows -> uint16 -> gather
- */
 static anm_mil_value *cast(anm_hand *h, const char *name, anm_mil_value *x, const char *type)
 {
     return anm_mil_emit(&h->b, ANM_OP_CAST, name, ANM_P_X, x, ANM_P_DTYPE, anm_mil_const_string(&h->b, type), ANM_P_END);
@@ -114,6 +107,13 @@ static anm_mil_value *wrap_negative(anm_hand *h, const char *name, anm_mil_value
                         wrapped, ANM_P_END);
 }
 
+/*
+ * In fp16 programs indices travel in 16 bits where every index fits, as coremltools' casts have it: as int16, or as
+ * uint16, which cannot be negative and needs no guard. A dimension beyond 32,767, and fp32 programs, keep int32:
+ *
+ *   rows -> [int16 -> int32] -> select(rows >= 0, rows, rows + n) -> [int16] -> gather
+ *   rows -> uint16 -> gather
+ */
 anm_mil_value *anm_take_rows(anm_hand *h, const char *name, anm_mil_value *x, anm_mil_value *rows, int axis, bool counted)
 {
     anm_mil_builder *b = &h->b;

@@ -128,12 +128,14 @@ struct anm_plan {
 anm_plan *anm_plan_empty(const anm_method *m);
 const char *anm_plan_kind_name(anm_step_kind kind);
 
-/* Meaning to steps; fills step, buf and tail. `why` holds the reason when it fails (ANM_ERR_UNSUPPORTED). `look` may be
- * NULL: what is to be printed on the way. */
+/* What is to be printed while a plan is made, and behind which stage. */
 typedef struct anm_plan_look {
     anm_buf *to;
     anm_plan_stage after;
 } anm_plan_look;
+
+/* Meaning to steps; fills step, buf and tail. `why` holds the reason when it fails (ANM_ERR_UNSUPPORTED). `look` may be
+ * NULL. */
 int anm_plan_lower(anm_plan *p, const anm_method *m, const anm_plan_look *look, anm_error *why);
 
 #endif
