@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,17 +11,78 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The files mapped now, for the SIGBUS handler and for outputs that would replace one: slots are claimed and given back with
- * atomics, and a full table costs nothing but the file's name in that one message, and that one look. */
+/* The files mapped now, for the SIGBUS handler: slots are claimed and given back with atomics, and a full table costs nothing
+ * but the file's name in that one message. */
 enum { SLOTS = 64, PATH = 256 };
 static struct {
     _Atomic(const uint8_t *) data;
-    _Atomic uint64_t size, device, inode;
+    _Atomic uint64_t size;
     char path[PATH];
 } mapped[SLOTS];
 static atomic_flag claimed[SLOTS]; /* static storage: all clear */
 
-static void note(const anm_map *m, const char *path, const struct stat *st)
+/* The files themselves, for outputs that would replace one. An entry lives as long as the process; one that is mapped no more
+ * is taken for the next file, unless all are remembered. */
+typedef struct known {
+    uint64_t device, inode;
+    size_t maps; /* now */
+    struct known *next;
+} known;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static known *files;
+static bool remember;
+
+static known *find(uint64_t device, uint64_t inode)
+{
+    known *k = files;
+    while (k && (k->device != device || k->inode != inode)) k = k->next;
+    return k;
+}
+
+/* Without memory a file is not known: that costs one look at outputs, no more. */
+static void know(const struct stat *st)
+{
+    pthread_mutex_lock(&lock);
+    known *k = find((uint64_t)st->st_dev, (uint64_t)st->st_ino);
+    for (known *old = files; old && !k && !remember; old = old->next)
+        if (!old->maps) k = old;
+    if (!k && (k = calloc(1, sizeof *k))) {
+        k->next = files;
+        files = k;
+    }
+    if (k) {
+        k->device = (uint64_t)st->st_dev;
+        k->inode = (uint64_t)st->st_ino;
+        k->maps++;
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+static void unknow(const anm_map *m)
+{
+    pthread_mutex_lock(&lock);
+    known *k = find(m->device, m->inode);
+    if (k && k->maps) k->maps--;
+    pthread_mutex_unlock(&lock);
+}
+
+void anm_map_remember(void)
+{
+    pthread_mutex_lock(&lock);
+    remember = true;
+    pthread_mutex_unlock(&lock);
+}
+
+bool anm_map_uses(uint64_t device, uint64_t inode)
+{
+    pthread_mutex_lock(&lock);
+    const known *k = find(device, inode);
+    bool uses = k && (k->maps || remember);
+    pthread_mutex_unlock(&lock);
+    return uses;
+}
+
+static void note(const anm_map *m, const char *path)
 {
     for (int i = 0; i < SLOTS; i++) {
         if (atomic_flag_test_and_set(&claimed[i])) continue;
@@ -29,8 +91,6 @@ static void note(const anm_map *m, const char *path, const struct stat *st)
         memcpy(mapped[i].path, path, n);
         mapped[i].path[n] = 0;
         atomic_store(&mapped[i].size, m->size);
-        atomic_store(&mapped[i].device, (uint64_t)st->st_dev);
-        atomic_store(&mapped[i].inode, (uint64_t)st->st_ino);
         atomic_store(&mapped[i].data, m->data);
         return;
     }
@@ -53,13 +113,6 @@ const char *anm_map_path_of(const void *p)
         if (at && (uintptr_t)p >= at && (uintptr_t)p - at < atomic_load(&mapped[i].size)) return mapped[i].path;
     }
     return NULL;
-}
-
-bool anm_map_uses(uint64_t device, uint64_t inode)
-{
-    for (int i = 0; i < SLOTS; i++)
-        if (atomic_load(&mapped[i].data) && atomic_load(&mapped[i].inode) == inode && atomic_load(&mapped[i].device) == device) return true;
-    return false;
 }
 
 static int read_stream(anm_map *out, int fd, const char *path, anm_error *err)
@@ -92,7 +145,7 @@ static int read_stream(anm_map *out, int fd, const char *path, anm_error *err)
         free(p);
         return anm_fail(err, ANM_ERR_FORMAT, "%s: is empty", path);
     }
-    *out = (anm_map){p, size, false};
+    *out = (anm_map){.data = p, .size = size};
     return 0;
 }
 
@@ -117,8 +170,9 @@ int anm_map_open(anm_map *out, const char *path, anm_error *err)
         if (p == MAP_FAILED) {
             rc = anm_fail(err, ANM_ERR_IO, "%s: cannot be mapped: %s", path, strerror(errno));
         } else {
-            *out = (anm_map){p, (uint64_t)st.st_size, true};
-            note(out, path, &st);
+            *out = (anm_map){p, (uint64_t)st.st_size, true, (uint64_t)st.st_dev, (uint64_t)st.st_ino};
+            note(out, path);
+            know(&st);
         }
     }
     close(fd);
@@ -129,6 +183,7 @@ void anm_map_close(anm_map *m)
 {
     if (m->mapped) {
         forget(m);
+        unknow(m);
         munmap((void *)(uintptr_t)m->data, (size_t)m->size);
     } else {
         free((void *)(uintptr_t)m->data);

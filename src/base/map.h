@@ -14,6 +14,7 @@ typedef struct anm_map {
     const uint8_t *data; /* at least one byte: an empty file is an error */
     uint64_t size;
     bool mapped; /* else the bytes were read into memory (pipes) */
+    uint64_t device, inode; /* of what is mapped: its numbers of stat */
 } anm_map;
 
 /* Maps the file at `path`. Fails (ANM_ERR_IO) on a missing file, a directory, an empty file; the text begins with the
@@ -21,11 +22,13 @@ typedef struct anm_map {
 int anm_map_open(anm_map *out, const char *path, anm_error *err);
 void anm_map_close(anm_map *m);
 
-/* Tells the system that the bytes at [off, off + n) will be used no more. A hint; never fails. */
+/* Tells the system that the bytes at [off, off + n) are used no more. A hint; never fails. */
 void anm_map_done_with(const anm_map *m, uint64_t off, uint64_t n);
 
-/* Is the file with these numbers (of stat) mapped now? Told of the first 64 that are. */
+/* Is the file with these numbers (of stat) mapped now? From anm_map_remember on: was it ever, in this process? The latter is
+ * for a program that does one job, whose outputs may replace nothing that it read, open or not. */
 bool anm_map_uses(uint64_t device, uint64_t inode);
+void anm_map_remember(void);
 
 /* Is `p` inside a file that is mapped now? For the SIGBUS handler; gives the path or NULL. Async-signal-safe. */
 const char *anm_map_path_of(const void *p);

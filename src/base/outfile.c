@@ -42,6 +42,23 @@ void anm_outfile_abort_all(void)
     }
 }
 
+/* The folder that `path` lies in; free it. NULL: no memory. */
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash) return strdup(".");
+    return strndup(path, slash == path ? 1 : (size_t)(slash - path));
+}
+
+static int check_folder(const char *path, anm_error *err)
+{
+    char *dir = folder_of(path);
+    if (!dir) return anm_fail_memory(err, "output file's name");
+    int why = access(dir, W_OK | X_OK) ? errno : 0;
+    free(dir);
+    return why ? anm_fail(err, ANM_ERR_IO, "%s: cannot be written: %s", path, strerror(why)) : 0;
+}
+
 int anm_outfile_check(const char *path, anm_error *err)
 {
     struct stat st;
@@ -51,7 +68,7 @@ int anm_outfile_check(const char *path, anm_error *err)
     if (path[n - 1] == '/' || (there && S_ISDIR(st.st_mode))) return anm_fail(err, ANM_ERR_IO, "%s: is a directory; name a file to write", path);
     if (!there) {
         if (!lstat(path, &st) && S_ISLNK(st.st_mode)) return anm_fail(err, ANM_ERR_IO, "%s: is a link that leads to no file; name a file to write", path);
-        return 0;
+        return check_folder(path, err);
     }
     if (!S_ISREG(st.st_mode)) return anm_fail(err, ANM_ERR_IO, "%s: is no regular file; name a file to write", path);
     if (anm_map_uses((uint64_t)st.st_dev, (uint64_t)st.st_ino)) return anm_fail(err, ANM_ERR_IO, "%s: is being read; name another file to write", path);
@@ -172,11 +189,9 @@ int anm_outfile_resize(anm_outfile *f, uint64_t size, anm_error *err)
 
 static void sync_folder(const char *path)
 {
-    char *dir = strdup(path);
+    char *dir = folder_of(path);
     if (!dir) return;
-    char *slash = strrchr(dir, '/');
-    if (slash) slash[slash == dir] = 0;
-    int fd = open(slash ? dir : ".", O_RDONLY | O_CLOEXEC);
+    int fd = open(dir, O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
         fsync(fd); /* the data is safe already; a folder that cannot be synced is no reason to fail */
         close(fd);

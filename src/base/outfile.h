@@ -21,7 +21,7 @@ typedef struct anm_outfile {
 } anm_outfile;
 
 /* What may not be an output, before anything is made: a directory, what is no regular file (a device, a pipe), a link that leads
- * nowhere, a file that is mapped now. ANM_ERR_IO. */
+ * nowhere, a file that anm_map_uses tells of, a new one in a folder that is not there or not to be written to. ANM_ERR_IO. */
 int anm_outfile_check(const char *path, anm_error *err);
 
 /* Are both there, and one file, by whatever names? NULL is no file. */

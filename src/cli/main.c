@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include "base/map.h"
 #include "cli/cli.h"
 #include "cli/say.h"
 
@@ -62,6 +63,7 @@ static int run(const char *name, int argc, char **argv)
 int main(int argc, char **argv)
 {
     cli_install_signals();
+    anm_map_remember();
     const char *self = argc > 0 ? argv[0] : "", *slash = strrchr(self, '/');
     if (slash) self = slash + 1;
     for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)

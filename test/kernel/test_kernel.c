@@ -102,9 +102,10 @@ static void check_quantize(const anm_kernels *p, const anm_kernels *v)
 {
     int64_t n = PICK(1, 7, 16, 31, 32, 33, 64, 100, 576), g = (n + 31) / 32;
     float *x = random_floats(n);
-    switch (random_bits() % 8) {
-    case 0: x[n / 2] = NAN; break;
-    case 1: x[n / 2] = INFINITY; break;
+    const uint32_t form = random_bits() % 8;
+    switch (form) {
+    case 0: x[n / 2] = random_bits() & 1 ? NAN : -NAN; break;
+    case 1: x[n / 2] = random_bits() & 1 ? INFINITY : -INFINITY; break;
     case 2:
         for (int64_t i = 0; i < n; i++) x[i] = 0;
         break;
@@ -121,6 +122,8 @@ static void check_quantize(const anm_kernels *p, const anm_kernels *v)
     same(q[0], q[1], (size_t)g * 32, "quantize q", v->name);
     same(s[0], s[1], (size_t)g * 4, "quantize scale", v->name);
     same(o[0], o[1], (size_t)g * 4, "quantize offset", v->name);
+    for (int64_t i = 0; i < g; i++) /* what is no number stays none */
+        if (!isfinite(s[0][i]) != (form < 2 && i == n / 2 / 32)) fail_msg("a scale is %g", (double)s[0][i]);
     for (int i = 0; i < 2; i++) {
         free(q[i]);
         free(s[i]);

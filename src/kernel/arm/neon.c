@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The kernels for NEON, which every 64-bit Arm processor has: four registers stand for the 16 lanes. */
+#include "base/half.h"
 #include "kernel/arm/neon.h"
 #include "kernel/vexp.h"
 
@@ -68,16 +69,16 @@ static inline void store_some(float *p, v16 s, int64_t n)
     memcpy(p, t, (size_t)n * sizeof *t);
 }
 
-/* The larger of each pair, b where either is NaN. */
-static inline float32x4_t larger(float32x4_t a, float32x4_t b)
+/* The larger of `m` and each magnitude in `s`, lane by lane, by the order of the bits: NaN is above infinity. */
+static inline uint32x4_t larger(uint32x4_t m, v16 s)
 {
-    return vbslq_f32(vcgtq_f32(a, b), a, b);
-}
-/* The largest magnitude of 16 values and of `m`, lane by lane; NaN is left out. */
-static inline float32x4_t largest16(v16 s, float32x4_t m)
-{
-    for (int i = 0; i < 4; i++) m = larger(vabsq_f32(s.v[i]), m);
+    for (int i = 0; i < 4; i++) m = vmaxq_u32(vreinterpretq_u32_f32(vabsq_f32(s.v[i])), m);
     return m;
+}
+
+static inline float largest_of(uint32x4_t v)
+{
+    return anm_bits_f32(vmaxvq_u32(v));
 }
 
 /* ---- quantising ---- */
@@ -95,7 +96,7 @@ static inline void quantize_group(int8_t *q, float *scale, int32_t *offset, v16 
     static const uint8_t even_odd[16] = {0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15};
     const uint8x16_t order = vld1q_u8(even_odd);
     v16 half[2] = {a, b};
-    float largest = vmaxvq_f32(largest16(b, largest16(a, vdupq_n_f32(0))));
+    float largest = largest_of(larger(larger(vdupq_n_u32(0), a), b));
     float inverse = largest > ANM_TINY ? 127.0f / largest : 0;
     int32x4_t sum = vdupq_n_s32(0);
     for (int h = 0; h < 2; h++) {
@@ -241,9 +242,9 @@ void anm_k_norm_neon(float *out, const float *x, const anm_norm *p)
     }
     float s = fmaf(tree(lane), p->sum_scale, p->inner);
     if (p->peak != 0) {
-        float32x4_t m = vdupq_n_f32(0);
-        for (int64_t i = 0; i < p->n; i += 16) m = largest16(some16(x + i, p->n - i), m);
-        float largest = vmaxvq_f32(m);
+        uint32x4_t m = vdupq_n_u32(0);
+        for (int64_t i = 0; i < p->n; i += 16) m = larger(m, some16(x + i, p->n - i));
+        float largest = largest_of(m);
         s = fmaf(largest * largest, p->peak, s);
     }
     if (s < p->floor) s = p->floor;
@@ -310,7 +311,10 @@ static inline float soften(float *s, int64_t n, int64_t room)
 {
     for (int64_t i = n; i < room; i++) s[i] = -INFINITY; /* exp makes zeros of these */
     float32x4_t m = vdupq_n_f32(-INFINITY);
-    for (int64_t i = 0; i < room; i += 4) m = larger(vld1q_f32(s + i), m);
+    for (int64_t i = 0; i < room; i += 4) {
+        float32x4_t v = vld1q_f32(s + i); /* m where v is NaN */
+        m = vbslq_f32(vcgtq_f32(v, m), v, m);
+    }
     m = vdupq_n_f32(vmaxvq_f32(m));
     v16 lane = set16(0);
     for (int64_t i = 0; i < room; i += 16) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The kernels in plain C: what the vector forms are held against, and what runs where there are none. */
 #include "base/bytes.h"
+#include "base/half.h"
 #include "kernel/kernels.h"
 #include "kernel/vexp.h"
 
@@ -15,11 +16,21 @@ static float tree(const float lane[16])
     return (t[0] + t[2]) + (t[1] + t[3]);
 }
 
+/* The largest magnitude, by the order of the bits: NaN is above infinity, and infinity above the rest. */
+static float largest_of(const float *x, int64_t n)
+{
+    uint32_t most = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = anm_f32_bits(x[i]) & INT32_MAX;
+        most = bits > most ? bits : most;
+    }
+    return anm_bits_f32(most);
+}
+
+/* A group that holds NaN or infinity has such a scale, and gives no numbers: an overflow is not hidden. */
 static void quantize_group(int8_t *q, float *scale, int32_t *offset, const float v[ANM_GROUP])
 {
-    float largest = 0;
-    for (int i = 0; i < ANM_GROUP; i++) largest = fabsf(v[i]) > largest ? fabsf(v[i]) : largest;
-    float inverse = largest > ANM_TINY ? 127.0f / largest : 0;
+    float largest = largest_of(v, ANM_GROUP), inverse = largest > ANM_TINY ? 127.0f / largest : 0;
     int32_t sum = 0;
     for (int i = 0; i < ANM_GROUP; i++) {
         float f = nearbyintf(v[i] * inverse);
@@ -140,8 +151,7 @@ void anm_k_norm_plain(float *out, const float *x, const anm_norm *p)
     for (int64_t i = 0; i < p->n; i++) lane[i & 15] = fmaf(x[i], x[i], lane[i & 15]);
     float s = fmaf(tree(lane), p->sum_scale, p->inner);
     if (p->peak != 0) {
-        float largest = 0;
-        for (int64_t i = 0; i < p->n; i++) largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+        float largest = largest_of(x, p->n);
         s = fmaf(largest * largest, p->peak, s);
     }
     if (s < p->floor) s = p->floor;

@@ -74,11 +74,19 @@ static inline void store_some(float *p, v16 v, int64_t n)
 
 /* ---- quantising ---- */
 
-static inline float max8(__m256 v)
+/* The larger of `m` and each magnitude in `v`, lane by lane, by the order of the bits: NaN is above infinity. */
+static inline __m256i larger(__m256i m, v16 v)
 {
-    __m128 b = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    b = _mm_max_ps(b, _mm_movehl_ps(b, b));
-    return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
+    const __m256i magnitude = _mm256_set1_epi32(INT32_MAX);
+    m = _mm256_max_epi32(_mm256_and_si256(_mm256_castps_si256(v.lo), magnitude), m);
+    return _mm256_max_epi32(_mm256_and_si256(_mm256_castps_si256(v.hi), magnitude), m);
+}
+
+static inline float largest_of(__m256i v)
+{
+    __m128i b = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    b = _mm_max_epi32(b, _mm_shuffle_epi32(b, 0x4e));
+    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(b, _mm_shuffle_epi32(b, 0xb1))));
 }
 
 /* Rounded to the nearest integers; 0 where that is beyond 127, NaN or infinite. */
@@ -94,13 +102,7 @@ static inline __attribute__((always_inline)) void quantize_group(int8_t *q, floa
 {
     const __m256i order = _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15, 0, 2, 4, 6, 1, 3, 5, 7,
                                            8, 10, 12, 14, 9, 11, 13, 15);
-    const __m256 sign = _mm256_set1_ps(-0.0f);
-    __m256 m = _mm256_setzero_ps();
-    m = _mm256_max_ps(_mm256_andnot_ps(sign, a.lo), m); /* max(x, y) is y where x is NaN */
-    m = _mm256_max_ps(_mm256_andnot_ps(sign, a.hi), m);
-    m = _mm256_max_ps(_mm256_andnot_ps(sign, b.lo), m);
-    m = _mm256_max_ps(_mm256_andnot_ps(sign, b.hi), m);
-    float largest = max8(m);
+    float largest = largest_of(larger(larger(_mm256_setzero_si256(), a), b));
     __m256 inverse = _mm256_set1_ps(largest > ANM_TINY ? 127.0f / largest : 0);
     __m256i i0 = to_int(a.lo, inverse), i1 = to_int(a.hi, inverse), i2 = to_int(b.lo, inverse), i3 = to_int(b.hi, inverse);
     __m256i lo = _mm256_packs_epi32(i0, i1), hi = _mm256_packs_epi32(i2, i3); /* in 64-bit pieces 0 4 1 5 … */
@@ -264,13 +266,9 @@ void anm_k_norm_avx2(float *out, const float *x, const anm_norm *p)
     }
     float s = fmaf(tree(lane), p->sum_scale, p->inner);
     if (p->peak != 0) {
-        const __m256 sign = _mm256_set1_ps(-0.0f);
-        __m256 m = _mm256_setzero_ps();
-        for (int64_t i = 0; i < p->n; i += 16) {
-            v16 v = some16(x + i, p->n - i);
-            m = _mm256_max_ps(_mm256_andnot_ps(sign, v.hi), _mm256_max_ps(_mm256_andnot_ps(sign, v.lo), m));
-        }
-        float largest = max8(m);
+        __m256i m = _mm256_setzero_si256();
+        for (int64_t i = 0; i < p->n; i += 16) m = larger(m, some16(x + i, p->n - i));
+        float largest = largest_of(m);
         s = fmaf(largest * largest, p->peak, s);
     }
     if (s < p->floor) s = p->floor;

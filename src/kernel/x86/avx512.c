@@ -18,14 +18,23 @@ static inline __m512 half16(const void *p)
 
 /* ---- quantising ---- */
 
+/* The larger of `m` and each magnitude in `v`, lane by lane, by the order of the bits: NaN is above infinity. */
+static inline __m512i larger(__m512i m, __m512 v)
+{
+    return _mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(INT32_MAX)), m);
+}
+
+static inline float largest_of(__m512i v)
+{
+    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(_mm512_reduce_max_epi32(v))));
+}
+
 static inline __attribute__((always_inline)) void quantize_group(int8_t *q, float *scale, int32_t *offset, __m512 a, __m512 b)
 {
     const __m256i order = _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15, 0, 2, 4, 6, 1, 3, 5, 7,
                                            8, 10, 12, 14, 9, 11, 13, 15);
     const __m512 most = _mm512_set1_ps(127.0f);
-    /* max(x, y) is y where x is NaN: NaN is left out, as in plain C. */
-    __m512 m = _mm512_max_ps(_mm512_abs_ps(b), _mm512_max_ps(_mm512_abs_ps(a), _mm512_setzero_ps()));
-    float largest = _mm512_reduce_max_ps(m);
+    float largest = largest_of(larger(larger(_mm512_setzero_si512(), a), b));
     float inverse = largest > ANM_TINY ? 127.0f / largest : 0;
     __m512 ra = _mm512_roundscale_ps(_mm512_mul_ps(a, _mm512_set1_ps(inverse)), 8);
     __m512 rb = _mm512_roundscale_ps(_mm512_mul_ps(b, _mm512_set1_ps(inverse)), 8);
@@ -158,10 +167,9 @@ void anm_k_norm_avx512(float *out, const float *x, const anm_norm *p)
     }
     float s = fmaf(tree(lane), p->sum_scale, p->inner);
     if (p->peak != 0) {
-        __m512 m = _mm512_setzero_ps();
-        for (int64_t i = 0; i < p->n; i += 16)
-            m = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(first(p->n - i), x + i)), m);
-        float largest = _mm512_reduce_max_ps(m);
+        __m512i m = _mm512_setzero_si512();
+        for (int64_t i = 0; i < p->n; i += 16) m = larger(m, _mm512_maskz_loadu_ps(first(p->n - i), x + i));
+        float largest = largest_of(m);
         s = fmaf(largest * largest, p->peak, s);
     }
     if (s < p->floor) s = p->floor;
