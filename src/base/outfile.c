@@ -89,8 +89,7 @@ int anm_outfile_check_beside(const char *path, const char *const *read, size_t n
     return rc;
 }
 
-/* What a link leads to is replaced, not the link: a copy of the path to the file itself. NULL: no memory. */
-static char *behind_links(const char *path)
+char *anm_outfile_behind(const char *path)
 {
     struct stat st;
     return !lstat(path, &st) && S_ISLNK(st.st_mode) ? realpath(path, NULL) : strdup(path);
@@ -130,7 +129,7 @@ int anm_outfile_open(anm_outfile *out, const char *path, anm_error *err)
     *out = (anm_outfile){.fd = -1};
     int rc = anm_outfile_check(path, err);
     if (rc) return rc;
-    out->path = behind_links(path);
+    out->path = anm_outfile_behind(path);
     if (!out->path) return anm_fail_memory(err, "output file's name");
     path = out->path;
     if (!anm_outfile_temp(&out->temp, &out->fd, path, 0666)) return 0;

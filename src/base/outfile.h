@@ -24,6 +24,9 @@ typedef struct anm_outfile {
  * nowhere, a file that anm_map_uses tells of, a new one in a folder that is not there or not to be written to. ANM_ERR_IO. */
 int anm_outfile_check(const char *path, anm_error *err);
 
+/* What a link leads to is replaced, not the link: a copy (free it) of the path to the file itself. NULL: no memory. */
+char *anm_outfile_behind(const char *path);
+
 /* Are both there, and one file, by whatever names? NULL is no file. */
 bool anm_outfile_same(const char *a, const char *b);
 

@@ -50,7 +50,7 @@ void bench_table(FILE *to, const bench *b)
             b->precision, b->load);
     if (b->unplanned) cli_say(to, "no plan fits, so the interpreter runs it", "%s", b->unplanned);
     rates(to, b);
-    lengths(to, b);
+    if (b->n_decode) lengths(to, b);
     ops(to, b);
 }
 

@@ -4,6 +4,7 @@
  * measurements follow each other, so that a machine which is slower for a while is so for all of them; the middle round
  * counts. What a stage takes is measured apart, since reading the clock takes time too.
  */
+#include "base/outfile.h"
 #include "base/pool.h"
 #include "cli/bench.h"
 #include "cli/cli.h"
@@ -321,6 +322,8 @@ int cmd_bench(int argc, char **argv)
         rc = anm_fail(&err, ANM_ERR_USAGE, "bench: --prompt_len and --decode_len must be at least 1");
     if (!rc && (o.rounds < 1 || o.rounds > MOST_ROUNDS))
         rc = anm_fail(&err, ANM_ERR_USAGE, "bench: --rounds must be between 1 and %d", MOST_ROUNDS);
+    if (!rc && o.rates && o.plot) rc = anm_fail(&err, ANM_ERR_USAGE, "bench: --plot draws speeds by length, which --rates leaves out");
+    if (!rc && o.plot) rc = anm_outfile_check_beside(o.plot, &o.model, 1, &err); /* said before the work */
     if (!rc) rc = open_all(&g, &o, &err);
     if (!rc && (rc = measure(&g, o.rates, &err)) && !strstr(err.text, o.model)) anm_error_prefix(&err, o.model);
     if (!rc && o.plot) rc = bench_plot(o.plot, &g.b, &err);

@@ -86,20 +86,22 @@ static void say_layer(void *ctx, size_t layer)
     if (layer + 1 == (size_t)s->model->params.n_layers) fprintf(stderr, "\r\033[K");
 }
 
-static int open_side(side *s, const options *o, const int32_t *tokens, size_t windows, anm_pool *pool, anm_error *err)
+static int open_side(side *s, const options *o, const cli_windows *w, anm_pool *pool, anm_error *err)
 {
     int rc;
     bool tell = !o->quiet && isatty(STDERR_FILENO);
     if (is_program(s->path)) {
         rc = anm_engine_open(&s->engine, s->path, &s->how, err);
-        if (!rc) rc = anm_scorer_engine(&s->scorer, s->engine, tokens, windows, (size_t)o->window, err);
+        if (!rc) rc = cli_tokenizer_fits(o->tokenizer, w->vocabulary, s->path, anm_engine_get_info(s->engine)->vocab_size, err);
+        if (!rc) rc = anm_scorer_engine(&s->scorer, s->engine, w->token, w->n, (size_t)o->window, err);
         if (rc && !strstr(err->text, s->path)) anm_error_prefix(err, s->path);
         return rc;
     }
     rc = anm_ckpt_open(&s->ckpt, s->path, err);
     if (!rc) rc = anm_model_open(&s->model, s->ckpt, o->params, err);
+    if (!rc) rc = cli_tokenizer_fits(o->tokenizer, w->vocabulary, s->path, s->model->params.vocab_size, err);
     if (!rc)
-        rc = anm_scorer_checkpoint(&s->scorer, s->model, tokens, windows, (size_t)o->window, tell ? say_layer : NULL, s, pool, err);
+        rc = anm_scorer_checkpoint(&s->scorer, s->model, w->token, w->n, (size_t)o->window, tell ? say_layer : NULL, s, pool, err);
     return rc;
 }
 
@@ -148,6 +150,7 @@ static bool holds_tokenizer(const char *path)
 int cmd_eval(int argc, char **argv)
 {
     options o = {.window = 512, .precision = "default"};
+    bool gave_precision = false;
     const cli_opt table[] = {
         {'m', "model", CLI_STRING, &o.model, "FILE", "a .pte, or a checkpoint (evaluated in full precision)", NULL},
         {'t', "tokenizer", CLI_STRING, &o.tokenizer, "FILE", "tokenizer (default: the one inside a GGUF checkpoint)", NULL},
@@ -161,7 +164,7 @@ int cmd_eval(int argc, char **argv)
         {0, "bos", CLI_FLAG, &o.bos, NULL, "begin each window with the BOS token, which is one of its tokens", NULL},
         {0, "exact", CLI_FLAG, &o.exact, NULL, "fp32 activations", NULL},
         {0, "precise", CLI_FLAG, &o.precise, NULL, "finer activations than the default's", NULL},
-        {0, "precision", CLI_CHOICE, &o.precision, "default|precise|exact|fp16", "the same by name; fp16: as an fp16 device", NULL},
+        {0, "precision", CLI_CHOICE, &o.precision, "default|precise|exact|fp16", "the same by name; fp16: as an fp16 device", &gave_precision},
         {0, "against_precision", CLI_CHOICE, &o.against_precision, "default|precise|exact|fp16",
          "that of what is compared with, where it is another; alone: the same file", NULL},
         {0, "activations", CLI_STRING, &o.activations, "B,G",
@@ -172,8 +175,7 @@ int cmd_eval(int argc, char **argv)
         {0},
     };
     anm_error err;
-    int32_t *tokens = NULL;
-    size_t windows = 0;
+    cli_windows windows = {0};
     anm_pool *pool = NULL;
     side a = {0}, b = {0};
     anm_evaluation e;
@@ -184,6 +186,8 @@ int cmd_eval(int argc, char **argv)
     if (!o.tokenizer && o.model && holds_tokenizer(o.model)) o.tokenizer = o.model;
     if (!rc && !o.tokenizer) rc = anm_fail(&err, ANM_ERR_USAGE, "eval: -t FILE says which tokenizer; it is missing");
     if (!rc && !o.text) rc = anm_fail(&err, ANM_ERR_USAGE, "eval: --text FILE says which text; it is missing");
+    if (!rc && o.exact + o.precise + gave_precision + (o.activations != NULL) > 1)
+        rc = anm_fail(&err, ANM_ERR_USAGE, "eval: only one of --exact, --precise, --precision and --activations can be given");
     if (!rc && (o.window < 2 || o.window > 1 << 20 || o.max_windows < 0 || o.skip < 0 || o.threads < 0 || o.threads > ANM_THREADS_MAX))
         rc = anm_fail(&err, ANM_ERR_USAGE, "--window takes 2 or more; --max_windows, --skip_windows and -j nothing negative");
     if (rc) return cli_fail(&err);
@@ -194,16 +198,16 @@ int cmd_eval(int argc, char **argv)
     if (!rc) rc = choose_ways(&a, &b, &o, pool, &err);
     const cli_text text = {.path = o.text, .tokenizer = o.tokenizer, .config = o.config, .window = (size_t)o.window, .skip = (size_t)o.skip,
                            .most = (size_t)o.max_windows, .bos = o.bos};
-    if (!rc) rc = cli_text_windows(&tokens, &windows, &text, &err);
+    if (!rc) rc = cli_text_windows(&windows, &text, &err);
     clock_gettime(CLOCK_MONOTONIC, &t0);
-    if (!rc) rc = open_side(&a, &o, tokens, windows, pool, &err);
-    if (!rc && b.path) rc = open_side(&b, &o, tokens, windows, pool, &err);
+    if (!rc) rc = open_side(&a, &o, &windows, pool, &err);
+    if (!rc && b.path) rc = open_side(&b, &o, &windows, pool, &err);
     if (!rc) rc = anm_evaluate(&e, a.scorer, b.scorer, !o.quiet && isatty(STDERR_FILENO) ? say_window : NULL, NULL, &err);
     clock_gettime(CLOCK_MONOTONIC, &t1);
-    if (!rc) rc = print(&e, b.path != NULL, &o, windows, (double)(t1.tv_sec - t0.tv_sec) + 1e-9 * (double)(t1.tv_nsec - t0.tv_nsec), &err);
+    if (!rc) rc = print(&e, b.path != NULL, &o, windows.n, (double)(t1.tv_sec - t0.tv_sec) + 1e-9 * (double)(t1.tv_nsec - t0.tv_nsec), &err);
     close_side(&a);
     close_side(&b);
-    free(tokens);
+    free(windows.token);
     anm_pool_free(pool);
     return rc ? cli_fail(&err) : EXIT_OK;
 }

@@ -128,6 +128,9 @@ static int make_recipe(anm_recipe *r, const words *w, anm_error *err)
 
 typedef struct view {
     const words *w;
+    const anm_export_job *job;
+    const char *work, *tokenizer; /* of a calibration, or NULL */
+    int64_t vocabulary;           /* the tokenizer's */
     bool terminal; /* progress is drawn there */
     double began, writes; /* seconds: the whole, and its last part */
     bool drawn;
@@ -170,11 +173,16 @@ static void warn_of_overflow(const words *w, const anm_model *m)
     anm_tokenizer_free(t);
 }
 
-static int show_notes(void *ctx, const anm_model *m, anm_error *err)
+/* The model is open, nothing is made of it yet. */
+static int look_at_model(void *ctx, const anm_model *m, anm_error *err)
 {
     view *v = ctx;
-    (void)err;
-    if (v->w->quiet) return 0;
+    const words *w = v->w;
+    int rc = 0;
+    if (w->report) rc = check_report(w, v->job->n_outputs, v->job->outputs, err); /* now that all is known that is read */
+    if (!rc && v->work) rc = check_output(v->work, w, err);
+    if (!rc && v->work) rc = cli_tokenizer_fits(v->tokenizer, v->vocabulary, w->checkpoint, m->params.vocab_size, err);
+    if (rc || w->quiet) return rc;
     for (size_t i = 0; i < m->n_notes; i++) cli_note("%s", m->note[i]);
     if (m->n_unexpected)
         cli_note("%zu tensors that this model has no use for are left out, such as %s", m->n_unexpected, m->unexpected[0]);
@@ -323,14 +331,17 @@ static int print_json(const anm_export_report *r, const anm_export_job *job, anm
 
 /* ---- the command ---- */
 
-/* OUTPUT.calib: what an interrupted calibration leaves behind. */
+/* OUTPUT.calib, or what it is a link to: what an interrupted calibration leaves behind. */
 static int name_work(char **out, const words *w, const char *output, anm_error *err)
 {
     size_t n = strlen(output) + sizeof ".calib";
-    char *path = *out = malloc(n);
+    char *path = malloc(n);
     if (!path) return anm_fail_memory(err, "a file's name");
     snprintf(path, n, "%s.calib", output);
-    return check_output(path, w, err);
+    int rc = check_output(path, w, err);
+    if (!rc && !(*out = anm_outfile_behind(path))) rc = anm_fail_memory(err, "a file's name");
+    free(path);
+    return rc;
 }
 
 static void tell_of_work(const char *path, bool resume)
@@ -341,7 +352,7 @@ static void tell_of_work(const char *path, bool resume)
     if (!there && resume) fprintf(stderr, "anemone: note: there is no %s to go on with; beginning anew\n", path);
 }
 
-static int read_calibration(anm_export_calibration *c, int32_t **tokens, const words *w, view *v, anm_error *err)
+static int read_calibration(anm_export_calibration *c, cli_windows *read, const words *w, view *v, anm_error *err)
 {
     cli_text text = cli_calibration_text(w);
     *c = (anm_export_calibration){.how = anm_calib_defaults()};
@@ -351,8 +362,11 @@ static int read_calibration(anm_export_calibration *c, int32_t **tokens, const w
     c->how.progress = show_layer;
     c->how.ctx = v;
     c->how.resume = w->resume;
-    int rc = cli_text_windows(tokens, &c->how.windows, &text, err);
-    c->tokens = *tokens;
+    int rc = cli_text_windows(read, &text, err);
+    c->tokens = read->token;
+    c->how.windows = read->n;
+    v->tokenizer = text.tokenizer;
+    v->vocabulary = read->vocabulary;
     return rc;
 }
 
@@ -360,7 +374,7 @@ int cli_export(const export_words *w, anm_error *err)
 {
     view v = {.w = w, .terminal = !w->quiet && isatty(STDERR_FILENO), .began = now()};
     anm_export_job job = {.checkpoint = w->checkpoint, .params = w->params, .sync = !w->no_sync, .threads = (unsigned)w->threads,
-                          .model = show_notes, .look = show_graph, .progress = show_progress, .ctx = &v};
+                          .model = look_at_model, .look = show_graph, .progress = show_progress, .ctx = &v};
     anm_export_output outputs[ANM_EXPORT_MAX_OUTPUTS] = {{0}};
     int64_t contexts[ANM_EXPORT_MAX_OUTPUTS];
     char *paths[ANM_EXPORT_MAX_OUTPUTS] = {0};
@@ -378,14 +392,15 @@ int cli_export(const export_words *w, anm_error *err)
     }
     if (!rc && w->report) rc = check_report(w, job.n_outputs, outputs, err);
     job.outputs = outputs;
+    v.job = &job;
     anm_export_calibration calibration;
-    int32_t *tokens = NULL;
+    cli_windows read = {0};
     char *work = NULL;
     if (!rc && w->calibrated) {
         rc = name_work(&work, w, outputs[0].path, err);
-        if (!rc) rc = read_calibration(&calibration, &tokens, w, &v, err);
+        if (!rc) rc = read_calibration(&calibration, &read, w, &v, err);
         if (!rc && !w->quiet) tell_of_work(work, w->resume);
-        calibration.how.work = work;
+        calibration.how.work = v.work = work;
         job.calibrated = keep_notes;
         job.calibration = &calibration;
     }
@@ -395,13 +410,14 @@ int cli_export(const export_words *w, anm_error *err)
     if (v.drawn) fprintf(stderr, "\r\033[K");
     if (rc && begun && rc != ANM_ERR_USAGE && work && !w->quiet && access(work, F_OK) == 0)
         fprintf(stderr, "anemone: note: %s keeps what the calibration made so far; --resume goes on with it\n", work);
+    if (!rc && work && access(work, F_OK) == 0) cli_note("%s is of no more use, and could not be removed", work);
     if (!rc && !w->quiet && v.notes) show_calibration(&v);
     if (!rc && !w->quiet) show_summary(&report, &job);
     if (!rc && w->report) rc = check_report(w, job.n_outputs, outputs, err);
     if (!rc && w->report) rc = cli_export_report(w, &job, &report, v.notes, v.layers, err);
     if (!rc && w->json) rc = print_json(&report, &job, err);
     for (int i = 0; i < job.n_outputs; i++) free(paths[i]);
-    free(tokens);
+    free(read.token);
     free(work);
     free(v.notes);
     return rc;

@@ -55,7 +55,7 @@ int cli_legacy_export(int argc, char **argv)
         {0, NULL, CLI_HEADING, NULL, NULL, "Beyond the original", NULL},
         {0, "preset", CLI_CHOICE, &preset, "iphone15", "for Llama 1B on an iPhone 15 Pro: cache list, steps of 32, parts of 1024, c4w, -E 4,32, and a "
                                                        "file for each of 128,256,512,1024,2048 positions; other options still count", NULL},
-        {0, "threads", CLI_INT, &w.threads, "N", "threads (default: one per processor)", NULL},
+        {'j', "threads", CLI_INT, &w.threads, "N", "threads (default: one per processor)", NULL},
         {0, "no_sync", CLI_FLAG, &w.no_sync, NULL, "do not wait until the disk has the file", NULL},
         {'q', "quiet", CLI_FLAG, &w.quiet, NULL, "no progress, notes or summary", NULL},
         {0, "json", CLI_FLAG, &w.json, NULL, "the summary as JSON on standard output", NULL},

@@ -3,7 +3,6 @@
  * anemone legacy run and run_lookahead: the options of the original's run.py and run_lookahead.py, and of anemone run
  * those that measuring wants. Both are anemone run with other words.
  */
-#include "base/outfile.h"
 #include "cli/cli.h"
 #include "cli/legacy.h"
 #include "cli/opt.h"
@@ -62,6 +61,8 @@ static int parse(words *w, int argc, char **argv, anm_error *err)
         {0, "logits", CLI_STRING, &o->logits, "FILE.npy", "write the logits after the prompt: fp32, [1, vocabulary]", NULL},
         {0, "json", CLI_FLAG, &o->json, NULL, "figures as a JSON object, the last line of standard error", NULL},
         {0, "stats", CLI_FLAG, &o->stats, NULL, "more figures", NULL},
+        {0, "sandbox", CLI_OPTIONAL, &o->sandbox, "auto|on|off", "whether to lock the process in, as anemone run does (auto)", NULL},
+        {0, "no_sandbox", CLI_FLAG, &o->no_sandbox, NULL, "do without", NULL},
     };
     const cli_opt guesses[] = {
         {0, NULL, CLI_HEADING, NULL, NULL, "Lookahead, with the same answer:", NULL},
@@ -115,10 +116,15 @@ static int check(words *w, anm_error *err)
         o->lookahead = "always";
         o->gave_max = true;
     }
+    if (w->gave_dtype && !w->use_eager) return anm_fail(err, ANM_ERR_USAGE, "legacy %s: --dtype goes with --use_eager; a program has its own", name);
+    if (w->use_eager && o->model) return anm_fail(err, ANM_ERR_USAGE, "legacy %s: --use_eager runs the checkpoint; leave -m out", name);
     w->eager.params = o->params;
+    if (w->use_eager || w->compare) {
+        o->checkpoint = w->eager.checkpoint;
+        o->checkpoint_params = o->params;
+    }
     if (!w->use_eager) return 0;
     int rc = form_eager(w, err);
-    if (!rc && o->logits) rc = anm_outfile_check_beside(o->logits, &w->eager.params, 1, err);
     w->r.open = open_eager;
     w->r.ctx = &w->eager;
     o->model = w->eager.checkpoint; /* for messages */

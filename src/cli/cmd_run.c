@@ -12,6 +12,7 @@
 #include "cli/say.h"
 #include "cli/sandbox.h"
 #include "base/pool.h"
+#include "cli/text.h"
 #include "model/model.h"
 
 #include <stdlib.h>
@@ -132,11 +133,11 @@ static int parse(options *o, bool chat, int argc, char **argv, anm_error *err)
 
 int run_check_output(const options *o, const char *path, anm_error *err)
 {
-    const char *const read[] = {o->model, o->params, o->tokenizer, o->tokenizer_config, o->prompt_file};
+    const char *const read[] = {o->model, o->params, o->tokenizer, o->tokenizer_config, o->prompt_file, o->checkpoint, o->checkpoint_params};
     return anm_outfile_check_beside(path, read, sizeof read / sizeof *read, err);
 }
 
-static int check_words(const options *o, anm_error *err)
+int run_check_words(const options *o, anm_error *err)
 {
     if (!o->model) return anm_fail(err, ANM_ERR_USAGE, "%s: -m FILE says which program; it is missing", o->who);
     if ((o->tokens != NULL) + (o->prompt_file != NULL) + o->gave_prompt > 1)
@@ -219,17 +220,6 @@ static int check_params(const running *r, anm_error *err)
     return rc;
 }
 
-/* Vocabularies may be padded in the model, but not by much, and never in the tokenizer. */
-static int check_tokenizer(const running *r, anm_error *err)
-{
-    int64_t model = r->info->vocab_size, tok = anm_tokenizer_size(r->tok),
-            pad = model / 32 > 1024 ? model / 32 : 1024;
-    if (tok <= model && tok >= model - pad) return 0;
-    return anm_fail(err, ANM_ERR_LIMIT,
-                    "%s: its vocabulary of %lld tokens does not fit the model's of %lld (%s)", r->o.tokenizer,
-                    (long long)tok, (long long)model, r->o.model);
-}
-
 /* How far a program of the deprecated form may go: as far as the original goes, which is until the rest of the cache is
  * less than a step; further when it is asked for, until the rotary tables end. */
 static int limit_positions(running *r, anm_error *err)
@@ -270,7 +260,7 @@ int run_open(running *r, anm_error *err)
         rc = same(o, "--max_context_len", "max_context_len", o->max_context_len, r->info->max_context, err);
     if (!rc && o->params) rc = check_params(r, err);
     if (!rc && o->tokenizer) rc = anm_tokenizer_open(&r->tok, o->tokenizer, o->tokenizer_config, err);
-    if (!rc && r->tok) rc = check_tokenizer(r, err);
+    if (!rc && r->tok) rc = cli_tokenizer_fits(o->tokenizer, anm_tokenizer_size(r->tok), o->model, r->info->vocab_size, err);
     if (!rc) rc = anm_session_new(&r->session, r->llm, err);
     if (!rc && o->stats) anm_state_measure(r->session->state, anm_seconds);
     if (!rc && o->deprecated) rc = limit_positions(r, err);
@@ -431,11 +421,12 @@ void run_close(running *r)
 
 int run_program(running *r, anm_error *err)
 {
-    int rc = check_words(&r->o, err);
+    int rc = run_check_words(&r->o, err);
     if (!rc && r->o.logits) rc = run_check_output(&r->o, r->o.logits, err); /* said before the work, not behind it */
     if (!rc && r->o.gave_look && !r->o.lookahead) cli_note("--ngram_size, --window_size and --n_verifications do nothing without --lookahead");
-    if (!rc && !r->open) rc = cli_sandbox_run(&r->o, err);
+    if (!rc) rc = cli_sandbox_run(&r->o, err);
     if (!rc) rc = run_open(r, err);
+    if (!rc && r->o.logits) rc = run_check_output(&r->o, r->o.logits, err); /* now that all is known that is read */
     r->show_ids = r->o.print_tokens || !r->tok;
     r->show_text = !r->show_ids;
     r->stream.stop = r->o.stop.item;

@@ -98,6 +98,7 @@ int cmd_tokenize(int argc, char **argv)
     if (!rc && !tokenizer) rc = anm_fail(&err, ANM_ERR_USAGE, "tokenize: -t FILE says which tokenizer; it is missing");
     if (!rc && !words) rc = anm_fail(&err, ANM_ERR_USAGE, "tokenize: the file is missing (- for standard input)");
     if (!rc && counting && (pieces || decoding)) rc = anm_fail(&err, ANM_ERR_USAGE, "tokenize: --count and %s exclude each other", pieces ? "--pieces" : "--decode");
+    if (!rc && bos && decoding) rc = anm_fail(&err, ANM_ERR_USAGE, "tokenize: --bos and --decode exclude each other");
     if (!rc) rc = anm_tokenizer_open(&t, tokenizer, config, &err);
     if (!rc) rc = cli_read_text(&text, path, &err);
     if (!rc) rc = decoding ? decode(t, &text, special, pieces, path, &err) 

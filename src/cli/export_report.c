@@ -28,8 +28,7 @@ cli_text cli_calibration_text(const export_words *w)
 typedef struct scoring {
     const anm_export_job *job;
     anm_pool *pool;
-    int32_t *tokens;
-    size_t windows;
+    cli_windows text;
     anm_ckpt *ckpt;
     anm_model *model;
     anm_scorer *full;
@@ -48,7 +47,7 @@ static int score_file(scoring *s, const char *name, const char *path, char *temp
         unlink(temporary);
         anm_outfile_forget(temporary);
     }
-    if (!rc) rc = anm_scorer_engine(&scorer, engine, s->tokens, s->windows, CLI_CALIBRATION_WINDOW, err);
+    if (!rc) rc = anm_scorer_engine(&scorer, engine, s->text.token, s->text.n, CLI_CALIBRATION_WINDOW, err);
     if (!rc) rc = anm_evaluate(&e, scorer, s->full, NULL, NULL, err);
     if (!rc && !s->n) s->score[s->n++] = (anm_report_score){.name = "full precision", .perplexity = e.other_perplexity, .perplexity_se = e.other_perplexity_se};
     if (!rc)
@@ -91,11 +90,11 @@ static int score_all(scoring *s, const export_words *w, anm_error *err)
     cli_text text = cli_calibration_text(w);
     text.most = s->job->calibration->how.windows;
     text.held_out = HELD_OUT;
-    int rc = cli_text_windows(&s->tokens, &s->windows, &text, err);
+    int rc = cli_text_windows(&s->text, &text, err);
     if (!rc) rc = anm_pool_new(&s->pool, s->job->threads, err);
     if (!rc) rc = anm_ckpt_open(&s->ckpt, s->job->checkpoint, err);
     if (!rc) rc = anm_model_open(&s->model, s->ckpt, s->job->params, err);
-    if (!rc) rc = anm_scorer_checkpoint(&s->full, s->model, s->tokens, s->windows, CLI_CALIBRATION_WINDOW, NULL, NULL, s->pool, err);
+    if (!rc) rc = anm_scorer_checkpoint(&s->full, s->model, s->text.token, s->text.n, CLI_CALIBRATION_WINDOW, NULL, NULL, s->pool, err);
     if (!rc) rc = score_rounded(s, err);
     if (!rc) rc = score_file(s, "calibrated", s->job->outputs[0].path, NULL, err);
     return rc;
@@ -107,7 +106,7 @@ static void free_scoring(scoring *s)
     anm_model_free(s->model);
     anm_ckpt_close(s->ckpt);
     anm_pool_free(s->pool);
-    free(s->tokens);
+    free(s->text.token);
 }
 
 /* ---- the page ---- */
@@ -149,7 +148,7 @@ int cli_export_report(const export_words *w, const anm_export_job *job, const an
     else {
         r.scores = s.score;
         r.n_scores = s.n;
-        r.score_tokens = s.windows * (CLI_CALIBRATION_WINDOW - 1);
+        r.score_tokens = s.text.n * (CLI_CALIBRATION_WINDOW - 1);
     }
     show_facts(&r, fact, value, w, job, report);
     anm_report_page(&page, &r);

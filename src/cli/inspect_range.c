@@ -3,6 +3,7 @@
 #include "cli/inspect_range.h"
 #include "base/pool.h"
 #include "ckpt/ckpt.h"
+#include "cli/text.h"
 #include "cli/tree.h"
 #include "run/engine.h"
 #include "token/token.h"
@@ -79,14 +80,10 @@ static int take_tokens(subject *s, const cli_range *o, anm_error *err)
     int32_t *ids = NULL;
     size_t n = 0;
     int rc = anm_tokenizer_open(&t, file, o->config, err);
+    if (!rc) rc = cli_tokenizer_fits(file, anm_tokenizer_size(t), o->path, info->vocab_size, err);
     if (!rc) rc = anm_tokenizer_encode(&ids, &n, t, text, sizeof text - 1, false, err);
     s->n = n < most ? n : most;
-    for (size_t i = 0; i < s->n && !rc; i++) {
-        s->token[i] = ids[i];
-        if (ids[i] < 0 || ids[i] >= info->vocab_size)
-            rc = anm_fail(err, ANM_ERR_FORMAT, "%s: gives token %d, where %s has a vocabulary of %lld", file, (int)ids[i], o->path,
-                          (long long)info->vocab_size);
-    }
+    for (size_t i = 0; i < s->n && !rc; i++) s->token[i] = ids[i]; /* of a vocabulary that fits */
     free(ids);
     anm_tokenizer_free(t);
     return rc;

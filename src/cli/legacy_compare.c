@@ -5,6 +5,7 @@
  */
 #include "cli/cli.h"
 #include "cli/legacy.h"
+#include "cli/sandbox.h"
 #include "graph/graph.h"
 
 #include <math.h>
@@ -78,8 +79,8 @@ int cli_legacy_compare(running *r, const legacy_eager *with, anm_error *err)
     legacy_eager from = *with;
     const anm_llm_opts how = {.precision = ANM_PRECISION_EXACT, .threads = (unsigned)r->o.threads};
     distance d = {0};
-    int rc = 0;
-    if (!r->o.tokens && !r->o.tokenizer) rc = anm_fail(err, ANM_ERR_USAGE, "legacy: -t FILE says which tokenizer; it is missing (or give ids: --tokens 1,2,3)");
+    int rc = run_check_words(&r->o, err);
+    if (!rc) rc = cli_sandbox_run(&r->o, err);
     if (!rc) rc = run_open(r, err);
     if (!rc) rc = run_read_prompt(r, err);
     if (!rc) {

@@ -22,6 +22,7 @@ typedef struct options {
         chat, interactive, no_sandbox;
     bool locked; /* in the sandbox */
     bool gave_prompt, gave_seed, gave_precision, gave_input, gave_cache, gave_context_len, gave_max, gave_temperature, gave_keep, gave_look;
+    const char *checkpoint, *checkpoint_params; /* in the program's place, or beside it; NULL: none */
     /* A program of the deprecated form, or the checkpoint itself in its place: */
     bool deprecated, gave_max_seq;
     int64_t max_seq_length; /* with gave_max_seq: positions that may be used */
@@ -54,6 +55,9 @@ typedef struct running {
 int run_program(running *r, anm_error *err);
 
 anm_precision run_precision(const options *o);
+
+/* The options by themselves, before anything is opened. */
+int run_check_words(const options *o, anm_error *err);
 
 /* Before something is written to `path`: it may be nothing that the command reads. */
 int run_check_output(const options *o, const char *path, anm_error *err);

@@ -12,7 +12,7 @@ enum { MOST_PATHS = 16, MOST_PATH = 4096 };
 
 typedef struct list {
     anm_sandbox_path path[MOST_PATHS];
-    char made[6][MOST_PATH]; /* names that are put together here */
+    char made[7][MOST_PATH]; /* names that are put together here */
     size_t n, n_made;
 } list;
 
@@ -45,6 +45,12 @@ int cli_sandbox_run(options *o, anm_error *err)
         read_only(&l, in_folder(&l, o->tokenizer, true, "tokenizer_config.json"));
         read_only(&l, in_folder(&l, o->tokenizer, true, "chat_template.jinja"));
         read_only(&l, in_folder(&l, o->tokenizer, true, "added_tokens.json"));
+    }
+    if (o->checkpoint) { /* its parts and its parameters lie beside it, or in it */
+        struct stat st;
+        bool is_folder = !stat(o->checkpoint, &st) && S_ISDIR(st.st_mode);
+        read_only(&l, is_folder ? o->checkpoint : in_folder(&l, o->checkpoint, true, "."));
+        read_only(&l, o->checkpoint_params);
     }
     if (o->tokenizer_config) read_only(&l, in_folder(&l, o->tokenizer_config, true, "chat_template.jinja"));
     if (o->logits) { /* a new file takes its place, beside what a link leads to */

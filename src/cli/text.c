@@ -20,14 +20,40 @@ static size_t pick(const cli_text *t, size_t i, size_t windows, size_t all)
     }
 }
 
-int cli_text_windows(int32_t **tokens, size_t *windows, const cli_text *t, anm_error *err)
+int cli_tokenizer_fits(const char *tokenizer, int64_t vocabulary, const char *model, int64_t rows, anm_error *err)
+{
+    int64_t pad = rows / 32 > 1024 ? rows / 32 : 1024;
+    if (vocabulary <= rows && vocabulary >= rows - pad) return 0;
+    return anm_fail(err, ANM_ERR_LIMIT, "%s: its vocabulary of %lld tokens does not fit the model's of %lld (%s)", tokenizer,
+                    (long long)vocabulary, (long long)rows, model);
+}
+
+/* How many windows are taken of a text of n tokens, which holds *all behind those that are skipped. */
+static int count_windows(size_t *out, size_t *all, const cli_text *t, const char *name, size_t n, anm_error *err)
+{
+    const size_t whole = n / (t->window - (t->bos ? 1 : 0));
+    size_t windows = *all = whole > t->skip ? whole - t->skip : 0;
+    if (t->most && windows > t->most) windows = t->most;
+    if (t->held_out) {
+        windows = *all > t->most ? *all - t->most : 0;
+        if (windows > t->held_out) windows = t->held_out;
+    }
+    *out = windows;
+    if (windows) return 0;
+    if (t->held_out) return anm_fail(err, ANM_ERR_LIMIT, "%s: all its %zu windows are calibrated on, none is left to judge by", name, *all);
+    if (t->skip)
+        return anm_fail(err, ANM_ERR_LIMIT, "%s: holds %zu tokens, no more than the %zu windows of %zu that are skipped", name, n, t->skip, t->window);
+    return anm_fail(err, ANM_ERR_LIMIT, "%s: holds %zu tokens, less than one window of %zu", name, n, t->window);
+}
+
+int cli_text_windows(cli_windows *out, const cli_text *t, anm_error *err)
 {
     anm_map map = {0};
     anm_tokenizer *tok = NULL;
     int32_t *ids = NULL;
     const char *name = t->path ? t->path : "the text";
-    size_t n = 0, own = t->window - (t->bos ? 1 : 0);
-    *tokens = NULL;
+    size_t n = 0, own = t->window - (t->bos ? 1 : 0), windows, all;
+    *out = (cli_windows){0};
     int rc = anm_tokenizer_open(&tok, t->tokenizer, t->config, err);
     if (!rc && t->path) rc = anm_map_open(&map, t->path, err);
     if (rc) goto done;
@@ -42,28 +68,16 @@ int cli_text_windows(int32_t **tokens, size_t *windows, const cli_text *t, anm_e
         goto done;
     }
     if ((rc = anm_tokenizer_encode(&ids, &n, tok, data, size, false, err))) goto done;
-    const size_t all = n / own > t->skip ? n / own - t->skip : 0;
-    *windows = all;
-    if (t->most && *windows > t->most) *windows = t->most;
-    if (t->held_out) {
-        *windows = all > t->most ? all - t->most : 0;
-        if (*windows > t->held_out) *windows = t->held_out;
-    }
-    if (!*windows) {
-        rc = t->held_out ? anm_fail(err, ANM_ERR_LIMIT, "%s: all its %zu windows are calibrated on, none is left to judge by", name, all)
-             : t->skip ? anm_fail(err, ANM_ERR_LIMIT, "%s: holds %zu tokens, no more than the %zu windows of %zu that are skipped", name, n, t->skip, t->window)
-                       : anm_fail(err, ANM_ERR_LIMIT, "%s: holds %zu tokens, less than one window of %zu", name, n, t->window);
-        goto done;
-    }
-    *tokens = malloc(*windows * t->window * sizeof **tokens);
-    if (!*tokens) {
+    if ((rc = count_windows(&windows, &all, t, name, n, err))) goto done;
+    int32_t *to = malloc(windows * t->window * sizeof *to);
+    if (!to) {
         rc = anm_fail_memory(err, "tokens");
         goto done;
     }
-    for (size_t w = 0; w < *windows; w++) {
-        int32_t *to = *tokens + w * t->window;
+    *out = (cli_windows){to, windows, anm_tokenizer_size(tok)};
+    for (size_t w = 0; w < windows; w++, to += own) {
         if (t->bos) *to++ = anm_tokenizer_bos(tok);
-        memcpy(to, ids + (pick(t, w, *windows, all) + t->skip) * own, own * sizeof *to);
+        memcpy(to, ids + (pick(t, w, windows, all) + t->skip) * own, own * sizeof *to);
     }
 done:
     free(ids);

@@ -18,8 +18,17 @@ typedef struct cli_text {
     bool bos;                      /* begin each window with the BOS token, which counts as one of its tokens */
 } cli_text;
 
-/* *tokens [*windows * window] is the caller's (free). A text that is empty, not UTF-8 or shorter than one window is
- * refused. */
-int cli_text_windows(int32_t **tokens, size_t *windows, const cli_text *t, anm_error *err);
+typedef struct cli_windows {
+    int32_t *token; /* [n * cli_text.window]; the caller's (free) */
+    size_t n;
+    int64_t vocabulary; /* of the tokenizer: cli_tokenizer_fits */
+} cli_windows;
+
+/* A text that is empty, not UTF-8 or shorter than one window is refused; *out is zero then. */
+int cli_text_windows(cli_windows *out, const cli_text *t, anm_error *err);
+
+/* Is a tokenizer of `vocabulary` tokens one for `model`, whose vocabulary is of `rows`? A model's may be padded, but not by much, and
+ * a tokenizer's never. */
+int cli_tokenizer_fits(const char *tokenizer, int64_t vocabulary, const char *model, int64_t rows, anm_error *err);
 
 #endif

@@ -50,4 +50,6 @@ fails "bench of nothing" 2 "missing" bench
 fails "more than the context" 1 "do not fit" bench -m single.pte --prompt_len 60 --decode_len 40
 fails "no rounds" 2 "rounds" bench -m single.pte --rounds 0
 fails "a plot in a folder that there is not" 1 "nowhere" bench -m single.pte --rounds 1 --prompt_len 4 --decode_len 1 --plot nowhere/p.svg
+fails "a plot over the program" 1 "single.pte: is what is read" bench -m single.pte --plot single.pte
+fails "a plot of what is not measured" 2 "--rates leaves out" bench -m single.pte --rates --plot p.svg
 finish

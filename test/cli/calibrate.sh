@@ -48,7 +48,7 @@ fails "an empty text" 1 "empty" export -c "$tiny" -o out.pte --calibrate empty.t
 fails "a text shorter than a window" 1 "less than one window" export -c "$tiny" -o out.pte --calibrate short.txt
 fails "a text that is not UTF-8" 1 "not UTF-8 from byte 5" export -c "$tiny" -o out.pte --calibrate latin.txt
 fails "a text that is not there" 1 "cannot be opened" export -c "$tiny" -o out.pte --calibrate nowhere.txt
-fails "a tokenizer of a larger vocabulary" 1 "the tokenizer does not fit" export -c "$tiny" -o out.pte --calibrate -t "$here/../data/token/spm_unigram_bytes.model"
+fails "a tokenizer of a larger vocabulary" 1 "does not fit the model's of" export -c "$tiny" -o out.pte --calibrate -t "$here/../data/token/spm_unigram_bytes.model"
 head -c $(($(wc -c <"$tiny") - 4)) "$tiny" >nan.gguf
 printf '\377\377\377\377' >>nan.gguf
 fails "a NaN among the weights" 1 "nan.gguf: tensor '.*' is NaN at" export -c nan.gguf -o out.pte --calibrate --calibrate_windows 1
@@ -63,6 +63,14 @@ why=; grep -q "begun anew" stderr.txt && why=$(cat stderr.txt)
 [ "$(cat out.pte.calib)" = "no such work" ] || why="the work is gone"
 verdict "what was not begun is not said to be" "$why"
 rm out.pte.calib
+mkdir -p found && cp "$here"/../data/ckpt/hf/* found/ 2>/dev/null
+fails "a report over the configuration that was found" 1 "config.json: is being read" export -c found -t "$tiny" -o out.pte \
+    --calibrate text.txt --calibrate_windows 1 --report found/config.json
+verdict "… which stays" "$(cmp "$here/../data/ckpt/hf/config.json" found/config.json 2>&1)"
+fails "a report in a folder that there is not" 1 "nowhere/r.html: cannot be written" export -c "$tiny" -o out.pte --calibrate text.txt \
+    --calibrate_windows 1 --report nowhere/r.html
+fails "eval with another model's tokenizer" 1 "does not fit the model's of" eval -m "$here/../data/ckpt/mixed" -t "$tiny" --text text.txt
+fails "eval with two ways to compute" 2 "only one of" eval -m round.pte -t "$tiny" --text text.txt --exact --precision fp16
 fails "a report without a calibration" 2 "goes with --calibrate" export -c "$tiny" -o out.pte --report out.html
 fails "no windows" 2 "calibrate_windows" export -c "$tiny" -o out.pte --calibrate text.txt --calibrate_windows 0
 fails "eval of a text shorter than a window" 1 "less than one window" eval -m round.pte -t "$tiny" --text short.txt
@@ -81,6 +89,6 @@ awk 'BEGIN { printf "{\"version\": \"1.0\", \"model\": {\"type\": \"BPE\", \"mer
     for (i = 1; i < 1000; i++) printf ", \"x%d\": %d", i, i
     print ", \"c\": 1000}}}" }' >two.json
 printf acacacac >two.txt
-fails "eval with a tokenizer of a larger vocabulary" 1 "token id 1000 .* does not fit" eval -m round.pte -t two.json --text two.txt --window 2
+fails "eval with a tokenizer of a larger vocabulary" 1 "vocabulary of 1001 tokens does not fit" eval -m round.pte -t two.json --text two.txt --window 2
 fails "eval without a text" 2 "--text" eval -m round.pte -t "$tiny"
 finish

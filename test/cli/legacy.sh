@@ -60,6 +60,29 @@ verdict "in the sandbox where anemone run is" "$([ "$old" = "${new:-none}" ] || 
 cp "$small/params.json" read.json
 fails "--logits onto the parameters of --use_eager" 1 "read.json: is what is read" legacy run --use_eager -c "$small" -p read.json $all \
     --tokens 1,2,3 --logits read.json
+cp -r "$small" mine
+for name in params.json $(cd mine && ls ./*.pth ./*.safetensors 2>/dev/null); do
+    # shellcheck disable=SC2086
+    fails "--logits onto what was found: $name" 1 "is being read\|is what is read" legacy run --use_eager -c mine $all --tokens 1,2,3 --logits "mine/$name"
+done
+verdict "… which stays" "$(diff -r "$small" mine 2>&1)"
+fails "--dtype of a program" 2 "goes with --use_eager" legacy run -m small.pte --tokens 1 --dtype fp32
+fails "--use_eager and a program" 2 "leave -m out" legacy run --use_eager -c "$small" -m small.pte --tokens 1
+fails "compare: two prompts" 2 "only one of" legacy run --compare -m small.pte -c "$small" --tokens 1 --prompt x
+fails "compare: less than no threads" 2 "-j" legacy run --compare -m small.pte -c "$small" --tokens 1 -j -1
+mkfifo pipe.model # a tokenizer that keeps it waiting
+old=$(python3 - "$exe" legacy run --compare -m small.pte -c "$small" -t pipe.model --prompt x <<'PY'
+import re, subprocess, sys, time
+p, seen = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), "0"
+for _ in range(200):
+    seen = re.search(r"Seccomp:\s*(\d)", open(f"/proc/{p.pid}/status").read())[1]
+    if seen == "2": break
+    time.sleep(0.05)
+p.kill()
+print(seen)
+PY
+)
+verdict "a comparison is in the sandbox too" "$([ "$old" = "${new:-none}" ] || echo "anemone run: $new, this: $old")"
 succeeds "how far both are apart" legacy run --compare -m small.pte -c "$small" --tokens 1,2,3
 why=; grep -q '^same likeliest token  3 of 3$' stdout.txt || why="printed: $(cat stdout.txt)"
 verdict "not far" "$why"

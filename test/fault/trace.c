@@ -21,8 +21,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* What each call is made to say. Calls that are not listed are left alone: those that cannot fail, or that do not
- * concern files, memory or threads. */
+/* What each call is made to say. Calls that are not listed are left alone: those that cannot fail, those that do not
+ * concern files, memory or threads, and the removal of what is no longer of use, of which no more than a note can be made. */
 static const struct {
     long call;
     int error;
@@ -35,6 +35,10 @@ static const struct {
     CALL(mmap, ENOMEM) CALL(munmap, ENOMEM) CALL(mprotect, ENOMEM) CALL(brk, ENOMEM) CALL(madvise, ENOMEM)
     CALL(lseek, ESPIPE) CALL(getdents64, EIO) CALL(fstat, EIO) CALL(ioctl, EIO) CALL(rt_sigaction, EINVAL)
     CALL(clone, EAGAIN) CALL(sched_getaffinity, EINVAL) CALL(sysinfo, EFAULT) CALL(prlimit64, EPERM) CALL(flock, ENOLCK)
+    CALL(prctl, EINVAL)
+#ifdef SYS_landlock_create_ruleset
+    CALL(landlock_create_ruleset, ENOMEM) CALL(landlock_add_rule, ENOMEM) CALL(landlock_restrict_self, E2BIG)
+#endif
 #ifdef SYS_newfstatat
     CALL(newfstatat, EACCES)
 #endif
