@@ -2,6 +2,7 @@
 /* anemone run: a prompt, a program, a text. Standard output takes the text and nothing else. */
 #include "base/map.h"
 #include "base/outfile.h"
+#include "base/pool.h"
 #include "cli/cli.h"
 #include "cli/input.h"
 #include "cli/not_program.h"
@@ -11,7 +12,6 @@
 #include "cli/run.h"
 #include "cli/say.h"
 #include "cli/sandbox.h"
-#include "base/pool.h"
 #include "cli/text.h"
 #include "model/model.h"
 
