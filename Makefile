@@ -25,16 +25,16 @@ check-san: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 check-tsan: ## the tests in which threads work together, under ThreadSanitizer
 	@tools/check-tsan.sh
 
-faults: build ## every command against each failing allocation and system call, and 200 exports killed by each of three signals (half an hour)
+faults: build ## every command against each failing allocation and system call, and 200 exports struck by each of six signals (half an hour)
 	@build/test/fault/faults build/anemone build/test/fault/failing_malloc.so . every
 
 check-arm64: ## build for 64-bit Arm, run every test under qemu, the kernels' on three kinds of processor
 	@tools/check-arm64.sh
 
-analyze: ## gcc's analyzer and clang-tidy over every source (six minutes); ONLY=src/ckpt for a part
+analyze: ## gcc's analyzer and clang-tidy over every source built here (six minutes); ONLY=src/ckpt for a part
 	@tools/analyze.sh $(ONLY)
 
-soak: build ## generate for MINUTES=60 with a sliding context: does memory stay, and speed? MODEL=FILE.pte for another model, THREADS=1
+soak: build ## generate for MINUTES=60 with a sliding context: does memory stay, and speed? MODEL=FILE.pte for another model, THREADS=N (all processors)
 	@[ -n "$(MODEL)" ] || [ -f build/soak.pte ] || build/anemone export -q -c models/tiny/tiny.gguf -o build/soak.pte --linear_quantize b4w
 	@ninja -C build tools/soak >/dev/null
 	@build/tools/soak $(or $(MODEL),build/soak.pte) $(MINUTES) $(THREADS)

@@ -127,7 +127,7 @@ anm_sym *anm_lower_concat(anm_lower *l, const anm_mil_op *op)
     for (uint32_t i = 0; i < list->count; i++) {
         x[i] = anm_lower_meaning(l, list->value[i]);
         if (!x[i]) return NULL;
-        linears &= x[i]->kind == MEANS_LINEAR && !x[i]->made && anm_view_equal(&x[i]->of->view, &x[0]->of->view);
+        linears = linears && x[i]->kind == MEANS_LINEAR && !x[i]->made && anm_view_equal(&x[i]->of->view, &x[0]->of->view);
     }
     int rank = op->outs[0]->type.rank;
     if (axis < 0) axis += rank;

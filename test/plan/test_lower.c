@@ -53,6 +53,8 @@ static void what_is_not_known_has_no_plan(void **state)
 {
     (void)state;
     planned("%y: fp32[1,2,4] = reshape(x=%x, shape=[1, 2, 4])\n");
+    refused("%a: fp32[1,2,4] = linear(x=%x, weight=" EYE ")\n%b: fp32[1,2,8] = concat(axis=-1, values=(%x, %a))\n"
+            "%y: fp32[1,2,4] = slice_by_index(x=%b, begin=[0, 0, 0], end=[1, 2, 4])\n", "do not belong together");
     refused("%r: fp32[1,2,?,2] = reshape(x=%x, shape=[1, 2, 2, 2])\n%y: fp32[1,2,4] = reshape(x=%r, shape=[1, 2, 4])\n", "unknown shape");
 }
 
