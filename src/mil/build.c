@@ -454,6 +454,15 @@ void anm_mil_replace_uses(anm_mil_function *fn, anm_mil_value *from, anm_mil_val
         if (fn->outputs[i] == from) fn->outputs[i] = to;
 }
 
+void anm_mil_replace_args(anm_mil_op *op, anm_mil_value *const *to)
+{
+    for (uint32_t a = 0; a < op->n_args; a++)
+        for (uint32_t i = 0; i < op->args[a].count; i++) {
+            anm_mil_value **v = &op->args[a].value[i];
+            if (to[(*v)->id]) *v = to[(*v)->id];
+        }
+}
+
 void anm_mil_remove(anm_mil_function *fn, anm_mil_op *op)
 {
     *(op->prev ? &op->prev->next : &fn->first) = op->next;

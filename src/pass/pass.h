@@ -25,6 +25,14 @@ int anm_pass_share_weights(anm_mil_program *p, anm_error *err);
 /* How often each value is used, by value id: as an argument, and as an output of the function, which counts as a use.
  * NULL when memory is out; free() it. */
 uint32_t *anm_pass_count_uses(const anm_mil_function *fn);
-bool anm_pass_is_output(const anm_mil_function *fn, const anm_mil_value *v);
+
+/* What a pass that replaces values in one walk keeps of each, by value id. */
+typedef struct anm_pass_values {
+    anm_mil_value **to; /* what stands for it from here on (anm_mil_replace_args), or NULL */
+    bool *is_output;    /* of the function: its op stays, so that nothing ever stands for it */
+} anm_pass_values;
+
+int anm_pass_values_open(anm_pass_values *v, const anm_mil_function *fn, anm_error *err);
+void anm_pass_values_close(anm_pass_values *v);
 
 #endif

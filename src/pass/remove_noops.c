@@ -82,13 +82,17 @@ static anm_mil_value *unchanged(const anm_mil_op *op)
 
 int anm_pass_remove_noops(anm_mil_function *fn, anm_error *err)
 {
-    (void)err;
+    anm_pass_values values;
+    int rc = anm_pass_values_open(&values, fn, err);
+    if (rc) return rc;
     for (anm_mil_op *op = fn->first, *next; op; op = next) {
         next = op->next;
+        anm_mil_replace_args(op, values.to);
         anm_mil_value *x = unchanged(op);
-        if (!x || anm_pass_is_output(fn, op->outs[0])) continue;
-        anm_mil_replace_uses(fn, op->outs[0], x);
+        if (!x || values.is_output[op->outs[0]->id]) continue;
+        values.to[op->outs[0]->id] = x;
         anm_mil_remove(fn, op);
     }
+    anm_pass_values_close(&values);
     return 0;
 }

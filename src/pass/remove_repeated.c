@@ -12,6 +12,7 @@
  * keeps:    the function's signature, every remaining value exactly
  * breaks:   nothing; an op that makes an output of the function stays
  */
+#include "base/hash.h"
 #include "pass/pass.h"
 #include "quant/quant.h"
 
@@ -74,6 +75,17 @@ static uint64_t mix(uint64_t h, uint64_t v)
     return h ^ h >> 29;
 }
 
+/* What equal constants have in common, and others rarely: the weights of all layers have one size. */
+static uint64_t digest_constant(const anm_blob *c)
+{
+    const anm_weight *w = c->source;
+    uint64_t h = mix(c->size, c->part);
+    if (c->data) return anm_hash(c->data, (size_t)c->size, h);
+    if (!w) return h;
+    h = mix(mix(h, (uint64_t)w->row), (uint64_t)w->rows);
+    return mix(h, (uintptr_t)(w->matrix->made ? (const void *)w->matrix->made : w->matrix->part[0]->data));
+}
+
 static uint64_t digest(const anm_mil_op *op)
 {
     uint64_t h = op->code;
@@ -81,7 +93,7 @@ static uint64_t digest(const anm_mil_op *op)
         h = mix(mix(h, op->args[a].param), op->args[a].count);
         for (uint32_t i = 0; i < op->args[a].count; i++) {
             const anm_mil_value *v = op->args[a].value[i];
-            h = mix(h, v->constant ? v->constant->size : (uint64_t)v->id << 32);
+            h = mix(h, v->constant ? digest_constant(v->constant) : (uint64_t)v->id << 32);
         }
     }
     return h;
@@ -116,9 +128,11 @@ int anm_pass_remove_repeated(anm_mil_function *fn, anm_error *err)
     size_t n = 0;
     for (const anm_mil_op *op = fn->first; op; op = op->next) n++;
     entry *entries = calloc(n + 1, sizeof *entries), *seen = NULL, *e = entries;
-    int rc = entries ? 0 : anm_fail_memory(err, "a pass");
+    anm_pass_values values = {0};
+    int rc = entries ? anm_pass_values_open(&values, fn, err) : anm_fail_memory(err, "a pass");
     for (anm_mil_op *op = fn->first, *next; op && !rc; op = next) {
         next = op->next;
+        anm_mil_replace_args(op, values.to);
         if (op->code == ANM_OP_FOREIGN || op->n_outs != 1) continue;
         entry *head, *s;
         uint64_t key = digest(op);
@@ -127,12 +141,13 @@ int anm_pass_remove_repeated(anm_mil_function *fn, anm_error *err)
         if (!s) {
             *e = (entry){.key = key, .op = op};
             rc = keep(&seen, e++, head, err);
-        } else if (!anm_pass_is_output(fn, op->outs[0])) {
-            anm_mil_replace_uses(fn, op->outs[0], s->op->outs[0]);
+        } else if (!values.is_output[op->outs[0]->id]) {
+            values.to[op->outs[0]->id] = s->op->outs[0];
             anm_mil_remove(fn, op);
         }
     }
     HASH_CLEAR(hh, seen);
     free(entries);
+    anm_pass_values_close(&values);
     return rc;
 }

@@ -14,9 +14,21 @@ uint32_t *anm_pass_count_uses(const anm_mil_function *fn)
     return uses;
 }
 
-bool anm_pass_is_output(const anm_mil_function *fn, const anm_mil_value *v)
+int anm_pass_values_open(anm_pass_values *v, const anm_mil_function *fn, anm_error *err)
 {
-    for (uint32_t i = 0; i < fn->n_outputs; i++)
-        if (fn->outputs[i] == v) return true;
-    return false;
+    const size_t n = (size_t)fn->n_values + 1;
+    *v = (anm_pass_values){.to = calloc(n, sizeof *v->to), .is_output = calloc(n, sizeof *v->is_output)};
+    if (!v->to || !v->is_output) {
+        anm_pass_values_close(v);
+        return anm_fail_memory(err, "a pass");
+    }
+    for (uint32_t i = 0; i < fn->n_outputs; i++) v->is_output[fn->outputs[i]->id] = true;
+    return 0;
+}
+
+void anm_pass_values_close(anm_pass_values *v)
+{
+    free(v->to);
+    free(v->is_output);
+    *v = (anm_pass_values){0};
 }

@@ -121,6 +121,57 @@ static void unused_ops_go(void **state)
             "  %out: fp16[1,2,3,4] = add(x=%x, y=%y)\n");
 }
 
+/* ---- long functions: whole walks for each op that goes, or a comparison with every other op, would not end in time ---- */
+
+enum { MANY = 250000 };
+
+/* `first`, then `line` for each number from 1 and the one before it, then the output's `last` of the last number. */
+static void lines(anm_buf *b, const char *first, const char *line, const char *last)
+{
+    anm_buf_puts(b, first);
+    for (int i = 1; i < MANY; i++) anm_buf_printf(b, line, i, i - 1, i, i - 1);
+    anm_buf_printf(b, last, MANY - 1, MANY - 1);
+    anm_buf_put(b, "", 1);
+    assert_false(b->bad);
+}
+
+static void many_noops_go_in_one_walk(void **state)
+{
+    (void)state;
+    anm_buf b = {0};
+    lines(&b, "  %a0: fp16[1,2,3,4] = identity(x=%x)\n", "  %%a%d: fp16[1,2,3,4] = identity(x=%%a%d)\n",
+          "  %%out: fp16[1,2,3,4] = add(x=%%a%d, y=%%y)\n");
+    becomes(anm_pass_remove_noops, (const char *)b.data, "  %out: fp16[1,2,3,4] = add(x=%x, y=%y)\n");
+    anm_buf_free(&b);
+}
+
+static void many_repeated_ops_go_in_one_walk(void **state)
+{
+    (void)state;
+    anm_buf b = {0}, once = {0};
+    lines(&b, "  %a0: fp16[1,2,3,4] = silu(x=%x)\n  %b0: fp16[1,2,3,4] = silu(x=%x)\n",
+          "  %%a%d: fp16[1,2,3,4] = silu(x=%%b%d)\n  %%b%d: fp16[1,2,3,4] = silu(x=%%a%d)\n",
+          "  %%out: fp16[1,2,3,4] = add(x=%%a%d, y=%%b%d)\n");
+    lines(&once, "  %a0: fp16[1,2,3,4] = silu(x=%x)\n", "  %%a%d: fp16[1,2,3,4] = silu(x=%%a%d)\n",
+          "  %%out: fp16[1,2,3,4] = add(x=%%a%d, y=%%a%d)\n");
+    becomes(anm_pass_remove_repeated, (const char *)b.data, (const char *)once.data);
+    anm_buf_free(&once);
+    anm_buf_free(&b);
+}
+
+static void many_constants_of_one_size_are_told_apart(void **state)
+{
+    (void)state;
+    anm_buf b = {0};
+    for (int i = 0; i < MANY; i++)
+        anm_buf_printf(&b, "  %%a%d: fp16[1,2,3,4] = mul(x=%%x, y=fp16[4](%d, %d, 1, 1))\n", i, i / 1000, i % 1000);
+    anm_buf_puts(&b, "  %out: fp16[1,2,3,4] = add(x=%x, y=%y)\n");
+    anm_buf_put(&b, "", 1);
+    assert_false(b.bad);
+    unchanged(anm_pass_remove_repeated, (const char *)b.data);
+    anm_buf_free(&b);
+}
+
 /* ---- weights of equal bytes ---- */
 
 enum { HEIGHT = 6, WIDTH = 40000 }; /* more than a tile */
@@ -202,6 +253,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(noops_go),       cmocka_unit_test(what_changes_something_stays), cmocka_unit_test(reshapes_merge),
         cmocka_unit_test(repeated_ops_are_one), cmocka_unit_test(unused_ops_go), cmocka_unit_test(equal_weights_are_one),
+        cmocka_unit_test(many_noops_go_in_one_walk), cmocka_unit_test(many_repeated_ops_go_in_one_walk),
+        cmocka_unit_test(many_constants_of_one_size_are_told_apart),
     };
     return cmocka_run_group_tests_name("pass", tests, NULL, NULL);
 }
