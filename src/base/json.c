@@ -93,6 +93,37 @@ static bool is_plausible(const char *p, size_t size)
     return cost <= FREE + (uint64_t)MOST * size;
 }
 
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+/* Where the first object or list of the text ends: its size where there is none, or it has no end. */
+static size_t end_of_value(const char *p, size_t size)
+{
+    size_t depth = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < size; i++) {
+        if (quoted && p[i] == '\\') i++;
+        else if (p[i] == '"') quoted = !quoted;
+        else if (!quoted && (p[i] == '{' || p[i] == '[')) depth++;
+        else if (!quoted && (p[i] == '}' || p[i] == ']') && depth && !--depth) return i + 1;
+        if (!depth && !is_space(p[i])) return size;
+    }
+    return size;
+}
+
+/* Of a text that is no JSON: does something follow its first value, before which nothing is wrong? `at` is where the fault
+ * was seen. */
+static bool has_more(size_t *more, int *line, const char *p, size_t size, uint64_t at)
+{
+    size_t end = end_of_value(p, size);
+    for (*more = end; *more < size && is_space(p[*more]);) ++*more;
+    *line = 1;
+    for (size_t i = 0; i < *more; i++) *line += p[i] == '\n';
+    return *more < size && at > end;
+}
+
 int anm_json_read(json_t **out, const void *data, uint64_t size, size_t flags, const char *what, anm_error *err)
 {
     json_error_t why;
@@ -113,8 +144,12 @@ int anm_json_read(json_t **out, const void *data, uint64_t size, size_t flags, c
     if (json_is_object(*out) || json_is_array(*out)) return 0;
     json_decref(*out);
     *out = NULL;
-    if (whole) return anm_fail_at(err, ANM_ERR_FORMAT, 0, "%s: neither one object nor one list", what);
+    size_t more;
+    int line;
     uint64_t at = (uint64_t)why.position > pad + 4 ? (uint64_t)why.position - pad - 4 : 0;
+    if (has_more(&more, &line, data, (size_t)size, whole ? size : at))
+        return anm_fail_at(err, ANM_ERR_FORMAT, more, "%s: line %d: something follows after its end", what, line);
+    if (whole) return anm_fail_at(err, ANM_ERR_FORMAT, 0, "%s: neither one object nor one list", what);
     if (at >= size) return anm_fail_at(err, ANM_ERR_FORMAT, size, "%s: line %d: it ends too early", what, why.line);
     return anm_fail_at(err, ANM_ERR_FORMAT, at, "%s: line %d: %s", what, why.line, why.text);
 }

@@ -52,6 +52,25 @@ static void what_is_none_is_refused(void **state)
     }
 }
 
+/* A whole value with something behind it is not one that ends too early. */
+static void what_follows_is_named(void **state)
+{
+    static const struct {
+        const char *text;
+        size_t n;
+        const char *says;
+    } texts[] = {{"{}x", 3, "line 1: something follows"}, {"{\"a\":\"}\"}\n\0", 11, "line 2: something follows"},
+                 {"[1] [2]", 7, "something follows"}, {"{}, {}", 6, "something follows"}, {"{}}", 3, "something follows"},
+                 {"{\"a\":nul} x", 11, "invalid token"}, {"{\"a\":[1}", 9, "expected near"}, {"{\"a\":[", 6, "ends too early"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        json_t *j;
+        anm_error err = {0};
+        assert_int_equal(anm_json_read(&j, texts[i].text, texts[i].n, 0, "is no JSON", &err), ANM_ERR_FORMAT);
+        if (!strstr(err.text, texts[i].says)) fail_msg("%s: '%s' should say '%s'", texts[i].text, err.text, texts[i].says);
+    }
+}
+
 static void text_comes_back(void **state)
 {
     static const char text[] = "{\"a\":[1,2,{\"b\":\"c\"}]}";
@@ -99,6 +118,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strings_of_every_length),
         cmocka_unit_test(what_is_none_is_refused),
+        cmocka_unit_test(what_follows_is_named),
         cmocka_unit_test(text_comes_back),
         cmocka_unit_test(memory_is_bounded_by_the_text),
     };
