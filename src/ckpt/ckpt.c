@@ -2,6 +2,7 @@
 #include "ckpt/ckpt.h"
 
 #include "base/bytes.h"
+#include "base/lfs.h"
 #include "ckpt/files.h"
 #include "ckpt/gguf.h"
 #include "ckpt/reader.h"
@@ -57,9 +58,8 @@ static int kind_of(anm_ckpt_kind *out, const anm_map *m, anm_error *err)
                         "is in PyTorch's old format without a zip archive; load it with torch.load and save "
                         "it again with "
                         "torch.save");
-    } else if (size >= 8 && !memcmp(p, "version ", 8)) {
-        return anm_fail(err, ANM_ERR_FORMAT,
-                        "is a pointer of Git LFS and not the file itself; fetch it with git lfs pull");
+    } else if (anm_is_lfs_pointer(p, size)) {
+        return anm_fail(err, ANM_ERR_FORMAT, ANM_LFS_POINTER);
     } else if (size >= 8 && !memcmp(p + 4, "ET", 2)) {
         return anm_fail(err, ANM_ERR_FORMAT, "is a program, which an export makes, and no checkpoint");
     } else {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "cli/not_program.h"
+#include "base/lfs.h"
 #include "cli/input.h"
 
 #include <stdbool.h>
@@ -37,6 +38,7 @@ int cli_not_program(const char *path, anm_error *err)
     if (!S_ISREG(s.st_mode)) return err->code;
     uint8_t head[16] = {0};
     size_t n = cli_read_head(head, sizeof head, path);
+    if (anm_is_lfs_pointer(head, n)) return anm_fail(err, ANM_ERR_FORMAT, "%s: " ANM_LFS_POINTER, path);
     const char *kind = NULL, *params = "";
     if (n < sizeof head || memcmp(head + 4, "ET", 2) == 0) return err->code; /* a program, but a bad one */
     if (memcmp(head, "GGUF", 4) == 0) kind = "GGUF";

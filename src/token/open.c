@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Which format is it? Found by looking into the file. */
 #include "base/json.h"
+#include "base/lfs.h"
 #include "base/map.h"
 #include "token/tok.h"
 
@@ -296,7 +297,8 @@ static int read_file(anm_tokenizer **out, const uint8_t *data, uint64_t size, co
     int rc;
     *out = NULL;
     if (is_gguf(data, size)) return anm_gguf_tokenizer_open(out, data, size, file, err); /* its errors name the file */
-    if (looks_like_json(data, size)) rc = open_json(out, data, size, err);
+    if (anm_is_lfs_pointer(data, size)) rc = anm_fail(err, ANM_ERR_FORMAT, ANM_LFS_POINTER);
+    else if (looks_like_json(data, size)) rc = open_json(out, data, size, err);
     else if (looks_like_tiktoken(data, size)) rc = anm_tiktoken_open(out, data, size, err);
     else rc = anm_spm_open(out, data, size, err);
     return rc ? anm_error_prefix(err, file) : 0;

@@ -115,6 +115,11 @@ fails "a GGUF of four bytes" 1 "four.gguf: " export -c four.gguf -o out.pte
 fails "b4w: a width that is no multiple of 32" 1 "32" export -c "$data/narrow.pth" -p "$data/narrow.json" -o out.pte \
     --linear_quantize b4w
 
+printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n' >pointer
+export_pth "a pointer of Git LFS" "pointer: is a pointer of Git LFS" pointer
+fails "… as a program" 1 "pointer: is a pointer of Git LFS" run -m pointer --tokens 1
+fails "… as a tokenizer" 1 "pointer: is a pointer of Git LFS" run -m leads.pte -t pointer --prompt x
+
 # A mapped file that shrinks. The parameters come through a pipe, so that it happens between mapping and reading.
 cp "$whole" shrinks.pth
 mkfifo slow.json

@@ -334,6 +334,7 @@ static void each_malformation_is_named(void **state)
         {"YQ== 0\nY 1\n", "not base64"},
         {"YQ== 0\nYg==\n", "without a rank"},
         {"YQ== 0\nYg== 1\n", "byte 0x00 alone"},
+        {"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "FILE: is a pointer of Git LFS"},
         {"\x0a\x05hello", "SentencePiece's"},
         {"\x12\x02\x18\x03\x0a\x03\x0a\x01x", "by words"},
         {"\x12\x02\x18\x02\x0a\x03\x0a\x01x", "stands for the unknown"},
