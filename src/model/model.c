@@ -6,6 +6,7 @@
 #include "base/map.h"
 #include "model/params.h"
 
+#include <float.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -278,13 +279,16 @@ static int take_rope_freqs(opener *o, anm_error *err)
     if (!f) return anm_fail_memory(err, "the model");
     rc = anm_tensor_rows_f32(f, t, 0, 1, err);
     for (int64_t i = 0; !rc && i < n; i++)
-        if (!(f[i] > 0))
-            rc = anm_fail(err, ANM_ERR_FORMAT, "%s: rope_freqs.weight holds %g", t->file, (double)f[i]);
+        if (!(f[i] > 0 && f[i] <= FLT_MAX))
+            rc = anm_fail(err, ANM_ERR_FORMAT, "%s: tensor '%s' holds %g at [%lld]; a factor is positive and finite", t->file, t->name,
+                          (double)f[i], (long long)i);
     o->pub.rope_freqs = f;
     if (!rc && o->pub.params.use_scaled_rope)
         rc = add_note(o, err, "RoPE is scaled by the file's rope_freqs.weight, and not by what the parameters say besides");
     o->pub.params.use_scaled_rope = o->pub.params.scaling_unsaid = o->from.factor_assumed = false;
-    return rc;
+    if (rc) return rc;
+    float *angle = anm_arena_array(&o->arena, (size_t)n * 4, sizeof *angle); /* so wide where halves rotate */
+    return angle ? anm_rope_rows(angle, angle + 2 * n, &o->pub, 1, 1, err) : anm_fail_memory(err, "the model");
 }
 
 static int take_weights(opener *o, anm_error *err)

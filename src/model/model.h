@@ -80,7 +80,7 @@ int anm_params_parse(anm_params *out, const char *json, size_t n, anm_error *err
 /* The rotary tables of the reference for `rows` positions: cos and sin, [rows, head_dim / 2] (or [rows, head_dim] for
  * use_hf_rope), in fp32, by the reference's formula (examples/models/llama/rope.py). */
 int anm_rope_tables(float *cos, float *sin, const anm_model *m, int64_t rows, anm_error *err);
-/* Rows [first, first + rows) of them. */
+/* Rows [first, first + rows) of them. An angle that is not finite is refused. */
 int anm_rope_rows(float *cos, float *sin, const anm_model *m, int64_t first, int64_t rows, anm_error *err);
 
 #endif

@@ -52,6 +52,15 @@ static float scaled(float freq, const anm_params *p)
     return stretched + kept;
 }
 
+static int not_finite(const anm_model *m, int64_t pair, int64_t position, anm_error *err)
+{
+    const char *who = m->rope_freqs ? "tensor 'rope_freqs.weight' holds" : "rope_theta is";
+    double value = m->rope_freqs ? (double)m->rope_freqs[pair] : m->params.rope_theta;
+    int rc = anm_fail(err, ANM_ERR_FORMAT, "%s %g, by which the angle of pair %lld is not finite at position %lld", who, value,
+                      (long long)pair, (long long)position);
+    return m->ckpt ? anm_error_prefix(err, anm_ckpt_path(m->ckpt)) : rc;
+}
+
 int anm_rope_rows(float *cos_table, float *sin_table, const anm_model *m, int64_t first, int64_t rows, anm_error *err)
 {
     const anm_params *p = &m->params;
@@ -64,16 +73,18 @@ int anm_rope_rows(float *cos_table, float *sin_table, const anm_model *m, int64_
         if (p->use_scaled_rope && !p->use_hf_rope) freq[i] = scaled(freq[i], p);
         if (m->rope_freqs) freq[i] /= m->rope_freqs[i];
     }
-    for (int64_t row = 0; row < rows; row++) {
-        for (int64_t i = 0; i < width; i++) {
+    int rc = 0;
+    for (int64_t row = 0; !rc && row < rows; row++) {
+        for (int64_t i = 0; !rc && i < width; i++) {
             float angle =
                 (float)(first + row) * freq[i % half]; /* one table of halves twice, side by side, for use_hf_rope */
+            if (!isfinite(angle)) rc = not_finite(m, i % half, first + row, err);
             cos_table[row * width + i] = (float)cos((double)angle);
             sin_table[row * width + i] = (float)sin((double)angle);
         }
     }
     free(freq);
-    return 0;
+    return rc;
 }
 
 int anm_rope_tables(float *cos_table, float *sin_table, const anm_model *m, int64_t rows, anm_error *err)

@@ -576,6 +576,34 @@ static void rotary_factors_divide(void **state)
     assert_float_equal(s[3], sin(0.01 / 8), 1e-9);
 }
 
+/* Divisors that a file brings along make a table of numbers, or are refused. */
+static void rotary_factors_are_checked(void **state)
+{
+    (void)state;
+    const float bad[] = {1e-45f, INFINITY, NAN, 0, -1};
+    opened o = open_ok(DATA "llama.gguf", NULL);
+    bytes f = read_bytes(DATA "llama.gguf"); /* the same bytes as the checkpoint's map */
+    const anm_tensor *t = anm_ckpt_find(o.ckpt, 0, "rope_freqs.weight"), *first = anm_ckpt_find(o.ckpt, 0, "token_embd.weight");
+    ptrdiff_t from_first = t->data - first->data;
+    size_t at = 0;
+    while (at + first->size <= f.size && memcmp(f.data + at, first->data, first->size)) at++;
+    shut(o);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        memcpy(f.data + (ptrdiff_t)at + from_first + 4, &bad[i], 4);
+        write_bytes(scratch("edited.gguf"), f.data, f.size);
+        refused(scratch("edited.gguf"), NULL, "tensor 'rope_freqs.weight' holds", "edited.gguf: ");
+    }
+    free(f.data);
+    /* an angle that is finite at first */
+    const float factor[2] = {1, 1e-40f};
+    anm_model m = {.params = {.head_dim = 4, .rope_theta = 10000}, .rope_freqs = factor};
+    float c[40], s[40];
+    anm_error err;
+    assert_int_equal(anm_rope_rows(c, s, &m, 1, 1, &err), 0);
+    assert_int_equal(anm_rope_rows(c, s, &m, 1 << 20, 1, &err), ANM_ERR_FORMAT);
+    assert_non_null(strstr(err.text, "rope_freqs.weight"));
+}
+
 /* Heads in halves, cut over two shards: each head comes from its own. */
 static void halves_of_shards_are_joined(void **state)
 {
@@ -620,7 +648,9 @@ int main(void)
         cmocka_unit_test(missing_heads),
         cmocka_unit_test(odd_scaling_is_noted),
         cmocka_unit_test(rotary_tables_are_the_reference_s),
-        cmocka_unit_test(halves_of_shards_are_joined), cmocka_unit_test(rotary_factors_divide),
+        cmocka_unit_test(halves_of_shards_are_joined),
+        cmocka_unit_test(rotary_factors_divide),
+        cmocka_unit_test(rotary_factors_are_checked),
     };
     return cmocka_run_group_tests_name("model", tests, NULL, tidy);
 }
