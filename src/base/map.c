@@ -149,16 +149,27 @@ static int read_stream(anm_map *out, int fd, const char *path, anm_error *err)
     return 0;
 }
 
-int anm_map_open(anm_map *out, const char *path, anm_error *err)
+static int not_opened(const char *path, int why, anm_error *err)
+{
+    struct stat st;
+    if (why == ENOENT && lstat(path, &st) == 0 && S_ISLNK(st.st_mode))
+        return anm_fail(err, ANM_ERR_IO, "%s: cannot be opened: it is a link that leads nowhere", path);
+    return anm_fail(err, ANM_ERR_IO, "%s: cannot be opened: %s", path, strerror(why));
+}
+
+static int open_file(anm_map *out, const char *path, bool stream, anm_error *err)
 {
     *out = (anm_map){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC), rc = 0;
+    /* A pipe that no one writes to would hold open() itself. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | (stream ? 0 : O_NONBLOCK)), rc = 0;
     struct stat st;
-    if (fd < 0) return anm_fail(err, ANM_ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (fd < 0) return not_opened(path, errno, err);
     if (fstat(fd, &st)) {
         rc = anm_fail(err, ANM_ERR_IO, "%s: cannot be examined: %s", path, strerror(errno));
     } else if (S_ISDIR(st.st_mode)) {
         rc = anm_fail(err, ANM_ERR_IO, "%s: is a directory; a file is needed here", path);
+    } else if (!S_ISREG(st.st_mode) && !stream) {
+        rc = anm_fail(err, ANM_ERR_IO, "%s: is no regular file", path);
     } else if (!S_ISREG(st.st_mode)) {
         rc = read_stream(out, fd, path, err);
     } else if (st.st_size == 0) {
@@ -177,6 +188,16 @@ int anm_map_open(anm_map *out, const char *path, anm_error *err)
     }
     close(fd);
     return rc;
+}
+
+int anm_map_open(anm_map *out, const char *path, anm_error *err)
+{
+    return open_file(out, path, true, err);
+}
+
+int anm_map_open_found(anm_map *out, const char *path, anm_error *err)
+{
+    return open_file(out, path, false, err);
 }
 
 void anm_map_close(anm_map *m)

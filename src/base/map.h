@@ -20,6 +20,8 @@ typedef struct anm_map {
 /* Maps the file at `path`. Fails (ANM_ERR_IO) on a missing file, a directory, an empty file; the text begins with the
  * path. A pipe or a device is read into memory, 1 GiB at most. */
 int anm_map_open(anm_map *out, const char *path, anm_error *err);
+/* The same for a file that nobody named, but that was found beside or by another: no pipe and no device is waited for. */
+int anm_map_open_found(anm_map *out, const char *path, anm_error *err);
 void anm_map_close(anm_map *m);
 
 /* Tells the system that the bytes at [off, off + n) are used no more. A hint; never fails. */

@@ -89,7 +89,7 @@ static int read_file(anm_ckpt *c, size_t i, anm_error *err)
     const char *file = c->files.path[i];
     anm_ckpt_kind kind = ANM_CKPT_PTH;
     anm_map *m = &c->map[i];
-    int rc = anm_map_open(m, file, err);
+    int rc = c->files.found ? anm_map_open_found(m, file, err) : anm_map_open(m, file, err);
     if (rc) return rc;
     rc = kind_of(&kind, m, err);
     if (rc) return anm_error_prefix(err, file);

@@ -47,7 +47,8 @@ size_t anm_ckpt_count(const anm_ckpt *c, unsigned shard);
 const anm_tensor *anm_ckpt_at(const anm_ckpt *c, unsigned shard, size_t i); /* in the file's order */
 const anm_tensor *anm_ckpt_find(const anm_ckpt *c, unsigned shard, const char *name);
 
-/* The configuration file found beside the tensors (params.json or config.json), or NULL. */
+/* The configuration found beside the tensors (params.json or config.json), to be opened by anm_map_open_found: it may be what
+ * is no file; or NULL. */
 const char *anm_ckpt_config_path(const anm_ckpt *c);
 
 /* GGUF metadata; NULL for other formats. Strings and arrays point into the map. */

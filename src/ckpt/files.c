@@ -40,19 +40,25 @@ static bool is_file(const char *path)
 {
     struct stat st;
     if (stat(path, &st)) return errno != ENOENT && errno != ENOTDIR;
-    return !S_ISDIR(st.st_mode);
+    return S_ISREG(st.st_mode);
 }
 
-/* The first of two names that is a file in `folder`. */
+static bool is_there(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0;
+}
+
+/* The first of two names that is a file in `folder`; else the first that is anything at all, which opening it will name. */
 static int find_config(anm_files *f, anm_arena *arena, const char *folder, bool pth, anm_error *err)
 {
     static const char *const name[2] = {"params.json", "config.json"};
     for (int i = 0; i < 2; i++) {
         char *p = anm_arena_printf(arena, "%s%s", folder, name[pth ? i : 1 - i]);
         if (!p) return no_memory(err);
-        if (!is_file(p)) continue;
-        f->config = p;
-        return 0;
+        bool file = is_file(p);
+        if (file || (!f->config && is_there(p))) f->config = p;
+        if (file) return 0;
     }
     return 0;
 }
@@ -111,15 +117,16 @@ static int read_index(anm_files *f, anm_arena *arena, const char *path, const an
 
 /* ---- one file, a folder, a pattern ---- */
 
-static int one_file(anm_files *f, anm_arena *arena, const char *path, anm_error *err)
+static int one_file(anm_files *f, anm_arena *arena, const char *path, bool found, anm_error *err)
 {
     anm_map m;
     char *folder = folder_of(arena, path);
     if (!folder) return no_memory(err);
     int rc = 0;
     if (ends_with(path, ".json")) {
-        rc = anm_map_open(&m, path, err);
+        rc = found ? anm_map_open_found(&m, path, err) : anm_map_open(&m, path, err);
         if (rc) return rc;
+        found = true;
         rc = read_index(f, arena, path, &m, err);
         anm_map_close(&m);
     } else {
@@ -128,6 +135,7 @@ static int one_file(anm_files *f, anm_arena *arena, const char *path, anm_error 
         if (!f->path || !f->path[0]) return no_memory(err);
         f->n = 1;
     }
+    f->found = found;
     return rc ? rc : find_config(f, arena, folder, !ends_with(f->path[0], ".safetensors"), err);
 }
 
@@ -213,6 +221,7 @@ static int folder_files(anm_files *f, anm_arena *arena, const char *path, anm_er
     const char *slash = n && path[n - 1] == '/' ? "" : "/";
     char *folder = anm_arena_printf(arena, "%s%s", path, slash);
     f->path = anm_arena_array(arena, count + 1, sizeof *f->path);
+    f->found = true;
     if (!folder || !f->path) return no_memory(err);
     for (size_t c = 0; c < sizeof choices / sizeof *choices && !f->n; c++) {
         for (size_t i = 0; i < count; i++) {
@@ -227,7 +236,7 @@ static int folder_files(anm_files *f, anm_arena *arena, const char *path, anm_er
         if (f->n && (choices[c].fits == is_index || choices[c].fits == is_bin_index)) {
             char *index = f->path[0];
             *f = (anm_files){0};
-            return one_file(f, arena, index, err);
+            return one_file(f, arena, index, true, err);
         }
     }
     if (!f->n)
@@ -241,6 +250,7 @@ static int pattern_files(anm_files *f, anm_arena *arena, const char *path, anm_e
     int rc = glob(path, 0, NULL, &g);
     if (rc == GLOB_NOSPACE) return no_memory(err);
     if (rc) return anm_fail(err, ANM_ERR_IO, "%s: matches no file", path);
+    f->found = true;
     f->path = anm_arena_array(arena, g.gl_pathc, sizeof *f->path);
     rc = f->path ? 0 : no_memory(err);
     if (!rc && g.gl_pathc > ANM_CKPT_MAX_FILES)
@@ -260,7 +270,7 @@ int anm_files_find(anm_files *out, anm_arena *arena, const char *path, anm_error
     struct stat st;
     *out = (anm_files){0};
     if (!stat(path, &st))
-        return S_ISDIR(st.st_mode) ? folder_files(out, arena, path, err) : one_file(out, arena, path, err);
+        return S_ISDIR(st.st_mode) ? folder_files(out, arena, path, err) : one_file(out, arena, path, false, err);
     if (errno == ENOENT && strpbrk(path, "*?[")) return pattern_files(out, arena, path, err);
     return anm_fail(err, ANM_ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
 }

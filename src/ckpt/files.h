@@ -6,13 +6,16 @@
 #include "base/arena.h"
 #include "base/error.h"
 
+#include <stdbool.h>
+
 enum { ANM_CKPT_MAX_FILES = 1024 };
 
 typedef struct anm_files {
     char **path; /* in the order of the shards */
     size_t n;
-    char *config; /* params.json or config.json, or NULL */
+    char *config; /* params.json or config.json, be it one that cannot be opened; or NULL */
     char *index;  /* the index that named the files, which then make up one whole, or NULL */
+    bool found;   /* the user named none of them himself */
 } anm_files;
 
 /* `path` is a file, a folder or a shell pattern; an index (*.json) names its files. Strings lie in the arena.

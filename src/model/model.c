@@ -357,13 +357,14 @@ static int read_params(opener *o, const char *path, anm_error *err)
         int rc = anm_params_of_gguf(&o->pub.params, &o->from, anm_ckpt_gguf(c), err);
         return rc ? anm_error_prefix(err, anm_ckpt_path(c)) : 0;
     }
-    if (!path) path = anm_ckpt_config_path(c);
+    bool found = !path;
+    if (found) path = anm_ckpt_config_path(c);
     if (!path)
         return anm_fail(err, ANM_ERR_USAGE,
                         "%s: no params.json or config.json lies beside it; name the parameters with -p",
                         anm_ckpt_path(c));
     anm_map m;
-    int rc = anm_map_open(&m, path, err);
+    int rc = found ? anm_map_open_found(&m, path, err) : anm_map_open(&m, path, err);
     if (rc) return rc;
     rc = anm_params_read(&o->pub.params, &o->from, (const char *)m.data, (size_t)m.size, err);
     anm_map_close(&m);

@@ -120,6 +120,19 @@ export_pth "a pointer of Git LFS" "pointer: is a pointer of Git LFS" pointer
 fails "… as a program" 1 "pointer: is a pointer of Git LFS" run -m pointer --tokens 1
 fails "… as a tokenizer" 1 "pointer: is a pointer of Git LFS" run -m leads.pte -t pointer --prompt x
 
+# What is found beside a checkpoint is a file, or its fault is named; nothing is waited for.
+mkdir odd && cp "$whole" odd/model.pth && mkfifo odd/params.json
+fails "a pipe in place of the parameters that lie beside" 1 "odd/params.json: is no regular file" export -c odd -o out.pte
+rm odd/params.json && ln -s /dev/zero odd/params.json
+fails "… a device" 1 "odd/params.json: is no regular file" export -c odd -o out.pte
+rm odd/params.json && ln -s nowhere odd/params.json
+fails "… a link that leads nowhere" 1 "odd/params.json: .*leads nowhere" export -c odd -o out.pte
+rm odd/params.json && mkdir odd/params.json
+fails "… a folder" 1 "odd/params.json: is a directory" export -c odd -o out.pte
+succeeds "… which is not asked for" export -q -c odd -p "$data/params.json" -o beside.pte
+rm odd/model.pth && mkfifo odd/model.pth
+fails "a pipe in place of the checkpoint in a folder" 1 "odd/model.pth: is no regular file" export -c odd -p "$data/params.json" -o out.pte
+
 # A mapped file that shrinks. The parameters come through a pipe, so that it happens between mapping and reading.
 cp "$whole" shrinks.pth
 mkfifo slow.json
