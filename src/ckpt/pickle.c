@@ -327,6 +327,14 @@ static bool is_empty_dict(const anm_pickle *v)
     return is(v, ANM_PICKLE_DICT) && !v->items.n;
 }
 
+/* The last argument, a dict of flags that are set ('neg', 'conj') or None: does it say that the bytes are the values? */
+static bool says_nothing(const anm_pickle *v)
+{
+    for (size_t i = 1; i < v->items.n; i += 2)
+        if (!is(v->items.at[i], ANM_PICKLE_BOOL) || v->items.at[i]->i) return false;
+    return true;
+}
+
 /* A tensor of the arguments of _rebuild_tensor_v2 or _v3; false when they are not those. */
 static bool fill_tensor(anm_pickle *t, const anm_pickle *args, bool typed)
 {
@@ -346,6 +354,7 @@ static bool fill_tensor(anm_pickle *t, const anm_pickle *args, bool typed)
     t->kind = ANM_PICKLE_TENSOR;
     t->tensor.args = a;
     t->tensor.dtype = dtype;
+    t->tensor.changed = n == base + 1 && is(a[base], ANM_PICKLE_DICT) && !says_nothing(a[base]);
     return true;
 }
 

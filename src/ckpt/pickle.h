@@ -54,6 +54,7 @@ struct anm_pickle {
             anm_pickle **args; /* STORAGE, INT: its first element there, size and stride: TUPLEs of INT, of
                                   one length */
             anm_dtype dtype;
+            bool changed; /* its values are not those of its bytes: torch negates or conjugates them when they are read */
         } tensor;
     };
 };

@@ -11,6 +11,7 @@
 #include "ckpt/text.h"
 #include "ckpt/zip.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct archive {
@@ -32,20 +33,62 @@ static const anm_zip_entry *find(const archive *z, const char *a, const char *b,
     return anm_zip_find(&z->zip, name, n);
 }
 
-static const anm_zip_entry *find_pickle(archive *z)
+static int find_pickle(const anm_zip_entry **out, archive *z, anm_error *err)
 {
     static const char tail[] = "/data.pkl";
+    *out = NULL;
     for (size_t i = 0; i < z->zip.count; i++) {
         const anm_zip_entry *e = &z->zip.entry[i];
         const char *slash = memchr(e->name, '/', e->name_len);
         if (!slash || e->name_len - (size_t)(slash - e->name) != strlen(tail) ||
             memcmp(slash, tail, strlen(tail)))
             continue;
+        if (*out) {
+            char a[64], b[64];
+            return anm_fail(err, ANM_ERR_FORMAT, "holds several models: '%s' and '%s'",
+                            anm_show(a, sizeof a, (*out)->name, (*out)->name_len), anm_show(b, sizeof b, e->name, e->name_len));
+        }
         z->prefix = e->name;
         z->prefix_len = (size_t)(slash - e->name) + 1;
-        return e;
+        *out = e;
     }
-    return NULL;
+    if (*out) return 0;
+    return anm_fail(err, ANM_ERR_FORMAT, "is a zip archive, but holds no data.pkl as torch.save writes it");
+}
+
+static int by_place(const void *pa, const void *pb)
+{
+    const anm_pickle *a = *(const anm_pickle *const *)pa, *b = *(const anm_pickle *const *)pb;
+    return (a->s.at > b->s.at) - (a->s.at < b->s.at);
+}
+
+static int by_text(const void *pa, const void *pb)
+{
+    const anm_pickle *a = *(const anm_pickle *const *)pa, *b = *(const anm_pickle *const *)pb;
+    int c = memcmp(a->s.at, b->s.at, a->s.n < b->s.n ? a->s.n : b->s.n);
+    return c ? c : (a->s.n > b->s.n) - (a->s.n < b->s.n);
+}
+
+/* Of a key that is there twice, Python would take the last; no writer means that. By place first, so that long keys that a
+ * pickle says again and again are not compared as often: after that, all of them together are no longer than it. */
+static int refuse_twins(const archive *z, const anm_pickle *dict, anm_error *err)
+{
+    size_t n = 0;
+    const anm_pickle **key = anm_arena_array(z->arena, dict->items.n / 2 + 1, sizeof *key);
+    if (!key) return anm_fail_memory(err, "the table of tensors");
+    for (size_t i = 0; i + 1 < dict->items.n; i += 2)
+        if (dict->items.at[i]->kind == ANM_PICKLE_STRING) key[n++] = dict->items.at[i];
+    for (int pass = 0; pass < 2; pass++) {
+        int (*order)(const void *, const void *) = pass ? by_text : by_place;
+        qsort(key, n, sizeof *key, order);
+        for (size_t i = 1; i < n; i++) {
+            char shown[96];
+            if (!order(&key[i - 1], &key[i]))
+                return anm_fail(err, ANM_ERR_FORMAT, "its pickle has '%s' twice in one dict",
+                                anm_show(shown, sizeof shown, key[i]->s.at, key[i]->s.n));
+        }
+    }
+    return 0;
 }
 
 /* The bytes from a tensor's first element to the end of its last; false when that overflows. */
@@ -72,6 +115,11 @@ static int add_tensor(anm_tensors *out, const archive *z, const anm_pickle *name
     anm_show(shown, sizeof shown, name->s.at, name->s.n);
     const anm_pickle *key = v->tensor.args[0]->storage.key, *size = v->tensor.args[2],
                      *stride = v->tensor.args[3];
+    if (v->tensor.changed)
+        return anm_fail(err, ANM_ERR_UNSUPPORTED,
+                        "tensor '%s' is a view whose values are negated or conjugated when they are read; save it with "
+                        "torch.save after resolve_neg() and resolve_conj()",
+                        shown);
     if (size->items.n > ANM_CKPT_MAX_RANK)
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "tensor '%s' has %zu dimensions; at most %d are read",
                         shown, size->items.n, ANM_CKPT_MAX_RANK);
@@ -121,10 +169,9 @@ int anm_pth_read(anm_tensors *out, anm_arena *arena, const uint8_t *data, uint64
     anm_pickle *root;
     int rc = anm_zip_parse(&z.zip, arena, data, size, err);
     if (rc) return rc;
-    const anm_zip_entry *pkl = find_pickle(&z);
-    if (!pkl)
-        return anm_fail(err, ANM_ERR_FORMAT,
-                        "is a zip archive, but holds no data.pkl as torch.save writes it");
+    const anm_zip_entry *pkl;
+    rc = find_pickle(&pkl, &z, err);
+    if (rc) return rc;
     if (find(&z, "constants.pkl", NULL, 0))
         return anm_fail(err, ANM_ERR_UNSUPPORTED,
                         "is a TorchScript program; save its state_dict() with torch.save instead");
@@ -137,6 +184,9 @@ int anm_pth_read(anm_tensors *out, anm_arena *arena, const uint8_t *data, uint64
         return anm_fail(err, ANM_ERR_UNSUPPORTED, "its pickle is no dict of tensors");
     const anm_pickle *model = anm_pickle_get(root, "model");
     const anm_pickle *dict = model && model->kind == ANM_PICKLE_DICT ? model : root;
+    rc = refuse_twins(&z, root, err);
+    if (!rc && dict != root) rc = refuse_twins(&z, dict, err);
+    if (rc) return rc;
     for (size_t i = 0; i + 1 < dict->items.n; i += 2) {
         const anm_pickle *k = dict->items.at[i], *v = dict->items.at[i + 1];
         if (k->kind != ANM_PICKLE_STRING || v->kind != ANM_PICKLE_TENSOR) continue;

@@ -60,7 +60,7 @@ static int directory(const uint8_t *data, uint64_t size, uint64_t *off, uint64_t
     uint64_t end;
     if (!find_end(data, size, &end))
         return anm_fail_at(err, ANM_ERR_FORMAT, size,
-                           "is cut short: the zip archive has no end record; fetch it again");
+                           "is cut short, or something follows it: the zip archive has no end record at its end; fetch it again");
     const uint8_t *e = data + end;
     uint64_t limit = end;
     *count = anm_ld16(e + 10);

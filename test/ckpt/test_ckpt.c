@@ -297,6 +297,91 @@ static void zip64_is_read(void **state)
     anm_ckpt_close(c);
 }
 
+/* ---- archives written by hand ---- */
+
+typedef struct member {
+    const char *name, *data;
+    size_t size;
+} member;
+
+static const char *archive(const member *m, int n)
+{
+    const char *path = scratch("made.pth");
+    sparse s = {.fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600)};
+    assert_true(s.fd >= 0);
+    uint64_t at[4];
+    for (int i = 0; i < n; i++) {
+        at[i] = s.at;
+        emit_local(&s, m[i].name, m[i].size);
+        emit(&s, m[i].data, m[i].size);
+    }
+    uint64_t dir = s.at;
+    for (int i = 0; i < n; i++) emit_central(&s, m[i].name, m[i].size, at[i]);
+    uint8_t e[22] = {0};
+    anm_st32(e, 0x06054b50);
+    anm_st16(e + 8, (uint16_t)n);
+    anm_st16(e + 10, (uint16_t)n);
+    anm_st32(e + 12, (uint32_t)(s.at - dir));
+    anm_st32(e + 16, (uint32_t)dir);
+    emit(&s, e, sizeof e);
+    close(s.fd);
+    return path;
+}
+
+/* One pickle and a storage of four bytes. */
+#define ARCHIVE(pickle) archive((const member[]){{"a/data/0", "\0\0\x80\x3f", 4}, {"a/data.pkl", pickle, sizeof pickle - 1}}, 2)
+#define TENSOR_OF(shape, stride, more) \
+    "ctorch._utils\n_rebuild_tensor_v2\n((U\x07storagectorch\nFloatStorage\nU\x01" "0U\x03" "cpuK\x01tQK\x00" shape stride "\x89}" more "tR"
+#define TENSOR(more) TENSOR_OF("K\x01\x85", "K\x01\x85", more)
+#define NAME(s) "U\x01" s
+
+/* torch leaves the bytes as they are and says beside them that they are to be negated. */
+static void flags_of_tensors_are_seen(void **state)
+{
+    (void)state;
+    anm_ckpt_close(open_ok(ARCHIVE("}" NAME("w") TENSOR("") "s.")));
+    anm_ckpt_close(open_ok(ARCHIVE("}" NAME("w") TENSOR("N") "s.")));
+    anm_ckpt_close(open_ok(ARCHIVE("}" NAME("w") TENSOR("}") "s.")));
+    anm_ckpt_close(open_ok(ARCHIVE("}" NAME("w") TENSOR("}U\x03neg\x89s") "s.")));
+    refused(ARCHIVE("}" NAME("w") TENSOR("}U\x03neg\x88s") "s."), "tensor 'w' is a view whose values are negated", "resolve_neg");
+    refused(ARCHIVE("}" NAME("w") TENSOR("}(U\x03neg\x89U\x04" "conj\x88u") "s."), "tensor 'w' is a view", "resolve_conj");
+    refused(ARCHIVE("}" NAME("w") TENSOR("}U\x03newK\x01s") "s."), "tensor 'w' is a view", "");
+    /* in a parameter, too */
+    refused(ARCHIVE("}" NAME("w") "ctorch._utils\n_rebuild_parameter\n(" TENSOR("}U\x03neg\x88s") "\x88}tRs."), "tensor 'w' is a view", "");
+}
+
+static void keys_are_there_once(void **state)
+{
+    (void)state;
+#define DICT "}" NAME("w") TENSOR("") "s"
+    anm_ckpt_close(open_ok(ARCHIVE("}U\x05model" DICT "sU\x05other" DICT "s.")));
+    refused(ARCHIVE("}U\x05model" DICT "sU\x05model" DICT "s."), "its pickle has 'model' twice", "");
+    refused(ARCHIVE("}U\x05modelq\x00" DICT "sh\x00" DICT "s."), "its pickle has 'model' twice", "");
+    refused(ARCHIVE("}" NAME("w") TENSOR("") "s" NAME("w") "Ns."), "its pickle has 'w' twice", "");
+    refused(ARCHIVE("}U\x05model}" NAME("w") TENSOR("") "s" NAME("w") "Nss."), "its pickle has 'w' twice", "");
+}
+
+static void one_archive_holds_one_model(void **state)
+{
+    (void)state;
+    static const char pickle[] = DICT ".";
+    const member m[] = {{"zzz/data/0", "\0\0\x80\x3f", 4}, {"zzz/data.pkl", pickle, sizeof pickle - 1},
+                        {"aaa/data/0", "\0\0\x80\x3f", 4}, {"aaa/data.pkl", pickle, sizeof pickle - 1}};
+    anm_ckpt_close(open_ok(archive(m, 3)));
+    refused(archive(m, 4), "holds several models: 'aaa/data.pkl' and 'zzz/data.pkl'", "");
+#undef DICT
+}
+
+static void what_follows_an_archive_is_named(void **state)
+{
+    (void)state;
+    bytes f = read_bytes(DATA "odd/module.pth");
+    f.data[f.size] = 'x'; /* one byte more than there are is there */
+    write_bytes(scratch("mutated"), f.data, f.size + 1);
+    refused(scratch("mutated"), "something follows it", "no end record");
+    free(f.data);
+}
+
 /* ---- values ---- */
 
 static void blocks_are_exact(void **state)
@@ -640,7 +725,7 @@ static void levels_are_values(void **state)
 
 static int tidy(void **state)
 {
-    static const char *const names[] = {"wide.pth", "empty", "text", "i.json", "mutated", "cut", "changed"};
+    static const char *const names[] = {"wide.pth", "empty", "text", "i.json", "mutated", "cut", "changed", "made.pth"};
     (void)state;
     drop_scratch(names, sizeof names / sizeof *names);
     return 0;
@@ -665,6 +750,10 @@ int main(void)
         cmocka_unit_test(each_malformation_is_named),
         cmocka_unit_test(bytes_are_not_shared_without_end),
         cmocka_unit_test(names_are_whole),
+        cmocka_unit_test(flags_of_tensors_are_seen),
+        cmocka_unit_test(keys_are_there_once),
+        cmocka_unit_test(one_archive_holds_one_model),
+        cmocka_unit_test(what_follows_an_archive_is_named),
         cmocka_unit_test(cut_files_are_refused),
         cmocka_unit_test(changed_files_never_crash),
     };
