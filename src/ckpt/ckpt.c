@@ -6,6 +6,7 @@
 #include "ckpt/files.h"
 #include "ckpt/gguf.h"
 #include "ckpt/reader.h"
+#include "ckpt/text.h"
 #include "ckpt/zip.h"
 
 #include <stdlib.h>
@@ -140,6 +141,21 @@ static int index_names(anm_ckpt *c, shard *s, anm_error *err)
     return 0;
 }
 
+/* Each tensor that an index names is in the file that it names, or someone mixed two checkpoints. */
+static int check_claims(const anm_ckpt *c, anm_error *err)
+{
+    for (size_t i = 0; i < c->files.n_claims; i++) {
+        const anm_claim *claim = &c->files.claim[i];
+        const anm_tensor *t = anm_ckpt_find(c, 0, claim->tensor);
+        if (t && !strcmp(strrchr(t->file, '/') ? strrchr(t->file, '/') + 1 : t->file, claim->file)) continue;
+        char name[96], file[96];
+        anm_show(name, sizeof name, claim->tensor, strlen(claim->tensor));
+        anm_show(file, sizeof file, claim->file, strlen(claim->file));
+        return anm_fail(err, ANM_ERR_FORMAT, "%s: names '%s' for tensor '%s', which that file does not hold", c->files.index, file, name);
+    }
+    return 0;
+}
+
 int anm_ckpt_open(anm_ckpt **out, const char *path, anm_error *err)
 {
     *out = NULL;
@@ -156,6 +172,7 @@ int anm_ckpt_open(anm_ckpt **out, const char *path, anm_error *err)
         rc = read_file(c, i, err);
     for (unsigned i = 0; !rc && i < c->shards; i++)
         rc = index_names(c, &c->shard[i], err);
+    if (!rc) rc = check_claims(c, err);
 done:
     if (rc)
         anm_ckpt_close(c);

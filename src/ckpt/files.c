@@ -71,7 +71,8 @@ static int files_of_map(anm_files *f, anm_arena *arena, const char *folder, json
     json_t *v;
     size_t most = json_object_size(map), n = 0;
     char **name = anm_arena_array(arena, most + 1, sizeof *name);
-    if (!name) return no_memory(err);
+    f->claim = anm_arena_array(arena, most + 1, sizeof *f->claim);
+    if (!name || !f->claim) return no_memory(err);
     json_object_foreach(map, tensor, v)
     {
         const char *s = json_string_value(v);
@@ -80,9 +81,12 @@ static int files_of_map(anm_files *f, anm_arena *arena, const char *folder, json
         if (!*s || strchr(s, '/') || *s == '.')
             return anm_fail(err, ANM_ERR_FORMAT, "the weight_map names a file outside the folder: '%s'",
                             anm_show(shown, sizeof shown, s, strlen(s)));
-        if (n && !strcmp(name[n - 1], s)) continue;
-        name[n] = anm_arena_strdup(arena, s);
-        if (!name[n++]) return no_memory(err);
+        if (!n || strcmp(name[n - 1], s)) {
+            name[n] = anm_arena_strdup(arena, s);
+            if (!name[n++]) return no_memory(err);
+        }
+        f->claim[f->n_claims] = (anm_claim){anm_arena_strdup(arena, tensor), name[n - 1]};
+        if (!f->claim[f->n_claims++].tensor) return no_memory(err);
     }
     if (!n) return anm_fail(err, ANM_ERR_FORMAT, "the weight_map is empty");
     qsort(name, n, sizeof *name, by_text);

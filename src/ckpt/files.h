@@ -10,12 +10,19 @@
 
 enum { ANM_CKPT_MAX_FILES = 1024 };
 
+/* What an index says: the tensor lies in the file of that name, beside the index. */
+typedef struct anm_claim {
+    const char *tensor, *file;
+} anm_claim;
+
 typedef struct anm_files {
     char **path; /* in the order of the shards */
     size_t n;
     char *config; /* params.json or config.json, be it one that cannot be opened; or NULL */
     char *index;  /* the index that named the files, which then make up one whole, or NULL */
     bool found;   /* the user named none of them himself */
+    anm_claim *claim;
+    size_t n_claims;
 } anm_files;
 
 /* `path` is a file, a folder or a shell pattern; an index (*.json) names its files. Strings lie in the arena.

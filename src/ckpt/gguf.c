@@ -208,6 +208,21 @@ static int read_info(anm_gguf *g, uint64_t *offset, anm_rd *r, anm_error *err)
     return 0;
 }
 
+/* In a file that ggml reads, each tensor begins where the one before ends, but for the alignment; no two share bytes. */
+static int refuse_overlap(anm_gguf *g, anm_error *err)
+{
+    const anm_tensor **at = anm_tensors_by_place(&g->tensors, 0, &g->arena);
+    if (!at) return anm_fail_memory(err, "the table of tensors");
+    for (size_t i = 1; i < g->tensors.n; i++) {
+        char a[96], b[96];
+        if (at[i - 1]->size <= (uint64_t)(at[i]->data - at[i - 1]->data)) continue;
+        return anm_fail(err, ANM_ERR_FORMAT, "its tensors overlap: '%s' begins inside '%s'",
+                        anm_show(b, sizeof b, at[i]->name, strlen(at[i]->name)),
+                        anm_show(a, sizeof a, at[i - 1]->name, strlen(at[i - 1]->name)));
+    }
+    return 0;
+}
+
 static int read_tensors(anm_gguf *g, anm_rd *r, uint64_t count, anm_error *err)
 {
     enum { LEAST = 8 + 4 + 4 + 8 }; /* bytes of an entry */
@@ -236,7 +251,7 @@ static int read_tensors(anm_gguf *g, anm_rd *r, uint64_t count, anm_error *err)
                             t->name);
         t->data = r->data + start + offset[i];
     }
-    return 0;
+    return refuse_overlap(g, err);
 }
 
 static int parse(anm_gguf *g, const uint8_t *data, uint64_t size, anm_error *err)

@@ -20,6 +20,9 @@ int anm_tensors_add(anm_tensor **out, anm_tensors *l, anm_arena *arena, const ch
  * layers that are the same, but not without end: what is made of a file is bounded by its size. */
 int anm_tensors_check_sharing(const anm_tensors *l, size_t first, uint64_t size, anm_error *err);
 
+/* The tensors from number `first` on by where they begin in one file, empty ones before others; NULL when memory is out. */
+const anm_tensor **anm_tensors_by_place(const anm_tensors *l, size_t first, anm_arena *arena);
+
 /* Sets the strides of a contiguous tensor from its shape, and its bytes; false when they overflow or do not
  * fill whole blocks. */
 bool anm_tensor_pack(anm_tensor *t);

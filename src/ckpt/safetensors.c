@@ -72,14 +72,23 @@ static int read_tensor(anm_tensors *out, anm_arena *arena, const char *key, json
     return 0;
 }
 
-/* The format has no bytes that two tensors share. */
-static int check_total(const anm_tensors *l, size_t first, uint64_t size, anm_error *err)
+/* The format wants every byte to belong to one tensor, and the original's reader refuses what is otherwise. */
+static int check_cover(const anm_tensors *l, size_t first, anm_arena *arena, const uint8_t *data, uint64_t size, anm_error *err)
 {
-    for (size_t i = first; i < l->n; i++) {
-        if (l->at[i].size > size) return anm_fail(err, ANM_ERR_FORMAT, "its tensors overlap");
-        size -= l->at[i].size;
+    uint64_t end = 0;
+    char name[96];
+    const anm_tensor **at = anm_tensors_by_place(l, first, arena);
+    if (!at) return anm_fail_memory(err, "the table of tensors");
+    for (size_t i = 0; i < l->n - first; i++) {
+        uint64_t from = (uint64_t)(at[i]->data - data);
+        anm_show(name, sizeof name, at[i]->name, strlen(at[i]->name));
+        if (from < end) return anm_fail(err, ANM_ERR_FORMAT, "its tensors overlap: '%s' begins inside another", name);
+        if (from > end)
+            return anm_fail(err, ANM_ERR_FORMAT, "%llu bytes before tensor '%s' belong to none", (unsigned long long)(from - end), name);
+        end += at[i]->size;
     }
-    return 0;
+    if (end == size) return 0;
+    return anm_fail(err, ANM_ERR_FORMAT, "%llu bytes after its last tensor belong to none", (unsigned long long)(size - end));
 }
 
 int anm_safetensors_read(anm_tensors *out, anm_arena *arena, const uint8_t *data, uint64_t size,
@@ -106,8 +115,8 @@ int anm_safetensors_read(anm_tensors *out, anm_arena *arena, const uint8_t *data
         if (!rc && strcmp(key, "__metadata__"))
             rc = read_tensor(out, arena, key, v, data + 8 + n, size - 8 - n, err);
     }
-    if (!rc) rc = check_total(out, before, size - 8 - n, err);
     if (!rc && !out->n) rc = anm_fail(err, ANM_ERR_FORMAT, "holds no tensors");
+    if (!rc) rc = check_cover(out, before, arena, data + 8 + n, size - 8 - n, err);
     json_decref(root);
     return rc;
 }

@@ -3,6 +3,7 @@
 #include "ckpt/reader.h"
 #include "base/bytes.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { SHARED_MOST = 64 };
@@ -43,6 +44,22 @@ int anm_tensors_check_sharing(const anm_tensors *l, size_t first, uint64_t size,
         if (!bytes_of(&l->at[i], &bytes) || !anm_add_u64(claimed, bytes, &claimed) || claimed / SHARED_MOST > size)
             return anm_fail(err, ANM_ERR_FORMAT, "its tensors share their bytes more than %d times", SHARED_MOST);
     return 0;
+}
+
+static int by_place(const void *pa, const void *pb)
+{
+    const anm_tensor *a = *(const anm_tensor *const *)pa, *b = *(const anm_tensor *const *)pb;
+    if (a->data != b->data) return a->data < b->data ? -1 : 1;
+    return (a->size > b->size) - (a->size < b->size);
+}
+
+const anm_tensor **anm_tensors_by_place(const anm_tensors *l, size_t first, anm_arena *arena)
+{
+    size_t n = l->n - first;
+    const anm_tensor **at = anm_arena_array(arena, n + 1, sizeof *at);
+    for (size_t i = 0; at && i < n; i++) at[i] = &l->at[first + i];
+    if (at && n) qsort(at, n, sizeof *at, by_place);
+    return at;
 }
 
 bool anm_tensor_pack(anm_tensor *t)

@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "base/half.h"
+#include "base/map.h"
 #include "ckpt/ckpt.h"
 #include "ckpt/gguf.h"
 #include "ckpt/pickle.h"
@@ -591,7 +592,9 @@ static void bytes_are_not_shared_without_end(void **state)
     }
     at = f + anm_align_up((uint64_t)(at - f), 32);
     write_bytes(scratch("mutated"), f, (size_t)(at - f) + SHARED);
-    refused(scratch("mutated"), "mutated: its tensors share their bytes more than 64 times", "");
+    refused(scratch("mutated"), "mutated: its tensors overlap", "");
+    /* a value that a stride of 0 repeats */
+    refused(ARCHIVE("}" NAME("w") TENSOR_OF("J\0\0\0\x40\x85", "K\0\x85", "") "s."), "its tensors share their bytes more than 64 times", "");
 
     int n = sprintf((char *)f + 8, "{");
     for (int i = 0; i < MANY; i++)
@@ -611,6 +614,94 @@ static void names_are_whole(void **state)
     static const char nameless[] = "\x38\0\0\0\0\0\0\0{\"\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}   \0\0\0";
     write_bytes(scratch("mutated"), nameless, sizeof nameless);
     refused(scratch("mutated"), "empty or broken name", "");
+}
+
+static const char *safetensors(const char *header, size_t size)
+{
+    uint8_t f[1000] = {0};
+    size_t n = strlen(header);
+    anm_st64(f, n);
+    memcpy(f + 8, header, n);
+    write_bytes(scratch("mutated"), f, 8 + n + size);
+    return scratch("mutated");
+}
+
+/* Every byte belongs to one tensor. */
+static void tensors_lie_side_by_side(void **state)
+{
+    (void)state;
+#define T(name, n, from, to) "\"" name "\":{\"dtype\":\"F32\",\"shape\":[" n "],\"data_offsets\":[" from "," to "]}"
+    anm_ckpt_close(open_ok(safetensors("{" T("b", "1", "8", "12") "," T("none", "0", "8", "8") "," T("a", "2", "0", "8") "," T("z", "0", "12", "12") "}", 12)));
+    refused(safetensors("{" T("a", "2", "0", "8") "," T("b", "2", "4", "12") "}", 12), "its tensors overlap: 'b' begins inside", "");
+    refused(safetensors("{" T("a", "1", "0", "4") "," T("b", "1", "0", "4") "}", 8), "its tensors overlap", "");
+    refused(safetensors("{" T("a", "1", "0", "4") "," T("b", "1", "8", "12") "}", 12), "4 bytes before tensor 'b' belong to none", "");
+    refused(safetensors("{" T("a", "1", "4", "8") "}", 8), "4 bytes before tensor 'a'", "");
+    refused(safetensors("{" T("a", "1", "0", "4") "}", 9), "5 bytes after its last tensor", "");
+#undef T
+}
+
+static void gguf_tensors_share_nothing(void **state)
+{
+    (void)state;
+    bytes f = read_bytes(DATA "llama.gguf");
+    anm_ckpt *c = open_ok(DATA "llama.gguf");
+    const char *a = "blk.0.ffn_gate.weight", *b = "blk.0.ffn_up.weight";
+    const uint64_t back = (uint64_t)(anm_ckpt_find(c, 0, b)->data - anm_ckpt_find(c, 0, a)->data);
+    anm_ckpt_close(c);
+    for (size_t i = 0; i + 60 < f.size; i++) { /* the one is moved to where the other is */
+        if (memcmp(f.data + i, b, strlen(b))) continue;
+        uint8_t *offset = f.data + i + strlen(b) + 4 + 16 + 4;
+        anm_st64(offset, anm_ld64(offset) - back);
+        break;
+    }
+    write_bytes(scratch("mutated"), f.data, f.size);
+    refused(scratch("mutated"), "its tensors overlap: '", "blk.0.ffn_");
+    free(f.data);
+}
+
+/* An index and one file that holds a tensor 'a' beside it. */
+static void indexes_tell_the_truth(void **state)
+{
+    (void)state;
+    static const char lies[] = "{\"weight_map\":{\"a\":\"mutated\",\"b\":\"mutated\"}}", right[] = "{\"weight_map\":{\"a\":\"mutated\"}}";
+    static const char other[] = "{\"weight_map\":{\"a\":\"other\",\"b\":\"mutated\"}}";
+    safetensors("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4);
+    write_bytes(scratch("i.json"), right, sizeof right - 1);
+    anm_ckpt_close(open_ok(scratch("i.json")));
+    write_bytes(scratch("i.json"), lies, sizeof lies - 1);
+    refused(scratch("i.json"), "i.json: names 'mutated' for tensor 'b', which that file does not hold", "");
+    bytes f = read_bytes(scratch("mutated"));
+    f.data[10] = 'b';
+    write_bytes(scratch("other"), f.data, f.size);
+    free(f.data);
+    write_bytes(scratch("i.json"), other, sizeof other - 1);
+    refused(scratch("i.json"), "i.json: names 'other' for tensor 'a', which that file does not hold", "");
+}
+
+/* What nobody named is no pipe that is waited for. */
+static void what_is_found_is_a_file(void **state)
+{
+    (void)state;
+    static const char index[] = "{\"weight_map\":{\"a\":\"pipe\"}}";
+    unlink(scratch("pipe"));
+    assert_int_equal(mkfifo(scratch("pipe"), 0600), 0);
+    write_bytes(scratch("i.json"), index, sizeof index - 1);
+    refused(scratch("i.json"), "pipe: is no regular file", "");
+    safetensors("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4);
+    assert_int_equal(symlink("nowhere", scratch("params.json")), 0);
+    anm_ckpt *c = open_ok(scratch("mutated"));
+    anm_map m;
+    anm_error err;
+    assert_non_null(anm_ckpt_config_path(c)); /* it is there, and opening it says what is wrong with it */
+    assert_int_equal(anm_map_open_found(&m, anm_ckpt_config_path(c), &err), ANM_ERR_IO);
+    assert_non_null(strstr(err.text, "params.json: cannot be opened: it is a link that leads nowhere"));
+    anm_ckpt_close(c);
+    write_bytes(scratch("config.json"), "{}", 2); /* one that is a file goes before one that is not */
+    c = open_ok(scratch("mutated"));
+    assert_non_null(strstr(anm_ckpt_config_path(c), "config.json"));
+    anm_ckpt_close(c);
+    unlink(scratch("config.json"));
+    unlink(scratch("params.json"));
 }
 
 /* Every proper beginning of a checkpoint is refused. */
@@ -725,7 +816,7 @@ static void levels_are_values(void **state)
 
 static int tidy(void **state)
 {
-    static const char *const names[] = {"wide.pth", "empty", "text", "i.json", "mutated", "cut", "changed", "made.pth"};
+    static const char *const names[] = {"wide.pth", "empty", "text", "i.json", "mutated", "cut", "changed", "made.pth", "other", "pipe"};
     (void)state;
     drop_scratch(names, sizeof names / sizeof *names);
     return 0;
@@ -754,6 +845,10 @@ int main(void)
         cmocka_unit_test(keys_are_there_once),
         cmocka_unit_test(one_archive_holds_one_model),
         cmocka_unit_test(what_follows_an_archive_is_named),
+        cmocka_unit_test(tensors_lie_side_by_side),
+        cmocka_unit_test(gguf_tensors_share_nothing),
+        cmocka_unit_test(indexes_tell_the_truth),
+        cmocka_unit_test(what_is_found_is_a_file),
         cmocka_unit_test(cut_files_are_refused),
         cmocka_unit_test(changed_files_never_crash),
     };
