@@ -3,6 +3,7 @@
  * anemone extract: the packages inside a program as .mlpackage folders. Every folder is made here, anew, and files are
  * created only in these: names are checked where the listing is read, so no path leads out and no link is followed.
  */
+#include "base/hash.h"
 #include "base/outfile.h"
 #include "base/shown.h"
 #include "cli/cli.h"
@@ -15,6 +16,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Seeded with an address: nobody can prepare names that collide. */
+#define HASH_FUNCTION(key, len, hash) (hash) = (unsigned)anm_hash(key, len, (uintptr_t)&cmd_extract)
+#define uthash_fatal(msg) abort() /* never reached: the non-fatal form is asked for */
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
 static const char inside[] = "/model.mlpackage/";
 
 /* What was made so far, so that a failure leaves nothing behind. */
@@ -24,14 +31,20 @@ typedef struct made {
         const char *path;
         bool folder;
         struct entry *before;
-    } *last;
+        UT_hash_handle hh;
+    } *last, *folders; /* all of it; the folders by path */
 } made;
 
 static int note(made *m, const char *path, bool folder, anm_error *err)
 {
     struct entry *e = anm_arena_alloc(&m->arena, sizeof *e);
     if (!e) return anm_fail_memory(err, path);
-    *e = (struct entry){path, folder, m->last};
+    *e = (struct entry){.path = path, .folder = folder, .before = m->last};
+    if (folder) {
+        size_t before = HASH_COUNT(m->folders);
+        HASH_ADD_KEYPTR(hh, m->folders, path, strlen(path), e);
+        if (HASH_COUNT(m->folders) == before) return anm_fail_memory(err, path);
+    }
     m->last = e;
     return 0;
 }
@@ -56,28 +69,41 @@ static int make_folder(made *m, const char *path, anm_error *err)
     return anm_fail(err, ANM_ERR_IO, "%s: %s", path, strerror(errno));
 }
 
-static bool is_made(const made *m, const char *path)
+static bool is_made(const made *m, const char *path, size_t n)
 {
-    for (const struct entry *e = m->last; e; e = e->before)
-        if (e->folder && strcmp(e->path, path) == 0) return true;
-    return false;
+    struct entry *e;
+    HASH_FIND(hh, m->folders, path, n, e);
+    return e;
 }
 
-/* Writes one file of a package at `root`/`relative`, after the folders between. */
+/* Makes the folders above a file that are not there yet; one that was made here is among them, the package's. */
+static int make_folders_above(made *m, const char *path, anm_error *err)
+{
+    const size_t n = (size_t)(strrchr(path, '/') - path);
+    size_t at = n;
+    int rc = 0;
+    while (!is_made(m, path, at))
+        do at--;
+        while (path[at] != '/');
+    while (at < n && !rc) {
+        do at++;
+        while (path[at] != '/');
+        const char *folder = anm_arena_strndup(&m->arena, path, at);
+        rc = folder ? make_folder(m, folder, err) : anm_fail_memory(err, "a path");
+    }
+    return rc;
+}
+
+/* Writes one file of a package at `root`/`relative`, after the folders between. The disk is not waited for: there may be
+ * thousands of files, and after a power cut they can be extracted again. */
 static int put_file(made *m, const char *root, const char *relative, const anm_dir_file *file, anm_error *err)
 {
     anm_outfile out = {0};
-    int rc = 0;
-    for (const char *slash = strchr(relative, '/'); slash && !rc; slash = strchr(slash + 1, '/')) {
-        char *folder = anm_arena_printf(&m->arena, "%s/%.*s", root, (int)(slash - relative), relative);
-        if (!folder) return anm_fail_memory(err, "a path");
-        if (!is_made(m, folder)) rc = make_folder(m, folder, err);
-    }
     char *path = anm_arena_printf(&m->arena, "%s/%s", root, relative);
-    if (!rc && !path) rc = anm_fail_memory(err, "a path");
+    int rc = path ? make_folders_above(m, path, err) : anm_fail_memory(err, "a path");
     if (!rc) rc = anm_outfile_open(&out, path, err);
     if (!rc) rc = anm_outfile_write(&out, 0, file->data, (size_t)file->size, err);
-    if (!rc) rc = anm_outfile_commit(&out, true, err);
+    if (!rc) rc = anm_outfile_commit(&out, false, err);
     if (!rc && (rc = note(m, path, false, err))) unlink(path);
     anm_outfile_abort(&out);
     return rc;
@@ -146,6 +172,7 @@ int cmd_extract(int argc, char **argv)
     if (!rc) rc = extract(&m, &p, target, &err);
     if (rc) undo(&m);
     else print_pieces(&p, target);
+    HASH_CLEAR(hh, m.folders);
     anm_arena_free(&m.arena);
     cli_pieces_close(&p);
     int code = rc ? cli_fail(&err) : EXIT_OK;
