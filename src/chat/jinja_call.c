@@ -95,7 +95,7 @@ static int split(jj_run *r, jj_value *out, const jj_value *v, const jj_value *by
     if (rc) return rc;
     if (right && most >= 0) return jj_fail(r, ANM_ERR_UNSUPPORTED, "rsplit with a count is not one that we do");
     if (by) {
-        if (!by->s.n) return jj_fail(r, ANM_ERR_USAGE, "splits by the empty text");
+        if (!by->s.n) return jj_fail(r, ANM_ERR_FORMAT, "splits by the empty text");
         for (; most != 0 && find(r, &at, v, done, by); done = at + by->s.n, most -= most > 0) {
             jj_value part = jj_cut(v, done, at);
             if ((rc = jj_seq_add(r, out->seq, &part))) return rc;
@@ -135,14 +135,14 @@ static int text_argument(jj_run *r, const jj_value **out, const jj_node *of, con
     const jj_value *v = argument(r, args, place, name);
     *out = NULL;
     if (!v || v->type == JJ_NONE) return 0;
-    if (v->type != JJ_STR) return jj_fail(r, ANM_ERR_USAGE, "%.*s is given %s, not a text", (int)of->n, of->s, jj_type_name(v));
+    if (v->type != JJ_STR) return jj_fail(r, ANM_ERR_FORMAT, "%.*s is given %s, not a text", (int)of->n, of->s, jj_type_name(v));
     *out = v;
     return 0;
 }
 
 static int must_be_text(jj_run *r, const jj_node *of, const jj_value *v)
 {
-    return v->type == JJ_STR ? 0 : jj_fail(r, ANM_ERR_USAGE, "%.*s is used on %s, not on a text", (int)of->n, of->s, jj_type_name(v));
+    return v->type == JJ_STR ? 0 : jj_fail(r, ANM_ERR_FORMAT, "%.*s is used on %s, not on a text", (int)of->n, of->s, jj_type_name(v));
 }
 
 /* ---- methods ---- */
@@ -153,10 +153,10 @@ static int ends(jj_run *r, jj_value *out, const jj_node *name, const jj_value *v
     jj_seq one = {.v = (jj_value *)(uintptr_t)what, .n = 1};
     const jj_seq *list = what && what->type == JJ_SEQ ? what->seq : &one;
     *out = (jj_value){.type = JJ_BOOL};
-    if (!what) return jj_fail(r, ANM_ERR_USAGE, "%.*s without an argument", (int)name->n, name->s);
+    if (!what) return jj_fail(r, ANM_ERR_FORMAT, "%.*s without an argument", (int)name->n, name->s);
     for (size_t i = 0; i < list->n; i++) {
         const jj_value *w = &list->v[i];
-        if (w->type != JJ_STR) return jj_fail(r, ANM_ERR_USAGE, "%.*s is given %s, not a text", (int)name->n, name->s, jj_type_name(w));
+        if (w->type != JJ_STR) return jj_fail(r, ANM_ERR_FORMAT, "%.*s is given %s, not a text", (int)name->n, name->s, jj_type_name(w));
         jj_charge(r, JJ_ITEM);
         if (w->s.n <= v->s.n && jj_same(r, start ? v->s.p : v->s.p + v->s.n - w->s.n, w->s.p, w->s.n)) out->b = true;
     }
@@ -174,13 +174,13 @@ static int string_method(jj_run *r, jj_value *out, const jj_node *name, const jj
         return 0;
     }
     if (jj_is(name, "split") || jj_is(name, "rsplit")) {
-        if (count && count->type != JJ_INTEGER) return jj_fail(r, ANM_ERR_USAGE, "split is given %s as a count", jj_type_name(count));
+        if (count && count->type != JJ_INTEGER) return jj_fail(r, ANM_ERR_FORMAT, "split is given %s as a count", jj_type_name(count));
         return split(r, out, v, a, count ? count->i : -1, name->s[0] == 'r');
     }
     if (jj_is(name, "upper") || jj_is(name, "lower") || jj_is(name, "title") || jj_is(name, "capitalize")) return recase(r, out, v, name->s);
     if (jj_is(name, "replace")) {
         if ((rc = text_argument(r, &b, name, args, 1, ""))) return rc;
-        if (!a || !b) return jj_fail(r, ANM_ERR_USAGE, "replace lacks an argument");
+        if (!a || !b) return jj_fail(r, ANM_ERR_FORMAT, "replace lacks an argument");
         return replace(r, out, v, a, b, -1);
     }
     if (jj_is(name, "find") && a) {
@@ -204,7 +204,7 @@ static int map_method(jj_run *r, jj_value *out, const jj_node *name, const jj_va
     int rc;
     if (jj_is(name, "get")) {
         const jj_value *key = argument(r, args, 0, ""), *otherwise = argument(r, args, 1, "");
-        if (!key) return jj_fail(r, ANM_ERR_USAGE, "get without a key");
+        if (!key) return jj_fail(r, ANM_ERR_FORMAT, "get without a key");
         if ((rc = jj_item(r, out, v, key))) return rc;
         if (out->type == JJ_UNDEFINED) *out = otherwise ? *otherwise : (jj_value){.type = JJ_NONE};
         return 0;
@@ -231,7 +231,7 @@ int jj_method(jj_run *r, jj_value *out, const jj_node *name, const jj_value *v, 
 {
     if (v->type == JJ_STR) return string_method(r, out, name, v, args);
     if (v->type == JJ_MAP) return map_method(r, out, name, v, args);
-    if (v->type == JJ_UNDEFINED) return jj_fail(r, ANM_ERR_USAGE, "calls '%.*s' of something that is undefined", (int)name->n, name->s);
+    if (v->type == JJ_UNDEFINED) return jj_fail(r, ANM_ERR_FORMAT, "calls '%.*s' of something that is undefined", (int)name->n, name->s);
     return jj_fail(r, ANM_ERR_UNSUPPORTED, "the method '%.*s' of %s is not one that we do", (int)name->n, name->s, jj_type_name(v));
 }
 
@@ -265,7 +265,7 @@ static int items_of(jj_run *r, jj_value *out, const jj_value *v)
         jj_value c = jj_cut(v, i, i + len);
         if ((rc = jj_seq_add(r, out->seq, &c))) return rc;
     }
-    return v->type == JJ_MAP || v->type == JJ_STR ? 0 : jj_fail(r, ANM_ERR_USAGE, "walks through %s", jj_type_name(v));
+    return v->type == JJ_MAP || v->type == JJ_STR ? 0 : jj_fail(r, ANM_ERR_FORMAT, "walks through %s", jj_type_name(v));
 }
 
 static int join(jj_run *r, jj_value *out, const jj_value *list, const jj_value *by)
@@ -381,7 +381,7 @@ int jj_filter(jj_run *r, jj_value *out, const jj_node *name, const jj_value *v, 
     if (jj_is(name, "int") || jj_is(name, "float")) return number_filter(out, name, v);
     if (jj_is(name, "items")) {
         if (v->type == JJ_UNDEFINED) return jj_seq_new(r, out);
-        if (v->type != JJ_MAP) return jj_fail(r, ANM_ERR_USAGE, "takes the items of %s", jj_type_name(v));
+        if (v->type != JJ_MAP) return jj_fail(r, ANM_ERR_FORMAT, "takes the items of %s", jj_type_name(v));
         return map_method(r, out, name, v, args);
     }
     if (jj_is(name, "string") || jj_is(name, "safe")) return jj_to_str(r, out, v);
@@ -447,10 +447,10 @@ int jj_test(jj_run *r, bool *out, const jj_node *name, const jj_value *v, const 
     else if (jj_is(name, "false")) *out = k == JJ_BOOL && !v->b;
     else if (jj_is(name, "callable")) *out = k == JJ_MACRO;
     else if (jj_is(name, "odd") || jj_is(name, "even")) {
-        if (k != JJ_INTEGER) return jj_fail(r, ANM_ERR_USAGE, "asks whether %s is %.*s", jj_type_name(v), (int)name->n, name->s);
+        if (k != JJ_INTEGER) return jj_fail(r, ANM_ERR_FORMAT, "asks whether %s is %.*s", jj_type_name(v), (int)name->n, name->s);
         *out = (v->i % 2 != 0) == (name->s[0] == 'o');
     } else if (!a) {
-        return jj_fail(r, ANM_ERR_USAGE, "the test '%.*s' lacks what to compare with", (int)name->n, name->s);
+        return jj_fail(r, ANM_ERR_FORMAT, "the test '%.*s' lacks what to compare with", (int)name->n, name->s);
     } else if (jj_is(name, "in")) {
         return is_in(r, out, v, a);
     } else {

@@ -149,14 +149,14 @@ static int make_range(jj_run *r, jj_value *out, const jj_args *args)
     int64_t part[3] = {0, 0, 1};
     int rc = jj_seq_new(r, out);
     for (size_t i = 0; i < args->n; i++) {
-        if (i > 2 || args->v[i].type != JJ_INTEGER) return jj_fail(r, ANM_ERR_USAGE, "range is given something else than up to three integers");
+        if (i > 2 || args->v[i].type != JJ_INTEGER) return jj_fail(r, ANM_ERR_FORMAT, "range is given something else than up to three integers");
         part[i] = args->v[i].i;
     }
     if (args->n == 1) {
         part[1] = part[0];
         part[0] = 0;
     }
-    if (!args->n || !part[2]) return jj_fail(r, ANM_ERR_USAGE, "range without a count, or with a step of 0");
+    if (!args->n || !part[2]) return jj_fail(r, ANM_ERR_FORMAT, "range without a count, or with a step of 0");
     for (int64_t i = part[0]; !rc && (part[2] > 0 ? i < part[1] : i > part[1]);) {
         jj_value v = {.type = JJ_INTEGER, .i = i};
         if (out->seq->n >= 100000) return jj_fail(r, ANM_ERR_LIMIT, "a range of more than 100000 items");
@@ -183,10 +183,10 @@ static int tell_time(jj_run *r, jj_value *out, const jj_args *args)
     char format[128], text[256];
     struct tm tm;
     time_t now = (time_t)r->now;
-    if (args->n != 1 || args->v[0].type != JJ_STR || args->v[0].s.n >= sizeof format) return jj_fail(r, ANM_ERR_USAGE, "strftime_now without a format");
+    if (args->n != 1 || args->v[0].type != JJ_STR || args->v[0].s.n >= sizeof format) return jj_fail(r, ANM_ERR_FORMAT, "strftime_now without a format");
     memcpy(format, args->v[0].s.p, args->v[0].s.n);
     format[args->v[0].s.n] = 0;
-    if (!localtime_r(&now, &tm)) return jj_fail(r, ANM_ERR_USAGE, "the time is not one that this machine can tell");
+    if (!localtime_r(&now, &tm)) return jj_fail(r, ANM_ERR_FORMAT, "the time is not one that this machine can tell");
 #if defined(__GNUC__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
@@ -231,7 +231,7 @@ static int call(jj_run *r, jj_value *out, const jj_node *n)
     if (callee->kind != JJ_N_NAME) return jj_fail(r, ANM_ERR_UNSUPPORTED, "calls something that has no name");
     v = look_up(r, callee->s, callee->n);
     if (v.type == JJ_MACRO && v.macro) return call_macro(r, out, v.macro, &args);
-    if (v.type != JJ_UNDEFINED && v.type != JJ_MACRO) return jj_fail(r, ANM_ERR_USAGE, "calls '%.*s', which is %s", (int)callee->n, callee->s, jj_type_name(&v));
+    if (v.type != JJ_UNDEFINED && v.type != JJ_MACRO) return jj_fail(r, ANM_ERR_FORMAT, "calls '%.*s', which is %s", (int)callee->n, callee->s, jj_type_name(&v));
     return call_function(r, out, callee, &args);
 }
 
@@ -240,7 +240,7 @@ static int attribute(jj_run *r, jj_value *out, const jj_node *n)
     jj_value v;
     int rc = eval(r, &v, n->a);
     if (rc) return rc;
-    if (v.type == JJ_UNDEFINED) return jj_fail(r, ANM_ERR_USAGE, "takes '%.*s' of something that is undefined", (int)n->n, n->s);
+    if (v.type == JJ_UNDEFINED) return jj_fail(r, ANM_ERR_FORMAT, "takes '%.*s' of something that is undefined", (int)n->n, n->s);
     const jj_value *found = v.type == JJ_MAP ? jj_map_get(r, v.map, n->s, n->n) : NULL;
     *out = found ? *found : (jj_value){.type = JJ_UNDEFINED};
     return 0;
@@ -255,10 +255,10 @@ static int slice(jj_run *r, jj_value *out, const jj_node *n)
     for (int i = 0; i < 3; i++) {
         part[i] = (jj_value){.type = JJ_NONE};
         if (n->list[i] && (rc = eval(r, &part[i], n->list[i]))) return rc;
-        if (part[i].type != JJ_NONE && part[i].type != JJ_INTEGER) return jj_fail(r, ANM_ERR_USAGE, "slices by %s", jj_type_name(&part[i]));
+        if (part[i].type != JJ_NONE && part[i].type != JJ_INTEGER) return jj_fail(r, ANM_ERR_FORMAT, "slices by %s", jj_type_name(&part[i]));
     }
     int64_t step = part[2].type == JJ_NONE ? 1 : part[2].i, size = 0, at[2];
-    if (!step || step > INT32_MAX || step < -INT32_MAX) return jj_fail(r, ANM_ERR_USAGE, "slices by a step of %lld", (long long)step);
+    if (!step || step > INT32_MAX || step < -INT32_MAX) return jj_fail(r, ANM_ERR_FORMAT, "slices by a step of %lld", (long long)step);
     size_t *offset = NULL; /* where each character of a text begins */
     if (v.type == JJ_SEQ) {
         size = (int64_t)v.seq->n;
@@ -267,7 +267,7 @@ static int slice(jj_run *r, jj_value *out, const jj_node *n)
         for (size_t i = 0; i < v.s.n; i += anm_utf8_len(v.s.p[i])) offset[size++] = i;
         offset[size] = v.s.n;
     } else {
-        return jj_fail(r, ANM_ERR_USAGE, "slices %s", jj_type_name(&v));
+        return jj_fail(r, ANM_ERR_FORMAT, "slices %s", jj_type_name(&v));
     }
     for (int i = 0; i < 2; i++) {
         int64_t low = step > 0 ? 0 : -1, high = step > 0 ? size : size - 1;
@@ -304,14 +304,14 @@ static double as_real(const jj_value *v)
 
 static int bad_operands(jj_run *r, const jj_node *n, const jj_value *x, const jj_value *y)
 {
-    return jj_fail(r, ANM_ERR_USAGE, "'%.*s' between %s and %s", (int)n->n, n->s, jj_type_name(x), jj_type_name(y));
+    return jj_fail(r, ANM_ERR_FORMAT, "'%.*s' between %s and %s", (int)n->n, n->s, jj_type_name(x), jj_type_name(y));
 }
 
 static int int_math(jj_run *r, jj_value *out, const jj_node *n, int64_t x, int64_t y)
 {
     bool over = false;
     *out = (jj_value){.type = JJ_INTEGER};
-    if ((jj_is(n, "//") || jj_is(n, "%")) && (!y || (y == -1 && x == INT64_MIN))) return jj_fail(r, ANM_ERR_USAGE, "divides by 0");
+    if ((jj_is(n, "//") || jj_is(n, "%")) && (!y || (y == -1 && x == INT64_MIN))) return jj_fail(r, ANM_ERR_FORMAT, "divides by 0");
     if (jj_is(n, "+")) over = __builtin_add_overflow(x, y, &out->i);
     else if (jj_is(n, "-")) over = __builtin_sub_overflow(x, y, &out->i);
     else if (jj_is(n, "*")) over = !anm_mul_i64(x, y, &out->i);
@@ -363,7 +363,7 @@ static int math(jj_run *r, jj_value *out, const jj_node *n)
     if (x.type != JJ_REAL && y.type != JJ_REAL && !jj_is(n, "/"))
         return int_math(r, out, n, x.type == JJ_BOOL ? x.b : x.i, y.type == JJ_BOOL ? y.b : y.i);
     double a = as_real(&x), b = as_real(&y), f;
-    if ((jj_is(n, "/") || jj_is(n, "//") || jj_is(n, "%")) && !(b < 0) && !(b > 0)) return jj_fail(r, ANM_ERR_USAGE, "divides by 0");
+    if ((jj_is(n, "/") || jj_is(n, "//") || jj_is(n, "%")) && !(b < 0) && !(b > 0)) return jj_fail(r, ANM_ERR_FORMAT, "divides by 0");
     if (plus) f = a + b;
     else if (jj_is(n, "-")) f = a - b;
     else if (jj_is(n, "*")) f = a * b;
@@ -482,7 +482,7 @@ static int eval_inner(jj_run *r, jj_value *out, const jj_node *n)
         if ((rc = eval(r, &v, n->a))) return rc;
         if (v.type == JJ_INTEGER && v.i != INT64_MIN) *out = (jj_value){.type = JJ_INTEGER, .i = -v.i};
         else if (v.type == JJ_REAL) *out = (jj_value){.type = JJ_REAL, .f = -v.f};
-        else return jj_fail(r, ANM_ERR_USAGE, "'-' before %s", jj_type_name(&v));
+        else return jj_fail(r, ANM_ERR_FORMAT, "'-' before %s", jj_type_name(&v));
         return 0;
     case JJ_N_AND:
     case JJ_N_OR:
@@ -520,12 +520,12 @@ static int assign(jj_run *r, const jj_node *target, const jj_value *v)
     if (target->kind == JJ_N_ATTR) {
         jj_value ns = look_up(r, target->a->s, target->a->n);
         if (ns.type != JJ_MAP || !ns.map->is_namespace)
-            return jj_fail(r, ANM_ERR_USAGE, "sets '%.*s' of '%.*s', which is no namespace", (int)target->n, target->s, (int)target->a->n, target->a->s);
+            return jj_fail(r, ANM_ERR_FORMAT, "sets '%.*s' of '%.*s', which is no namespace", (int)target->n, target->s, (int)target->a->n, target->a->s);
         jj_value key = {.type = JJ_STR, .s = {target->s, NULL, target->n}};
         return jj_map_set(r, ns.map, &key, v);
     }
     if (v->type != JJ_SEQ || v->seq->n != target->count)
-        return jj_fail(r, ANM_ERR_USAGE, "gives %s to %zu names", jj_type_name(v), target->count);
+        return jj_fail(r, ANM_ERR_FORMAT, "gives %s to %zu names", jj_type_name(v), target->count);
     for (size_t i = 0; i < target->count; i++) {
         int rc = assign(r, target->list[i], &v->seq->v[i]);
         if (rc) return rc;

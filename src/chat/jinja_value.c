@@ -149,7 +149,7 @@ const jj_value *jj_map_get(jj_run *r, const jj_map *m, const char *key, size_t n
 int jj_item(jj_run *r, jj_value *out, const jj_value *v, const jj_value *key)
 {
     *out = (jj_value){.type = JJ_UNDEFINED};
-    if (v->type == JJ_UNDEFINED) return jj_fail(r, ANM_ERR_USAGE, "takes an item of something that is undefined");
+    if (v->type == JJ_UNDEFINED) return jj_fail(r, ANM_ERR_FORMAT, "takes an item of something that is undefined");
     if (v->type == JJ_MAP) {
         for (size_t i = 0; i < v->map->n; i++)
             if (jj_equal(r, &v->map->key[i], key, 0)) *out = v->map->value[i];
@@ -317,6 +317,6 @@ int jj_put_json(jj_run *r, jj_text *t, const jj_value *v, int depth)
             if (!rc) rc = jj_put_json(r, t, &v->map->value[i], depth + 1);
         }
         return rc ? rc : put(r, t, "}");
-    default: return jj_fail(r, ANM_ERR_USAGE, "makes JSON of %s", jj_type_name(v));
+    default: return jj_fail(r, ANM_ERR_FORMAT, "makes JSON of %s", jj_type_name(v));
     }
 }

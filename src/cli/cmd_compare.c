@@ -198,16 +198,18 @@ static bool names_fit(const json_t *list, uint32_t n, anm_mil_value *const *v)
     return true;
 }
 
-/* metadata.json names every function's inputs and outputs in their order. */
-static void check_metadata(cmp_report *r, const char *where, const char *path, const json_t *j, const anm_mil_program *p)
+/* metadata.json names every function's inputs and outputs in their order; a package where it does not is no program to compare
+ * another with. */
+static int check_metadata(const char *path, const json_t *j, const anm_mil_program *p, anm_error *err)
 {
     const json_t *methods = json_object_get(j, "methods");
     for (const anm_mil_function *fn = p->functions; fn; fn = fn->next) {
         const json_t *m = methods ? json_object_get(methods, fn->name) : j;
         if (!names_fit(json_object_get(m, "inputNames"), fn->n_inputs, fn->inputs) ||
             !names_fit(json_object_get(m, "outputNames"), fn->n_outputs, fn->outputs))
-            cmp_differ(r, where, "metadata.json of %s does not name the inputs and outputs of %s", path, fn->name);
+            return anm_fail(err, ANM_ERR_FORMAT, "%s: a package's metadata.json does not name the inputs and outputs of %.100s", path, fn->name);
     }
+    return 0;
 }
 
 static int compare_metadata(cmp_report *r, const char *where, const char *const path[2], const cli_package *a,
@@ -215,11 +217,11 @@ static int compare_metadata(cmp_report *r, const char *where, const char *const 
 {
     json_t *x = read_metadata(a, path[0], err), *y = x ? read_metadata(b, path[1], err) : NULL;
     int rc = x && y ? 0 : err->code;
+    if (!rc) rc = check_metadata(path[0], x, &a->package.program, err);
+    if (!rc) rc = check_metadata(path[1], y, &b->package.program, err);
     if (!rc) {
         const char *key;
         json_t *value;
-        check_metadata(r, where, path[0], x, &a->package.program);
-        check_metadata(r, where, path[1], y, &b->package.program);
         json_object_del(x, "identifier");
         json_object_del(y, "identifier");
         bool same = json_object_size(x) == json_object_size(y);

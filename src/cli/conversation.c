@@ -13,7 +13,9 @@ int conversation_open(conversation *c, const anm_tokenizer *tok, const char *nam
         return anm_fail(
             err, ANM_ERR_USAGE,
             "the tokenizer brings no chat template: choose one, --template llama2, llama3, chatml or none");
-    return anm_chat_template_parse(&c->template, own, strlen(own), err);
+    c->file = anm_tokenizer_chat_template_file(tok);
+    int rc = anm_chat_template_parse(&c->template, own, strlen(own), err);
+    return rc ? anm_error_prefix(err, c->file) : 0;
 }
 
 void conversation_close(conversation *c)
@@ -62,6 +64,13 @@ static int text_of(char **out, const anm_tokenizer *tok, int32_t id, anm_error *
     return 0;
 }
 
+static int render(anm_chat_text *text, const conversation *c, const anm_chat_opts *opts, anm_error *err)
+{
+    int rc = anm_chat_render(text, c->template, c->message, c->n, opts, err);
+    if (!rc && !text->n && c->file) rc = anm_fail(err, ANM_ERR_FORMAT, "the chat template makes nothing of this conversation");
+    return rc && c->file ? anm_error_prefix(err, c->file) : rc;
+}
+
 int conversation_tokens(int32_t **ids, size_t *count, const conversation *c, anm_error *err)
 {
     char *bos, *eos = NULL;
@@ -69,7 +78,7 @@ int conversation_tokens(int32_t **ids, size_t *count, const conversation *c, anm
     int rc = text_of(&bos, c->tok, anm_tokenizer_bos(c->tok), err);
     if (!rc) rc = text_of(&eos, c->tok, anm_tokenizer_eos(c->tok), err);
     const anm_chat_opts opts = {.add_generation_prompt = true, .bos_token = bos, .eos_token = eos};
-    if (!rc) rc = anm_chat_render(&text, c->template, c->message, c->n, &opts, err);
+    if (!rc) rc = render(&text, c, &opts, err);
     if (!rc) rc = anm_tokenizer_encode_parts(ids, count, c->tok, text.parts, text.n_parts, err);
     anm_chat_text_free(&text);
     free(bos);

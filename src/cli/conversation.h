@@ -7,6 +7,7 @@
 
 typedef struct conversation {
     const anm_tokenizer *tok; /* not owned */
+    const char *file;         /* that the template comes from, the tokenizer's; NULL: it is one that is always there */
     anm_chat_template *template;
     anm_chat_message *message;
     size_t n, room;

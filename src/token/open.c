@@ -256,14 +256,23 @@ static int read_json(anm_tokenizer *t, const char *path, int (*apply)(anm_tokeni
     return rc ? anm_error_prefix(err, path) : 0;
 }
 
+/* Notes that the template is that of `path`, where it is no longer `before`. */
+static int note_template(anm_tokenizer *t, const char *before, const char *path, anm_error *err)
+{
+    if (t->chat_template == before) return 0;
+    t->chat_template_file = anm_arena_strdup(&t->arena, path);
+    return t->chat_template_file ? 0 : anm_fail_memory(err, path);
+}
+
 /* Newer models keep their template in a file of its own. */
 static int read_template(anm_tokenizer *t, const char *path, anm_error *err)
 {
     anm_map map;
     int rc = anm_map_open(&map, path, err);
     if (rc) return rc;
-    t->chat_template = anm_arena_strndup(&t->arena, (const char *)map.data, (size_t)map.size);
-    if (!t->chat_template) rc = anm_fail_memory(err, path);
+    const char *before = t->chat_template, *text = anm_arena_strndup(&t->arena, (const char *)map.data, (size_t)map.size);
+    if (text) t->chat_template = text;
+    rc = text ? note_template(t, before, path, err) : anm_fail_memory(err, path);
     anm_map_close(&map);
     return rc;
 }
@@ -272,7 +281,9 @@ static int read_template(anm_tokenizer *t, const char *path, anm_error *err)
 static int read_config_and_template(anm_tokenizer *t, const char *config, anm_error *err)
 {
     char *text = beside(config, "chat_template.jinja");
+    const char *before = t->chat_template;
     int rc = text ? read_json(t, config, apply_config, err) : anm_fail_memory(err, config);
+    if (!rc) rc = note_template(t, before, config, err);
     if (!rc && is_file(text)) rc = read_template(t, text, err);
     free(text);
     return rc;
@@ -296,7 +307,10 @@ static int read_file(anm_tokenizer **out, const uint8_t *data, uint64_t size, co
 {
     int rc;
     *out = NULL;
-    if (is_gguf(data, size)) return anm_gguf_tokenizer_open(out, data, size, file, err); /* its errors name the file */
+    if (is_gguf(data, size)) {
+        rc = anm_gguf_tokenizer_open(out, data, size, file, err); /* its errors name the file */
+        return rc ? rc : note_template(*out, NULL, file, err);
+    }
     if (anm_is_lfs_pointer(data, size)) rc = anm_fail(err, ANM_ERR_FORMAT, ANM_LFS_POINTER);
     else if (looks_like_json(data, size)) rc = open_json(out, data, size, err);
     else if (looks_like_tiktoken(data, size)) rc = anm_tiktoken_open(out, data, size, err);

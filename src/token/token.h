@@ -17,6 +17,8 @@ int32_t anm_tokenizer_id(const anm_tokenizer *t, const char *piece); /* of a tok
 bool anm_tokenizer_is_special(const anm_tokenizer *t, int32_t id);
 /* The model's chat template (Jinja), or NULL. */
 const char *anm_tokenizer_chat_template(const anm_tokenizer *t);
+/* The file that it stands in, for messages; NULL where there is none. */
+const char *anm_tokenizer_chat_template_file(const anm_tokenizer *t);
 
 /* As anm_tokenizer_open, of `size` bytes in memory that need not outlive the call; `file` names them in messages. No
  * file beside them is looked for. */

@@ -168,6 +168,11 @@ const char *anm_tokenizer_chat_template(const anm_tokenizer *t)
     return t->chat_template;
 }
 
+const char *anm_tokenizer_chat_template_file(const anm_tokenizer *t)
+{
+    return t->chat_template_file;
+}
+
 void anm_tokenizer_piece(const char **bytes, size_t *n, const anm_tokenizer *t, int32_t id, bool special)
 {
     const anm_piece *p = piece_of(t, id);

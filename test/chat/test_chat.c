@@ -174,6 +174,10 @@ static void running_refuses_by_name_too_and_is_bounded(void **state)
         {"{{ messages }}", "prints a list"},
         {"{{ nothing.at.all }}", "'at'"},
         {"{{ 1 // 0 }}", "divides by 0"},
+        {"{{ 1 / 0 }}", "divides by 0"},
+        {"{{ 'abc'[::0] }}", "a step of 0"},
+        {"{{ 'a'.center(9) }}", "center is given"},
+        {"{{ range(0, 10, 0) }}", "a step of 0"},
         {"{{ 999999999999999999 * 100 }}", "64 bits"},
         {"{{ raise_exception('no ' ~ 'way') }}", "no way"},
         {"{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "deep"},
@@ -199,6 +203,7 @@ static void running_refuses_by_name_too_and_is_bounded(void **state)
         anm_chat_text out;
         anm_error err = {0};
         assert_true(anm_chat_render(&out, t, &m, 1, &opts, &err) < 0);
+        assert_int_equal(err.code == ANM_ERR_USAGE, !!strstr(cases[i].text, "raise_exception")); /* all else is the template's fault */
         if (!strstr(err.text, cases[i].says)) fail_msg("'%s' is refused with: %s", cases[i].text, err.text);
         anm_chat_template_free(t);
     }

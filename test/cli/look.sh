@@ -113,6 +113,8 @@ why=
 verdict "compare two programs" "$why"
 holds "where they part" "int32\[1,8\] / int32\[1,4\]" "differences$"
 fails "compare one program" 2 "two programs" compare small.pte
+LC_ALL=C sed 's/"inputNames"/"inputNamed"/g' small.pte >unnamed.pte
+fails "compare what contradicts itself: trouble too" 2 "unnamed.pte: .* does not name the inputs" compare small.pte unnamed.pte
 fails "compare with what is not there: no difference, but trouble" 2 "nowhere.pte: cannot be opened" compare small.pte nowhere.pte
 cp small.pte 'a[1].pte'
 succeeds "a program with a pattern's name" inspect 'a[1].pte'

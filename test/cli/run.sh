@@ -106,6 +106,18 @@ echo new >other/chat_template.jinja
 succeeds "inside the sandbox a configuration elsewhere has its template beside it" run -m single.pte -t "$tiny" \
     --tokenizer_config other/tokenizer_config.json --prompt "$prompt" --greedy --max_new_tokens 4
 
+# A chat template that cannot be rendered is its file's fault; one that refuses what was said, the caller's.
+template() {
+    printf '{"chat_template": "%s"}\n' "$4" >other/tokenizer_config.json
+    [ -z "$5" ] || printf '%s\n' "$5" >other/chat_template.jinja
+    fails "$1" "$2" "$3" run -m single.pte -t "$tiny" --tokenizer_config other/tokenizer_config.json --chat --prompt hi
+}
+template "a template's file is named" 1 "other/chat_template.jinja: the chat template, line 1: divides by 0" "old" "{{ 1 / 0 }}"
+rm other/chat_template.jinja
+template "a template's configuration is named" 1 "other/tokenizer_config.json: the chat template: line 1: a tag without" "{{ 1" ""
+template "a template that gives nothing" 1 "other/tokenizer_config.json: the chat template makes nothing of" "{% if 0 %}x{% endif %}" ""
+template "a template that refuses" 2 "other/tokenizer_config.json: .* refuses this conversation: no" "{{ raise_exception('no') }}" ""
+
 # The sandbox, where the system has one.
 run run -m single.pte -t "$tiny" --prompt "$prompt" --greedy --max_new_tokens 40 --sandbox=on
 if [ $code != 0 ] && { grep -q "no sandbox in this build" stderr.txt || ! python3 -c 'import ctypes, sys; sys.exit(ctypes.CDLL(None).syscall(444, None, 0, 1) < 1)'; }; then
