@@ -321,6 +321,7 @@ static int read_file(anm_tokenizer **out, const uint8_t *data, uint64_t size, co
 /* The last step, or where rc says that there was an error, none: the tokenizer goes then. */
 static int finish(int rc, anm_tokenizer **t, const char *file, anm_error *err)
 {
+    if (!rc && !((*t)->file = anm_arena_strdup(&(*t)->arena, file))) rc = anm_fail_memory(err, file);
     if (!rc && (rc = anm_tokenizer_finish(*t, err))) anm_error_prefix(err, file);
     if (!rc) return 0;
     anm_tokenizer_free(*t);

@@ -210,7 +210,9 @@ void anm_stage_close(anm_stage *s)
 /* Every match may take SMALL steps. One that needs more takes them from the matcher's budget, in growing limits. But
  * PCRE2's steps are no measure of time: a loop over one character (a*) is a single step however far it runs, and so is
  * every place at which a search begins in vain. So searches stop after some places, and go on if there is time left. It
- * is time in proportion to the text, a hundred times what a real pattern takes: what is found never depends on it. */
+ * is time in proportion to the text, a hundred times what a real pattern takes: what is found never depends on it. (Real
+ * ones take up to 34 ns a byte with the JIT of PCRE2, up to 145 without, on text made of nothing but borders; some tokenizers
+ * cut three times over, and there are machines several times slower. So less a byte would leave too little.) */
 enum { SMALL = 1000, GROWTH = 2 };
 static const uint64_t budget_base = 50000000, budget_per_byte = 50;
 static const uint64_t time_base = 2000000000, time_per_byte = 2000; /* ns */

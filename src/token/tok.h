@@ -200,6 +200,7 @@ struct anm_tokenizer {
     anm_piece *piece;
     int32_t size, bos, eos, unk;
     int add_bos;
+    const char *file; /* its name, for messages */
     const char *chat_template, *chat_template_file;
     anm_strmap by_spell;
     anm_addeds added;

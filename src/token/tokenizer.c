@@ -305,6 +305,7 @@ int anm_tokenizer_encode_parts(int32_t **ids, size_t *count, const anm_tokenizer
     if (!rc && !(e.words = anm_words_new(n))) rc = anm_fail_memory(err, "encoding");
     anm_ids_reserve(&out, n / 4 + 16);
     if (!rc && n) rc = anm_addeds_cut(&t->added, &e, e.text, n, true, t->encode_text);
+    if (rc && rc != ANM_ERR_MEMORY && t->file) anm_error_prefix(err, t->file); /* a text may be any: its tokenizer is what fails */
     if (!rc && out.bad) rc = anm_fail_memory(err, "the ids of the text");
     anm_arena_free(&e.scratch);
     anm_words_free(e.words);

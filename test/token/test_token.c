@@ -361,6 +361,7 @@ static void a_pattern_that_runs_away_is_stopped(void **state)
     text[59] = 'b';
     if (anm_tokenizer_parse(&t, (const uint8_t *)file, sizeof file - 1, "FILE", &err)) fail_msg("%s", err.text);
     assert_int_equal(anm_tokenizer_encode(&ids, &n, t, text, sizeof text, false, &err), ANM_ERR_LIMIT);
+    assert_memory_equal(err.text, "FILE: the tokenizer", 19);
     assert_non_null(strstr(err.text, "pattern"));
     assert_null(ids);
     assert_int_equal(anm_tokenizer_encode(&ids, &n, t, text, 10, false, &err), 0);
