@@ -444,16 +444,6 @@ anm_mil_value *anm_mil_arg_of(const anm_mil_op *op, anm_mil_param p)
 
 /* ---- rewriting ---- */
 
-void anm_mil_replace_uses(anm_mil_function *fn, anm_mil_value *from, anm_mil_value *to)
-{
-    for (anm_mil_op *op = fn->first; op; op = op->next)
-        for (uint32_t a = 0; a < op->n_args; a++)
-            for (uint32_t i = 0; i < op->args[a].count; i++)
-                if (op->args[a].value[i] == from) op->args[a].value[i] = to;
-    for (uint32_t i = 0; i < fn->n_outputs; i++)
-        if (fn->outputs[i] == from) fn->outputs[i] = to;
-}
-
 void anm_mil_replace_args(anm_mil_op *op, anm_mil_value *const *to)
 {
     for (uint32_t a = 0; a < op->n_args; a++)

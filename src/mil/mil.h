@@ -217,10 +217,8 @@ bool anm_mil_get_bool(const anm_mil_value *v, bool *out);
 bool anm_mil_get_f32(const anm_mil_value *v, float *out); /* F16 or F32 scalar, or one element */
 bool anm_mil_get_string(const anm_mil_value *v, const char **s, size_t *n);
 
-/* Every use of `from` (arguments and the function's outputs) becomes `to`. Walks the function, so not for who replaces a value
- * in every layer: such a walk of its own notes in to[id], of fn->n_values places, what stands for each value from there on (NULL:
- * itself), and asks for each op it comes to that its arguments follow. */
-void anm_mil_replace_uses(anm_mil_function *fn, anm_mil_value *from, anm_mil_value *to);
+/* Each argument v of the op with to[v->id] becomes that. For one walk that replaces many values: `to`, of fn->n_values places,
+ * is filled as the walk goes (NULL: the value itself stays), and followed by each op that it comes to. */
 void anm_mil_replace_args(anm_mil_op *op, anm_mil_value *const *to);
 /* Takes the op out of its function; its results must have no uses left. */
 void anm_mil_remove(anm_mil_function *fn, anm_mil_op *op);

@@ -34,6 +34,7 @@ typedef struct rewriting {
     bool list;        /* a cache per layer in the file */
     bool *of_length, *of_position; /* by value id: made of that input and constants alone */
     uint32_t n_marks;
+    anm_mil_value **to; /* by value id: what is to stand for it, once that is settled */
 } rewriting;
 
 static bool is_size(const anm_pte_value *v, int rank, const int32_t *size)
@@ -86,6 +87,16 @@ static bool marked(const rewriting *r, const bool *marks, const anm_mil_value *v
     return v && v->id < r->n_marks && marks[v->id];
 }
 
+/* What was noted stands for what it replaces, in one walk: there is something to replace in every layer. */
+static void settle(rewriting *r)
+{
+    for (anm_mil_op *op = r->fn->first; op; op = op->next) anm_mil_replace_args(op, r->to);
+    for (uint32_t i = 0; i < r->fn->n_outputs; i++) {
+        anm_mil_value **v = r->fn->outputs + i;
+        if (r->to[(*v)->id]) *v = r->to[(*v)->id];
+    }
+}
+
 /* ---- the rotary tables ---- */
 
 static float table_at(const anm_mil_value *t, int64_t i)
@@ -131,7 +142,7 @@ static int take_slice(rewriting *r, anm_mil_op *op, const anm_mil_value *table, 
     const float *kept = is_cos ? r->l->cos : r->l->sin;
     for (int64_t i = 0; i < n; i++)
         if (kept[i] != table_at(table, i)) return unknown("its layers' rotary tables differ", err);
-    anm_mil_replace_uses(r->fn, op->outs[0], *to);
+    r->to[op->outs[0]->id] = *to;
     anm_mil_remove(r->fn, op);
     return 0;
 }
@@ -145,6 +156,7 @@ static int free_positions(rewriting *r, anm_error *err)
         if (x && x->constant && x->type.rank == 2 && marked(r, r->of_position, anm_mil_arg_of(op, ANM_P_BEGIN)))
             rc = take_slice(r, op, x, err);
     }
+    settle(r);
     if (!rc && (!r->cos || !r->sin)) rc = unknown("rotary rows are not sliced from tables", err);
     return rc;
 }
@@ -185,12 +197,13 @@ static int keep_all_rows(rewriting *r, anm_error *err)
     for (anm_mil_op *op = behind, *next; op; op = next) {
         next = op->next;
         if (op->code != ANM_OP_SQUEEZE || anm_mil_arg_of(op, ANM_P_X) != row) continue;
-        anm_mil_replace_uses(r->fn, op->outs[0], x);
+        r->to[op->outs[0]->id] = x;
         if (op == behind) behind = next;
         anm_mil_remove(r->fn, op);
     }
-    anm_mil_replace_uses(r->fn, row, x);
+    r->to[row->id] = x;
     anm_mil_remove(r->fn, gather);
+    settle(r);
     changed[x->id] = true;
     int rc = retype(behind, changed, err);
     free(changed);
@@ -212,7 +225,7 @@ static int split_caches(anm_mil_value **out, rewriting *r, anm_mil_value *all, c
         char own[64];
         snprintf(own, sizeof own, "%s_%d", name, (int)begin[0]);
         out[begin[0]] = anm_mil_input(&r->b, own, op->outs[0]->type);
-        anm_mil_replace_uses(r->fn, op->outs[0], out[begin[0]]);
+        r->to[op->outs[0]->id] = out[begin[0]];
         anm_mil_remove(r->fn, op);
     }
     for (int64_t i = 0; i < r->layers; i++)
@@ -274,6 +287,7 @@ static int find_caches(rewriting *r, anm_error *err)
     if (!rc) rc = split_outputs(r->new_v, r, out[1], err);
     if (!rc) rc = split_caches(r->k, r, k, "k_cache", err);
     if (!rc) rc = split_caches(r->v, r, v, "v_cache", err);
+    settle(r);
     return rc;
 }
 
@@ -339,7 +353,8 @@ int anm_loaded_find_deprecated(anm_loaded *l, anm_error *err)
     r.n_marks = r.fn->n_values;
     r.of_length = mark(r.fn, r.length);
     r.of_position = mark(r.fn, r.position);
-    if (!r.of_length || !r.of_position) rc = anm_fail_memory(err, "program");
+    r.to = calloc((size_t)r.n_marks + 2 + 2 * (size_t)r.layers, sizeof *r.to); /* and the inputs that are made: two of tables, two a layer */
+    if (!r.of_length || !r.of_position || !r.to) rc = anm_fail_memory(err, "program");
     if (!rc) rc = keep_all_rows(&r, err);
     if (!rc) rc = free_positions(&r, err);
     if (!rc) rc = find_caches(&r, err);
@@ -349,5 +364,6 @@ int anm_loaded_find_deprecated(anm_loaded *l, anm_error *err)
     if (!rc) rc = anm_mil_verify(&l->program, false, err);
     free(r.of_length);
     free(r.of_position);
+    free(r.to);
     return rc;
 }
