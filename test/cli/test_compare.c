@@ -277,7 +277,6 @@ static void test_different(void **state)
         {FUNCTION_NAME, "function forward / step"},
         {DEFAULT_FUNCTION, "default function is 'forward' / 'prefill'"},
         {OUTPUT_ORDER, "outputs 0"},
-        {METADATA, "metadata.json of"},
         {METHOD_NAME, "method 1 is size / width"},
         {CONSTANT_METHOD, "64 / 65"},
         {VALUE_TABLE_TWO_ULP, "with other bytes"},
@@ -289,6 +288,16 @@ static void test_different(void **state)
         {ARENA, "arena 1 has 320 / 512 bytes"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) check(cases[i].v, EXIT_FAILED, cases[i].words);
+}
+
+/* A package whose metadata names other inputs than it has is no program to hold another one against, nor itself. */
+static void test_contradiction(void **state)
+{
+    (void)state;
+    check(METADATA, EXIT_TROUBLE, "");
+    write_variant("named.pte", METADATA);
+    assert_int_equal(compare("named.pte", "named.pte", NULL), EXIT_TROUBLE);
+    drop("named.pte");
 }
 
 /* Two tables a unit apart in one program: each is itself, and not the other. */
@@ -438,7 +447,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same),
-        cmocka_unit_test(test_different),
+        cmocka_unit_test(test_different), cmocka_unit_test(test_contradiction),
         cmocka_unit_test(test_twins),
         cmocka_unit_test(test_many_references),
         cmocka_unit_test(test_overlap),
