@@ -134,7 +134,9 @@ int anm_spill_open(anm_spill *out, const char *path, bool *there, anm_error *err
 void anm_spill_remove(const anm_spill *s, const char *path)
 {
     struct stat own, there;
-    if (s->lock && !fstat(s->lock - 1, &own) && !stat(path, &there) && own.st_dev == there.st_dev && own.st_ino == there.st_ino) unlink(path);
+    if (!s->lock) return;
+    bool known = !fstat(s->lock - 1, &own) && !stat(path, &there);
+    if (!known || (own.st_dev == there.st_dev && own.st_ino == there.st_ino)) unlink(path);
 }
 
 void anm_spill_close(anm_spill *s)

@@ -31,7 +31,7 @@ int anm_spill_new(anm_spill *out, const char *path, uint64_t size, anm_error *er
 /* The file that is at `path`; *there turns false, without an error, when there is none. Of any size. */
 int anm_spill_open(anm_spill *out, const char *path, bool *there, anm_error *err);
 
-/* Takes the name `path` away, where it is still this file's. */
+/* Takes the name `path` away, unless it is known to be another file's by now. */
 void anm_spill_remove(const anm_spill *s, const char *path);
 
 void anm_spill_close(anm_spill *s); /* a zeroed one is fine; a file with a name stays */
